@@ -1,0 +1,38 @@
+"""The default configuration: every value, with its unit and a why.
+
+Other configs import this one and override a few fields. Any value can be
+overridden on the command line, as in --config.segment.scale=1.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+  """Returns the default configuration."""
+  config = ConfigDict()
+  config.seed = 0
+
+  # From counts to the two-channel image (paper, section 2.4.1).
+  config.image = ConfigDict()
+  config.image.preset = "paper"  # "paper" or "reference" (published code).
+  config.image.pixel_size_um = 1.0  # What the network sees; IMC ablates 1 um.
+  config.image.hot_pixel_counts = 50.0  # Above its neighbourhood by this: hot.
+  config.image.clip_percentile = 99.7  # Per image, of all pixels.
+
+  # The U-Net. Width 64 with 3 inputs is the published architecture.
+  config.model = ConfigDict()
+  config.model.width = 16  # Channels of the first level; doubles at each.
+  config.model.depth = 4  # Number of 2x2 poolings.
+  config.model.in_channels = 2  # Nuclear, membrane/cytoplasm.
+  config.model.dtype = "float32"  # Of the computation; "bfloat16" on GPUs.
+
+  # Tiles cut from images of any size, so that jit compiles one shape a run.
+  config.predict = ConfigDict()
+  config.predict.tile_px = 512  # Edge of a tile, a multiple of 2**depth.
+  config.predict.batch_size = 4  # Tiles in flight, filled across images.
+
+  # From probabilities to cells. None means: as the preset has it.
+  config.segment = ConfigDict()
+  config.segment.preset = "touching"  # Or "dice_xmbd" (published masks).
+  config.segment.scale = config_dict.placeholder(int)  # Upscaling factor.
+  return config

@@ -1,0 +1,1 @@
+"""One small file per command: list inputs, call pure code, write outputs."""

@@ -1,0 +1,1 @@
+"""Before the network: channels, normalisation, geometry (NumPy)."""

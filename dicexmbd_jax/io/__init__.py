@@ -1,0 +1,1 @@
+"""The only opener of files: stacks, panels, tables; atomic writes."""

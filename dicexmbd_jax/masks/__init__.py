@@ -1,0 +1,1 @@
+"""After the network: nuclei, cells, measures, scores (NumPy/SciPy)."""

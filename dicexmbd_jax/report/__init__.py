@@ -1,0 +1,1 @@
+"""Pictures and pages for people: overlays and the HTML report."""

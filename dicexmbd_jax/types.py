@@ -1,0 +1,83 @@
+"""Array aliases and small frozen records that cross module borders.
+
+Memory order is always rows, columns, channels (y, x, c). The aliases are shape
+contracts: documentation at run time, checked by jaxtyping in the tests.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+Stack = Float32[np.ndarray, "y x m"]  # raw ion counts, one plane per marker
+Image = Float32[np.ndarray, "y x 2"]  # nuclear, membrane/cytoplasm; 0..255
+Probabilities = Float32[np.ndarray, "y x 3"]  # nucleus, membrane, background
+Labels = Int32[np.ndarray, "y x"]  # 0 = background, objects 1..n
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSource:
+  """One image to work on: where it lies, what it will be called.
+
+  Attributes:
+    stem: name of every output file, without suffix; unique in a run.
+    path: the file, or the zip archive that holds it.
+    member: name inside the zip archive, else None.
+    acquisition: acquisition id inside an .mcd file, else None.
+    fallbacks: .txt files to read instead where the .mcd's data are broken.
+  """
+
+  stem: str
+  path: pathlib.Path
+  member: str | None = None
+  acquisition: int | None = None
+  fallbacks: tuple[pathlib.Path, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PanelRow:
+  """One marker of a panel file.
+
+  Attributes:
+    channel: the file's name of the channel (metal tag), or None if not given.
+    name: the marker's name; column name in the tables.
+    is_kept: measured and, in steinbock's layout, present in the stack.
+    is_nuclear: goes into the nuclear channel.
+    is_membrane: goes into the membrane/cytoplasm channel.
+  """
+
+  channel: str | None
+  name: str
+  is_kept: bool
+  is_nuclear: bool
+  is_membrane: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+  """All rows of a panel file, in its order, and the file for messages."""
+
+  path: pathlib.Path
+  rows: tuple[PanelRow, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedImage:
+  """What is read from one image: only the channels that the panel asks for.
+
+  Attributes:
+    stack: counts, float32 (y, x, m).
+    names: the m markers' names, unique; column names in the tables.
+    nuclear: indices into the stack of the nuclear markers.
+    membrane: indices into the stack of the membrane/cytoplasm markers.
+    pixel_size_um: from the file's metadata, None where it has none.
+    warnings: one line each, for the report.
+  """
+
+  stack: Stack
+  names: tuple[str, ...]
+  nuclear: tuple[int, ...]
+  membrane: tuple[int, ...]
+  pixel_size_um: float | None
+  warnings: tuple[str, ...] = ()

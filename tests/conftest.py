@@ -1,0 +1,26 @@
+"""Shared by all tests: the real data's place, and their skip."""
+
+import os
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+REAL_DATA = pathlib.Path(
+  os.environ.get("DICEXMBD_REAL_DATA", ROOT.parent / "shared" / "data")
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Skips tests marked `real` where the real data are not at hand."""
+  if REAL_DATA.is_dir():
+    return
+  reason = f"no real data at {REAL_DATA}; set DICEXMBD_REAL_DATA"
+  for item in items:
+    if "real" in item.keywords:
+      item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+  return REAL_DATA
