@@ -1,0 +1,1 @@
+"""Configurations: default.py has every value; the others override some."""
