@@ -1,0 +1,153 @@
+"""From the markers' counts to the two channels that the network sees.
+
+The same function serves training and prediction. Statistics are taken over
+the whole image, never over a tile of it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dicexmbd_jax.image import normalise
+from dicexmbd_jax.image.normalise import Channel
+from dicexmbd_jax.types import Image, Stack
+
+Warnings = tuple[str, ...]
+
+
+def check_stack(stack: Stack, names: Sequence[str] = ()) -> None:
+  """Raises if a stack holds anything but finite counts of zero or more.
+
+  Args:
+    stack: counts, float32 (y, x, m).
+    names: the m markers' names for the message; their indices if left out.
+
+  Raises:
+    ValueError: no pixels, or NaN, infinite or negative values; names the
+      first such marker and says how many of its pixels are bad.
+  """
+  if stack.size == 0:
+    raise ValueError(
+      f"found a stack of shape {stack.shape}, "
+      "expected at least one pixel and one channel"
+    )
+  # NaN fails both comparisons; no temporary array where all is well.
+  if stack.min() >= 0 and stack.max() < np.inf:
+    return
+  for index in range(stack.shape[-1]):
+    _check_channel(stack[..., index], _name_marker(index, names))
+
+
+def merge_channels(
+  stack: Stack,
+  nuclear: Sequence[int],
+  membrane: Sequence[int],
+  config: Any,
+  names: Sequence[str] = (),
+) -> tuple[Image, Warnings]:
+  """Makes the two-channel image of one stack.
+
+  Args:
+    stack: counts, float32 (y, x, m), as check_stack lets pass.
+    nuclear: indices of the nuclear markers.
+    membrane: indices of the membrane/cytoplasm markers; a marker may be in
+      both groups.
+    config: the config's section `image`: preset, hot_pixel_counts,
+      clip_percentile.
+    names: the m markers' names for the warnings; their indices if left out.
+
+  Returns:
+    The image, float32 (y, x, 2) in 0..255, and warnings, one line each. A
+    marker that is empty or constant, also one that becomes so by clipping,
+    counts as zeros in its group and is named in a warning.
+
+  Raises:
+    ValueError: an unknown preset, or a group without markers.
+  """
+  merge_group = _get_preset(config.preset)
+  channels, warnings = [], []
+  for group, indices in (("nuclear", nuclear), ("membrane", membrane)):
+    if not indices:
+      raise ValueError(f"{group}: found no marker, expected at least one")
+    channel, dim = merge_group(stack, indices, config)
+    channels.append(channel)
+    warnings += [
+      f"{group} marker {_name_marker(index, names)} is empty or constant "
+      "and counts as zeros"
+      for index in dim
+    ]
+  return np.stack(channels, axis=-1), tuple(warnings)
+
+
+def _merge_as_paper(
+  stack: Stack, indices: Sequence[int], config: Any
+) -> tuple[Channel, list[int]]:
+  """Normalises each marker, then averages; also says which are zeros."""
+  total = np.zeros(stack.shape[:2], np.float32)
+  dim = []
+  for index in indices:
+    channel = _normalise(
+      np.ascontiguousarray(stack[..., index]),
+      normalise.remove_hot_pixels_mean,
+      config,
+    )
+    if not channel.any():
+      dim.append(index)
+    total += channel
+  total /= np.float32(len(indices))
+  return total, dim
+
+
+def _merge_as_reference(
+  stack: Stack, indices: Sequence[int], config: Any
+) -> tuple[Channel, list[int]]:
+  """Sums raw counts, then normalises the sum and cuts it to whole numbers."""
+  total = np.zeros(stack.shape[:2], np.float32)
+  dim = []
+  for index in indices:
+    counts = stack[..., index]
+    if counts.min() == counts.max():
+      dim.append(index)
+    total += counts
+  channel = _normalise(total, normalise.remove_hot_pixels_max, config)
+  # A sum without contrast says more than its single markers.
+  dim = dim if channel.any() else list(indices)
+  return np.floor(channel), dim
+
+
+MERGES = {"paper": _merge_as_paper, "reference": _merge_as_reference}
+
+
+def _get_preset(preset: str) -> Callable:
+  if preset not in MERGES:
+    raise ValueError(
+      f"config.image.preset: found {preset!r}, expected one of {list(MERGES)}"
+    )
+  return MERGES[preset]
+
+
+def _normalise(
+  channel: Channel, remove_hot_pixels: Callable, config: Any
+) -> Channel:
+  channel = remove_hot_pixels(channel, config.hot_pixel_counts)
+  channel = normalise.clip_percentile(channel, config.clip_percentile)
+  return normalise.scale_min_max(channel)
+
+
+def _check_channel(channel: Channel, name: str) -> None:
+  counts = {
+    "NaN": np.isnan(channel).sum(),
+    "infinite": np.isinf(channel).sum(),
+    "negative": (channel < 0).sum(),
+  }
+  found = [f"{count} {kind}" for kind, count in counts.items() if count]
+  if found:
+    raise ValueError(
+      f"marker {name}: found {' and '.join(found)} of {channel.size} pixels, "
+      "expected finite counts >= 0"
+    )
+
+
+def _name_marker(index: int, names: Sequence[str]) -> str:
+  return names[index] if len(names) else str(index)

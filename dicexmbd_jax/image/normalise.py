@@ -1,0 +1,88 @@
+"""One channel at a time: hot pixels, clipping, range; per image, not per tile.
+
+Every function takes counts and returns a new array; none edits its argument.
+An empty channel (all zeros) or a constant one never gives NaN.
+"""
+
+import numpy as np
+from jaxtyping import Float32
+from scipy import ndimage
+
+Channel = Float32[np.ndarray, "y x"]
+
+# The eight neighbours of a pixel, without the pixel itself.
+NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
+
+
+def remove_hot_pixels_mean(
+  channel: Channel, threshold_counts: float
+) -> Channel:
+  """Replaces hot pixels by a 5x5 low-pass filter (paper, section 2.4.1).
+
+  The filter is the mean of the 5x5 neighbourhood, the pixel included. Beyond
+  the border the image is mirrored about its outermost pixels ("mirror"), so
+  that a hot border pixel enters its own mean once and is cleaned as well.
+
+  Args:
+    channel: counts, float32 (y, x).
+    threshold_counts: a pixel above its mean by more than this is hot; one
+      above it by exactly this stays.
+
+  Returns:
+    Counts, float32 (y, x); only hot pixels differ. A constant channel and a
+    single pixel come back unchanged.
+  """
+  mean = ndimage.uniform_filter(channel, size=5, mode="mirror")
+  return np.where(channel - mean > threshold_counts, mean, channel)
+
+
+def remove_hot_pixels_max(channel: Channel, threshold_counts: float) -> Channel:
+  """Replaces hot pixels by their largest neighbour (published code).
+
+  The eight neighbours count, the pixel itself does not. Beyond the border the
+  image is repeated ("reflect"), as published: a border pixel then is its own
+  neighbour and is never cleaned.
+
+  Args:
+    channel: counts, float32 (y, x).
+    threshold_counts: a pixel above its largest neighbour by more than this is
+      hot; one above it by exactly this stays.
+
+  Returns:
+    Counts, float32 (y, x); only hot pixels differ.
+  """
+  largest = ndimage.maximum_filter(
+    channel, footprint=NEIGHBOURS, mode="reflect"
+  )
+  return np.where(channel - largest > threshold_counts, largest, channel)
+
+
+def clip_percentile(channel: Channel, percentile: float) -> Channel:
+  """Cuts values above a percentile of all pixels down to it.
+
+  Args:
+    channel: counts, float32 (y, x).
+    percentile: 0 to 100, interpolated linearly between the nearest pixels.
+
+  Returns:
+    Counts, float32 (y, x). A channel with signal in fewer pixels than the
+    percentile leaves above itself becomes all zeros.
+  """
+  return np.minimum(channel, np.float32(np.percentile(channel, percentile)))
+
+
+def scale_min_max(channel: Channel) -> Channel:
+  """Stretches a channel to 0..255 (paper, equation 1).
+
+  Returns:
+    Float32 (y, x); the smallest value is exactly 0, the largest exactly 255.
+    A constant channel gives zeros.
+  """
+  smallest, largest = channel.min(), channel.max()
+  if smallest == largest:
+    return np.zeros_like(channel)
+  # Divided first: the largest value is then exactly 1, and 255 at the end.
+  scaled = channel - smallest
+  scaled /= largest - smallest
+  scaled *= np.float32(255)
+  return scaled
