@@ -35,4 +35,28 @@ def get_config() -> ConfigDict:
   config.segment = ConfigDict()
   config.segment.preset = "touching"  # Or "dice_xmbd" (published masks).
   config.segment.scale = config_dict.placeholder(int)  # Upscaling factor.
+
+  # Training (first weights: in memory, one device).
+  config.train = ConfigDict()
+  config.train.num_steps = 4000
+  config.train.batch_size = 4  # Crops a step.
+  config.train.crop_px = 160  # Several cells and their neighbours; CPU-sized.
+  config.train.window_px = 272  # Crop, turned by 45 degrees, and some zoom.
+  config.train.learning_rate = 2e-3
+  config.train.warmup_steps = 200
+  config.train.weight_decay = 1e-3
+  config.train.clip_norm = 1.0  # Of the gradient, over all parameters.
+  config.train.average_decay = 0.995  # Of the moving average of the weights.
+  config.train.report_steps = 250
+  config.train.rim_fraction = 0.5  # See image/targets.py: make_target.
+  config.train.augment = ConfigDict()  # Strengths; model/augment.py: Strengths.
+  config.train.augment.contrast = 0.5  # Paper: x U[0.5, 1.5].
+  config.train.augment.intensity = 0.5  # Paper: x U[0.5, 1.5].
+  config.train.augment.rotation_deg = 180.0  # Paper: U[-180, 180].
+  config.train.augment.flip = True
+  config.train.augment.noise = 10.0  # Grey levels of 255.
+  config.train.augment.log_scale = 0.25  # Tissues differ in cell size.
+  config.train.augment.blur_px = 0.8
+  config.train.augment.gamma = 0.4
+  config.train.augment.channel_dropout = 0.05
   return config

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 NUM_CLASSES = 3  # nucleus, membrane/cytoplasm, background
 
@@ -120,6 +121,11 @@ class UNet(nnx.Module):
       # Upsampled first, then the skip: the published order.
       x = self.decoders[level](jnp.concatenate([up, skip], -1), valid)
     return self.head(x).astype(jnp.float32)
+
+
+def build_model(config: ConfigDict, seed: int = 0) -> UNet:
+  """Returns a freshly initialised U-Net; `config` is `config.model`."""
+  return UNet(**config, rngs=nnx.Rngs(seed))
 
 
 def mask_outside(x, valid):

@@ -1,0 +1,106 @@
+"""Reading and writing model weights.
+
+A model is a folder of three files: `config.json` (the configuration that the
+weights were made with), `params.npz` (parameters, by their path in the
+network) and, where it is shipped, `README.md` (the model card).
+"""
+
+import hashlib
+import json
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.io import write
+from dicexmbd_jax.model import unet
+
+Path = pathlib.Path
+
+
+def write_model(
+  folder: Path, model: nnx.Module, config: ConfigDict, dtype="float16"
+):
+  """Writes a model folder.
+
+  Args:
+    folder: made if missing; files in it are replaced.
+    model: its parameters and BatchNorm statistics are written.
+    config: the whole configuration of the run.
+    dtype: of the parameters. The statistics stay float32: a variance of
+      inputs up to 255 does not fit float16.
+  """
+  arrays = {}
+  for path, leaf in nnx.to_flat_state(nnx.state(model)):
+    value = np.asarray(leaf[...])
+    is_param = isinstance(leaf, nnx.Param)
+    arrays["/".join(map(str, path))] = value.astype(
+      dtype if is_param else value.dtype
+    )
+  folder = Path(folder)
+  write.write_arrays(folder / "params.npz", arrays)
+  write.write_json(folder / "config.json", json.loads(config.to_json()))
+
+
+def read_model(
+  folder: Path, dtype: str | None = None
+) -> tuple[unet.UNet, ConfigDict]:
+  """Reads a model folder.
+
+  Args:
+    folder: what `write_model` wrote.
+    dtype: of the computation; None: as the configuration has it.
+
+  Returns:
+    The network in evaluation mode, parameters float32, and the configuration.
+
+  Raises:
+    ValueError: the folder is no model folder, or weights and configuration do
+      not belong together.
+  """
+  folder = Path(folder)
+  config = read_config(folder)
+  if dtype is not None:
+    config.model.dtype = dtype
+  # Shapes first: the random initial values would be made for nothing.
+  model = nnx.eval_shape(lambda: unet.build_model(config.model))
+  graph, state = nnx.split(model)
+  flat = dict(nnx.to_flat_state(state))
+  with np.load(folder / "params.npz", allow_pickle=False) as arrays:
+    for path, leaf in flat.items():
+      name = "/".join(map(str, path))
+      found = arrays[name].shape if name in arrays else "nothing"
+      if found != leaf[...].shape:
+        raise ValueError(
+          f"{folder / 'params.npz'}: {name}: found {found}, expected "
+          f"{leaf[...].shape} by config.json"
+        )
+      value = jnp.asarray(arrays[name], leaf[...].dtype)
+      flat[path] = leaf.replace(value)
+  model = nnx.merge(graph, nnx.from_flat_state(flat))
+  model.eval()
+  return model, config
+
+
+def read_config(folder: Path) -> ConfigDict:
+  """Returns the configuration that the weights in `folder` were made with.
+
+  Raises:
+    ValueError: there is no model in the folder.
+  """
+  path = Path(folder) / "config.json"
+  try:
+    return ConfigDict(json.loads(path.read_text()))
+  except (OSError, json.JSONDecodeError) as error:
+    raise ValueError(
+      f"{folder}: found no readable config.json, expected a model folder "
+      f"(config.json, params.npz)"
+    ) from error
+
+
+def hash_model(folder: Path) -> str:
+  """Returns the SHA-256 of the parameter file, hexadecimal."""
+  return hashlib.sha256((Path(folder) / "params.npz").read_bytes()).hexdigest()
+

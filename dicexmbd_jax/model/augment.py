@@ -1,0 +1,156 @@
+"""Random changes of training patches, on the device, inside jit.
+
+Image and target move together; intensities change on the image alone. Every
+strength of zero gives the identity of its step. All steps take one example
+(h, w, c) and its key; `augment_batch` maps them over the batch.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+
+@dataclasses.dataclass(frozen=True)
+class Strengths:
+  """How much each step may change; the paper's steps first.
+
+  Attributes:
+    contrast: each channel's contrast is scaled by U[1 - c, 1 + c].
+    intensity: the image's intensity is scaled by U[1 - i, 1 + i].
+    rotation_deg: angle drawn from U[-r, r] degrees.
+    flip: whether rows and columns are mirrored, each with probability 1/2.
+    noise: standard deviation of the Gaussian noise is drawn from U[0, n],
+      grey levels of 0..255.
+    log_scale: zoom is exp(U[-s, s]), as other tissues and pixel sizes have.
+    blur_px: sigma of the Gaussian blur is drawn from U[0, b], pixels.
+    gamma: each channel's grey curve has the exponent exp(U[-g, g]).
+    channel_dropout: probability that the membrane channel is all zero.
+  """
+
+  contrast: float = 0.0
+  intensity: float = 0.0
+  rotation_deg: float = 0.0
+  flip: bool = False
+  noise: float = 0.0
+  log_scale: float = 0.0
+  blur_px: float = 0.0
+  gamma: float = 0.0
+  channel_dropout: float = 0.0
+
+
+def augment_batch(
+  key: Key[Array, ""],
+  image: Float[Array, "b h w c"],
+  target: Float[Array, "b h w k"],
+  valid: Float[Array, "b h w 1"],
+  strengths: Strengths,
+  crop_px: int,
+):
+  """Returns (image, target, valid) of crop_px x crop_px, each changed.
+
+  Args:
+    key: one key for the batch; example i uses the i-th split of it.
+    image: values 0..255, larger than the crop by what the rotation needs.
+    target: moves with the image.
+    valid: 1 where the example has pixels; moves with the image.
+    strengths: how much each step may change.
+    crop_px: edge of the result, cut around the centre.
+  """
+  size = target.shape[-1]
+
+  def augment_one(key, image, target, valid):
+    key_move, key_change = jax.random.split(key)
+    # One gather for all channels: gathers are what costs here.
+    fields = jnp.concatenate([image, target, valid], -1)
+    fields = move(key_move, fields, strengths, crop_px)
+    num = image.shape[-1]
+    image = change_intensities(key_change, fields[..., :num], strengths)
+    return image, fields[..., num : num + size], fields[..., num + size :]
+
+  keys = jax.random.split(key, image.shape[0])
+  return jax.vmap(augment_one)(keys, image, target, valid)
+
+
+def move(key, fields: Float[Array, "h w c"], strengths, crop_px: int):
+  """Rotates, zooms, mirrors and crops all channels by one bilinear gather.
+
+  What comes from outside the patch is zero, in `valid` too.
+  """
+  height, width, _ = fields.shape
+  key_angle, key_zoom, key_flip = jax.random.split(key, 3)
+  angle = jnp.deg2rad(
+    strengths.rotation_deg * jax.random.uniform(key_angle, (), minval=-1)
+  )
+  zoom = jnp.exp(
+    strengths.log_scale * jax.random.uniform(key_zoom, (), minval=-1)
+  )
+  flips = jnp.ones(2)
+  if strengths.flip:
+    flips = 1.0 - 2.0 * jax.random.bernoulli(key_flip, 0.5, (2,))
+  steps = (jnp.arange(crop_px) - (crop_px - 1) / 2) / zoom
+  y, x = steps[:, None] * flips[0], steps[None, :] * flips[1]
+  rows = (height - 1) / 2 + y * jnp.cos(angle) - x * jnp.sin(angle)
+  columns = (width - 1) / 2 + y * jnp.sin(angle) + x * jnp.cos(angle)
+  return sample_bilinear(fields, rows, columns)
+
+
+def sample_bilinear(fields, rows, columns):
+  """Returns `fields` at real-valued positions; zero outside."""
+  height, width, _ = fields.shape
+  top, left = jnp.floor(rows), jnp.floor(columns)
+  total = 0.0
+  for dy in (0, 1):
+    for dx in (0, 1):
+      y, x = top + dy, left + dx
+      weight = (1 - jnp.abs(rows - y)) * (1 - jnp.abs(columns - x))
+      inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+      y = jnp.clip(y, 0, height - 1).astype(jnp.int32)
+      x = jnp.clip(x, 0, width - 1).astype(jnp.int32)
+      total = total + jnp.where(inside, weight, 0)[..., None] * fields[y, x]
+  return total
+
+
+def change_intensities(key, image: Float[Array, "h w c"], strengths):
+  """Changes grey curve, contrast, brightness, sharpness; adds noise.
+
+  The result is clipped to 0..255, the range of the network's input.
+  """
+  num = image.shape[-1]
+  keys = jax.random.split(key, 7)
+
+  def draw(i, shape=()):
+    return jax.random.uniform(keys[i], shape, minval=-1)
+
+  if strengths.gamma:
+    exponent = jnp.exp(strengths.gamma * draw(0, (num,)))
+    image = 255 * (jnp.maximum(image, 1e-6) / 255) ** exponent
+  if strengths.blur_px:
+    image = blur(image, strengths.blur_px * jax.random.uniform(keys[1]))
+  mean = image.mean((0, 1))
+  image = mean + (image - mean) * (1 + strengths.contrast * draw(2, (num,)))
+  image = image * (1 + strengths.intensity * draw(3, (num,)))
+  if strengths.channel_dropout:
+    lost = jax.random.bernoulli(keys[4], strengths.channel_dropout)
+    image = image.at[..., 1:].multiply(1.0 - lost)
+  sigma = strengths.noise * jax.random.uniform(keys[5])
+  image = image + sigma * jax.random.normal(keys[6], image.shape)
+  return jnp.clip(image, 0, 255)
+
+
+def blur(image: Float[Array, "h w c"], sigma_px, radius_px: int = 3):
+  """Gaussian filter with a 7-pixel window and repeated border pixels."""
+  offsets = jnp.arange(-radius_px, radius_px + 1)
+  window = jnp.exp(-0.5 * (offsets / jnp.maximum(sigma_px, 1e-3)) ** 2)
+  window = window / window.sum()
+  pad = (radius_px, radius_px)
+  padded = jnp.pad(image, (pad, (0, 0), (0, 0)), mode="edge")
+  height, width, _ = image.shape
+  image = sum(
+    window[i] * padded[i : i + height] for i in range(2 * radius_px + 1)
+  )
+  padded = jnp.pad(image, ((0, 0), pad, (0, 0)), mode="edge")
+  return sum(
+    window[i] * padded[:, i : i + width] for i in range(2 * radius_px + 1)
+  )
