@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from dicexmbd_jax.config import read_model_config
 from dicexmbd_jax.io import write
 from dicexmbd_jax.model import unet
 
@@ -61,7 +62,7 @@ def read_model(
       not belong together.
   """
   folder = Path(folder)
-  config = read_config(folder)
+  config = read_model_config(folder)
   if dtype is not None:
     config.model.dtype = dtype
   # Shapes first: the random initial values would be made for nothing.
@@ -84,23 +85,6 @@ def read_model(
   return model, config
 
 
-def read_config(folder: Path) -> ConfigDict:
-  """Returns the configuration that the weights in `folder` were made with.
-
-  Raises:
-    ValueError: there is no model in the folder.
-  """
-  path = Path(folder) / "config.json"
-  try:
-    return ConfigDict(json.loads(path.read_text()))
-  except (OSError, json.JSONDecodeError) as error:
-    raise ValueError(
-      f"{folder}: found no readable config.json, expected a model folder "
-      f"(config.json, params.npz)"
-    ) from error
-
-
 def hash_model(folder: Path) -> str:
   """Returns the SHA-256 of the parameter file, hexadecimal."""
   return hashlib.sha256((Path(folder) / "params.npz").read_bytes()).hexdigest()
-

@@ -1,0 +1,222 @@
+"""The command line: `python -m dicexmbd_jax COMMAND --flag=value ...`.
+
+The only place that knows flags. A command's module is imported once its flags
+are read, so that --help and a wrong call answer at once.
+"""
+
+import dataclasses
+import importlib
+import os
+import sys
+import types
+from collections.abc import Sequence
+
+from absl import flags, logging
+
+from dicexmbd_jax import config as config_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+  """One flag: how to define it, its default, whether a call needs it."""
+
+  define: object
+  default: object
+  help: str
+  is_required: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """One command: its flags' names, and where its configuration comes from.
+
+  Attributes:
+    help: one line.
+    flags: names of its flags.
+    config: "weights" (of --checkpoint or the shipped model), "file" (--config
+      must be given) or None (it has no configuration).
+    required: names of the flags that a call must give.
+  """
+
+  help: str
+  flags: tuple[str, ...]
+  required: tuple[str, ...]
+  config: str | None = "weights"
+
+
+TEXT, TRUTH = flags.DEFINE_string, flags.DEFINE_boolean
+WHOLE, REAL, TEXTS = (
+  flags.DEFINE_integer,
+  flags.DEFINE_float,
+  flags.DEFINE_multi_string,
+)
+
+FLAGS = {
+  "images": Flag(TEXT, None, "Folder, file or glob of TIFF, .mcd, .txt, .zip."),
+  "panel": Flag(TEXT, None, "CSV: which channels are nuclear, membrane."),
+  "output": Flag(TEXT, None, "Folder for the results; made if missing."),
+  "checkpoint": Flag(TEXT, None, "Model folder; the shipped one if not given."),
+  "pixel_size_um": Flag(
+    REAL, None, "Size of the images' pixels; else their metadata's, else 1.0."
+  ),
+  "num_workers": Flag(
+    WHOLE, None, "Processes; 0 = all in this one. Default: one per core."
+  ),
+  "overwrite": Flag(TRUTH, False, "Do finished images again."),
+  "probabilities": Flag(TEXT, None, "Folder, file or glob of TIFF maps."),
+  "confidence": Flag(TRUTH, False, "Also write confidence/NAME.csv."),
+  "num_images": Flag(WHOLE, 6, "Number of images."),
+  "seed": Flag(WHOLE, 0, "Decides everything random."),
+  "size_px": Flag(WHOLE, 500, "Edge of the images, 1 um per pixel."),
+}
+
+COMMANDS = {
+  "predict": Command(
+    "From images to masks, tables, pictures and a report.",
+    (
+      "images",
+      "panel",
+      "output",
+      "checkpoint",
+      "pixel_size_um",
+      "num_workers",
+      "overwrite",
+    ),
+    ("images", "output"),
+  ),
+  "segment": Command(
+    "From probability maps to masks alone.",
+    ("probabilities", "output", "num_workers", "overwrite", "confidence"),
+    ("probabilities", "output"),
+  ),
+  "simulate": Command(
+    "Write a study of simulated tissue with known truth.",
+    ("output", "num_images", "seed", "size_px"),
+    ("output",),
+    config=None,
+  ),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Runs one command; `arguments` are the words after the program's name.
+
+  Returns:
+    0: done; 1: some images failed; 2: wrong call.
+  """
+  if not arguments or arguments[0] in ("help", "-h", "--help", "-help"):
+    print(describe_program())
+    return 0 if arguments else 2
+  name, *rest = arguments
+  if name not in COMMANDS:
+    return refuse(f"found command {name!r}, expected {', '.join(COMMANDS)}")
+  if any(word in ("-h", "-help", "--help") for word in rest):
+    print(describe_command(name))
+    return 0
+  try:
+    values = parse_flags(name, rest)
+  except (ValueError, flags.Error) as error:
+    return refuse(f"{error}", f"see: python -m dicexmbd_jax {name} --help")
+  start_logging()
+  module = importlib.import_module(f"dicexmbd_jax.commands.{name}")
+  return module.run(values)
+
+
+def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
+  """Returns the command's flags by name, and its `config`.
+
+  Raises:
+    ValueError, flags.Error: the call is wrong; the message is one line.
+  """
+  command = COMMANDS[name]
+  arguments, config_file, overrides = config_lib.split_arguments(arguments)
+  values = define_flags(command)
+  words = values([name, *arguments])[1:]
+  if words:
+    raise ValueError(f"found {words[0]!r}, expected flags: --name=value")
+  missing = [
+    f"--{flag}" for flag in command.required if values[flag].value is None
+  ]
+  if missing:
+    raise ValueError(f"{name}: expected also {', '.join(missing)}")
+  result = types.SimpleNamespace(**values.flag_values_dict())
+  if command.config == "weights":
+    model = getattr(result, "checkpoint", None) or config_lib.SHIPPED_MODEL
+    result.config = config_lib.resolve_config(
+      config_lib.read_model_config(model), config_file, overrides
+    )
+  elif command.config == "file":
+    if config_file is None:
+      raise ValueError(f"{name}: expected also --config")
+    base = config_lib.read_config_file(config_file)
+    result.config = config_lib.resolve_config(base, None, overrides)
+  elif config_file or overrides:
+    raise ValueError(f"{name}: found --config, expected none")
+  return result
+
+
+def define_flags(command: Command) -> flags.FlagValues:
+  """Returns the command's flags, apart from absl's own and other commands'."""
+  values = flags.FlagValues()
+  for flag_name in command.flags:
+    flag = FLAGS[flag_name]
+    flag.define(flag_name, flag.default, flag.help, flag_values=values)
+  return values
+
+
+def describe_program() -> str:
+  """Returns the text of --help."""
+  lines = [f"  {name:<12}{command.help}" for name, command in COMMANDS.items()]
+  return "\n".join(
+    [
+      "Single-cell segmentation of imaging mass cytometry.",
+      "usage: python -m dicexmbd_jax COMMAND --flag=value ...",
+      "",
+      *lines,
+      "",
+      "python -m dicexmbd_jax COMMAND --help tells a command's flags.",
+    ]
+  )
+
+
+def describe_command(name: str) -> str:
+  """Returns the text of COMMAND --help."""
+  command = COMMANDS[name]
+  lines = [command.help, ""]
+  for flag_name in command.flags:
+    flag = FLAGS[flag_name]
+    note = "" if flag.default is None else f" Default: {flag.default}."
+    if flag_name in command.required:
+      note = " Required."
+    lines.append(f"  --{flag_name:<16}{flag.help}{note}")
+  if command.config:
+    lines.append(f"  --{'config':<16}Python file with get_config().")
+    lines.append(f"  --{'config.a.b':<16}Overrides one value, as in =1.")
+  return "\n".join(lines)
+
+
+def start_logging():
+  """Plain lines on standard error; DICEXMBD_VERBOSE=1 adds tracebacks."""
+  import logging as standard_logging
+
+  logging.use_absl_handler()
+  handler = logging.get_absl_handler()
+  handler.setFormatter(standard_logging.Formatter("%(message)s"))
+  verbose = os.environ.get("DICEXMBD_VERBOSE")
+  logging.set_verbosity(logging.DEBUG if verbose else logging.INFO)
+
+
+def refuse(*lines: str) -> int:
+  """Prints why the call is wrong; returns the exit code."""
+  for line in lines:
+    print(f"dicexmbd: {line}", file=sys.stderr)
+  return 2
+
+
+def run():
+  """Entry point of the console script."""
+  sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+  run()

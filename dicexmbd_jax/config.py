@@ -1,0 +1,154 @@
+"""Where a run's configuration comes from: weights, --config, --config.a.b=v.
+
+Kept free of JAX and of absl's flags, so that every command starts fast. The
+overrides cannot be absl flags: their names are known only once the weights
+have been chosen.
+"""
+
+import hashlib
+import importlib.util
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from ml_collections import ConfigDict
+
+SHIPPED_MODEL = pathlib.Path(__file__).parent / "weights" / "base"
+
+
+def split_arguments(
+  arguments: Sequence[str],
+) -> tuple[list[str], str | None, dict[str, Any]]:
+  """Takes the configuration's arguments out of a command line.
+
+  Args:
+    arguments: the command line.
+
+  Returns:
+    The other arguments; the value of --config, or None; the overrides, as
+    {"segment.scale": 1} for --config.segment.scale=1. Values are read as YAML.
+
+  Raises:
+    ValueError: an override without "=value".
+  """
+  rest, file, overrides = [], None, {}
+  words = iter(arguments)
+  for word in words:
+    name, has_value, value = word.lstrip("-").partition("=")
+    if not word.startswith("-") or name.partition(".")[0] != "config":
+      rest.append(word)
+      continue
+    if not has_value:
+      value = next(words, "")
+      if not value or value.startswith("--"):
+        raise ValueError(f"{word}: found no value, expected {word}=VALUE")
+    if name == "config":
+      file = value
+    else:
+      overrides[name.removeprefix("config.")] = yaml.safe_load(value)
+  return rest, file, overrides
+
+
+def read_config_file(path: str | pathlib.Path) -> ConfigDict:
+  """Returns `get_config()` of a Python configuration file.
+
+  Raises:
+    ValueError: there is no such file, or it has no get_config().
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise ValueError(f"--config: found no file {path}")
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  if spec is None or spec.loader is None:
+    raise ValueError(f"--config: {path}: expected a Python file (*.py)")
+  module = importlib.util.module_from_spec(spec)
+  # Configurations import one another as `configs.name`.
+  sys.path.insert(0, str(path.resolve().parent.parent))
+  try:
+    spec.loader.exec_module(module)
+  finally:
+    sys.path.pop(0)
+  if not hasattr(module, "get_config"):
+    raise ValueError(f"--config: {path}: expected a function get_config()")
+  return module.get_config()
+
+
+def read_model_config(folder: pathlib.Path) -> ConfigDict:
+  """Returns the configuration that the weights in `folder` were made with.
+
+  Raises:
+    ValueError: there is no model in the folder.
+  """
+  path = pathlib.Path(folder) / "config.json"
+  try:
+    return ConfigDict(json.loads(path.read_text()))
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f"{folder}: found no readable config.json, expected a model folder "
+      "(config.json, params.npz)"
+    ) from error
+
+
+def resolve_config(
+  base: ConfigDict, file: str | None, overrides: Mapping[str, Any]
+) -> ConfigDict:
+  """Returns `base`, changed by a file and then by single values.
+
+  Raises:
+    ValueError: an override names no value of the configuration, or has the
+      wrong type.
+  """
+  config = base.copy_and_resolve_references()
+  if file is not None:
+    config.update(read_config_file(file))
+  for name, value in overrides.items():
+    *parents, last = name.split(".")
+    section: Any = config
+    for parent in parents:
+      section = section.get(parent) if isinstance(section, ConfigDict) else None
+    if not isinstance(section, ConfigDict) or last not in section:
+      raise ValueError(
+        f"--config.{name}: found no such value; --config knows "
+        f"{', '.join(sorted(flatten(config)))}"
+      )
+    try:
+      section[last] = value
+    except TypeError as error:
+      raise ValueError(
+        f"--config.{name}: found {value!r}, expected "
+        f"{type(section[last]).__name__}"
+      ) from error
+  return config
+
+
+def check_model_section(config: ConfigDict, trained: ConfigDict):
+  """Raises ValueError where the network asked for is not the one trained.
+
+  The number type of the computation may differ.
+  """
+  for name, value in trained.model.items():
+    if name != "dtype" and config.model[name] != value:
+      raise ValueError(
+        f"config.model.{name}: found {config.model[name]}, expected {value} "
+        "as the weights have it"
+      )
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+  """Returns {"section.name": value} of all values."""
+  flat: dict[str, Any] = {}
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      flat |= flatten(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def hash_config(config: ConfigDict) -> str:
+  """Returns a SHA-256 of all values, hexadecimal; their order is ignored."""
+  text = json.dumps(flatten(config), sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()
