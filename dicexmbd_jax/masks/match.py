@@ -19,9 +19,12 @@ Ids = Int64[np.ndarray, " n"]
 class Overlap:
   """The cells of two masks and the pairs of them that share pixels.
 
+  Cells are in the order of their first pixel, row by row, so that nothing
+  that follows, not even a tie, depends on the ids.
+
   Attributes:
-    predicted_ids: ids of the n predicted cells, ascending.
-    reference_ids: ids of the m reference cells, ascending.
+    predicted_ids: ids of the n predicted cells.
+    reference_ids: ids of the m reference cells.
     predicted_areas_px: pixels of each predicted cell.
     reference_areas_px: pixels of each reference cell.
     predicted: per pair, the index into predicted_ids; pairs are in row-major
@@ -251,11 +254,15 @@ def _find_runs(
 
 
 def _number_ids(ids: np.ndarray) -> tuple[Ids, np.ndarray]:
-  """Ids present, ascending, without 0; and each entry's rank, 0 for id 0."""
-  present, ranks = np.unique(ids, return_inverse=True)
-  if present.size and present[0] == 0:
-    return present[1:].astype(np.int64), ranks
-  return present.astype(np.int64), ranks + 1
+  """Ids other than 0 as they first occur; each entry's number, 0 for id 0."""
+  present, firsts, ranks = np.unique(
+    ids, return_index=True, return_inverse=True
+  )
+  order = np.argsort(firsts)
+  order = order[present[order] != 0]
+  numbers = np.zeros(len(present), np.int64)
+  numbers[order] = np.arange(1, len(order) + 1)
+  return present[order].astype(np.int64), numbers[ranks]
 
 
 def _sum_axis(table: sparse.csr_array, axis: int) -> Ids:
