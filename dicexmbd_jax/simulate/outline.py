@@ -1,0 +1,286 @@
+"""From cell geometry to labels and to where in a cell each marker sits."""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from scipy import ndimage, sparse
+from skimage import measure
+
+from dicexmbd_jax.simulate.cells import CELL_TYPES, Cells
+from dicexmbd_jax.simulate.layout import make_field
+from dicexmbd_jax.types import Labels
+
+SUBPIXELS = 2  # Per axis; a lymphocyte's outline is about 8 pixels across.
+MIN_AREA_PX = 8  # Smaller slivers are no cells one could see or measure.
+
+
+@dataclasses.dataclass(frozen=True)
+class Painting:
+  """Who owns each sub-pixel.
+
+  Attributes:
+    owner: index of the cell, -1 for none.
+    nucleus_distance: 0 at the nucleus's centre, 1 at its outline.
+  """
+
+  owner: np.ndarray
+  nucleus_distance: Float32[np.ndarray, "Y X"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+  """Share of each pixel per cell and place; rows pixels, columns cells.
+
+  Multiplying with a (cells, channels) table of levels gives the expected
+  signal of all channels at once.
+  """
+
+  membrane: sparse.csr_array
+  cytoplasm: sparse.csr_array
+  nucleus: sparse.csr_array
+
+
+def paint_cells(
+  rng: np.random.Generator, cells: Cells, shape: tuple[int, int]
+) -> Painting:
+  """Gives each sub-pixel to the cell whose outline is relatively nearest.
+
+  Args:
+    rng: source of randomness.
+    cells: the cells.
+    shape: (y, x) of the image in pixels.
+
+  Returns:
+    The painting, `SUBPIXELS` times as large per axis.
+  """
+  fine = (shape[0] * SUBPIXELS, shape[1] * SUBPIXELS)
+  nearest = np.full(fine, np.inf, np.float32)
+  owner = np.full(fine, -1, np.int32)
+  nucleus_distance = np.full(fine, np.inf, np.float32)
+  amplitude = rng.uniform(0.15, 0.55)
+  # Shifted coordinates roughen all outlines without disconnecting cells.
+  warp_scale = SUBPIXELS * rng.uniform(1.5, 4)
+  warp = [amplitude * make_field(rng, fine, warp_scale) for _ in range(2)]
+  y = warp[0] + _find_centres(fine[0])[:, None]
+  x = warp[1] + _find_centres(fine[1])[None, :]
+  shapes = _draw_shapes(rng, cells)
+  for i in range(len(cells.y)):
+    reach = cells.reach[i]
+    window = _find_window(cells.y[i], cells.x[i], cells.long[i] * reach, fine)
+    if window is None:
+      continue
+    cell_distance, nucleus = _measure_cell(
+      cells, shapes, i, y[window], x[window]
+    )
+    near = nearest[window]
+    is_won = (cell_distance < near) & (cell_distance < reach)
+    near[is_won] = cell_distance[is_won]
+    owner[window][is_won] = i
+    nucleus_distance[window][is_won] = nucleus[is_won]
+  return Painting(owner, nucleus_distance)
+
+
+def _find_centres(num: int) -> np.ndarray:
+  """Positions of sub-pixel centres in pixels; pixel 0 is centred at 0."""
+  return ((np.arange(num) + 0.5) / SUBPIXELS - 0.5).astype(np.float32)
+
+
+def _draw_shapes(
+  rng: np.random.Generator, cells: Cells
+) -> dict[str, np.ndarray]:
+  """Draws lobes, bend and nucleus of each cell."""
+  num = len(cells.y)
+  roughness = np.array([t.roughness for t in CELL_TYPES])[cells.type]
+  ratios = np.array([t.nucleus_ratio for t in CELL_TYPES])[cells.type]
+  elongation = cells.long / cells.short
+  ratio = rng.uniform(ratios[:, 0], ratios[:, 1]) * rng.uniform(0.9, 1.15)
+  stretch = rng.uniform(0.9, 1.15, num) * np.where(elongation > 2, 0.9, 0.75)
+  nucleus_elongation = np.maximum(elongation**0.8 * stretch, 0.8)
+  radius = np.sqrt(np.clip(ratio, 0.1, 0.85) * cells.long * cells.short)
+  # The nucleus may lie off the centre as far as it stays inside.
+  free = np.clip(1 - np.sqrt(ratio), 0, None)[:, None] * rng.uniform(0, 0.7)
+  offset = rng.uniform(-1, 1, (num, 2)) * free
+  has_bend = elongation > 1.8
+  return {
+    "lobes": rng.normal(0, 1, (num, 4)) * roughness[:, None],
+    "bend": rng.normal(0, 0.25, num) * has_bend / cells.long,
+    "nucleus_u": offset[:, 0] * cells.long,
+    "nucleus_v": offset[:, 1] * cells.short,
+    "nucleus_long": radius * np.sqrt(nucleus_elongation),
+    "nucleus_short": radius / np.sqrt(nucleus_elongation),
+  }
+
+
+def _find_window(
+  y: float, x: float, radius_px: float, shape: tuple[int, int]
+) -> tuple[slice, slice] | None:
+  """The sub-pixels around a cell, None if all lie outside the image."""
+  span = (radius_px * 1.2 + 2) * SUBPIXELS
+  ends = []
+  for centre, num in zip((y, x), shape, strict=True):
+    middle = (centre + 0.5) * SUBPIXELS
+    low, high = max(int(middle - span), 0), min(int(middle + span) + 1, num)
+    if low >= high:
+      return None
+    ends.append(slice(low, high))
+  return ends[0], ends[1]
+
+
+def _measure_cell(
+  cells: Cells,
+  shapes: dict[str, np.ndarray],
+  i: int,
+  y: np.ndarray,
+  x: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Relative distances of positions to the cell and its nucleus."""
+  dy, dx = y - np.float32(cells.y[i]), x - np.float32(cells.x[i])
+  cos, sin = math.cos(cells.angle[i]), math.sin(cells.angle[i])
+  u = dx * np.float32(cos) + dy * np.float32(sin)
+  v = dy * np.float32(cos) - dx * np.float32(sin)
+  v = v + np.float32(shapes["bend"][i]) * u * u
+  p, q = u / np.float32(cells.long[i]), v / np.float32(cells.short[i])
+  square = p * p + q * q + np.float32(1e-9)
+  a, b, c, d = shapes["lobes"][i].astype(np.float32)
+  # Second and third harmonics of the direction, without trigonometry.
+  lobes = (a * (p * p - q * q) + b * p * q) / square
+  lobes += (c * p * (p * p - 3 * q * q) + d * q * (3 * p * p - q * q)) / (
+    square * np.sqrt(square)
+  )
+  distance = np.sqrt(square) / np.maximum(1 + lobes, 0.4)
+  nu = (u - np.float32(shapes["nucleus_u"][i])) / np.float32(
+    shapes["nucleus_long"][i]
+  )
+  nv = (v - np.float32(shapes["nucleus_v"][i])) / np.float32(
+    shapes["nucleus_short"][i]
+  )
+  return distance, np.sqrt(nu * nu + nv * nv)
+
+
+def cut_labels(
+  painting: Painting, has_nucleus: Bool[np.ndarray, " n"]
+) -> tuple[Labels, Labels, np.ndarray]:
+  """Makes the truth at one pixel per um.
+
+  Args:
+    painting: who owns each sub-pixel.
+    has_nucleus: whether the section shows the cell's nucleus.
+
+  Returns:
+    cells and nuclei, int32 (y, x), with shared ids 1..n and each object one
+    4-connected piece, nuclei inside their cells; and the n cells' indices.
+  """
+  owner = _vote(painting.owner)
+  owner = _keep_largest(owner + 1) - 1
+  area = np.bincount(owner[owner >= 0], minlength=len(has_nucleus))
+  kept = np.flatnonzero(area >= min(MIN_AREA_PX, owner.size))
+  number = np.zeros(len(has_nucleus) + 1, np.int32)
+  number[kept] = np.arange(1, len(kept) + 1)
+  cells = number[owner]
+  is_inside = (painting.nucleus_distance < 1) & (painting.owner >= 0)
+  is_inside &= has_nucleus[painting.owner]
+  nuclei = np.where(_vote(is_inside.astype(np.int32)) > 0, cells, 0)
+  nuclei = _keep_largest(nuclei).astype(np.int32)
+  return cells.astype(np.int32), nuclei, kept
+
+
+def _vote(fine: np.ndarray) -> np.ndarray:
+  """Reduces 2 x 2 sub-pixels to the commonest value; ties take the larger."""
+  shape = (
+    fine.shape[0] // SUBPIXELS,
+    SUBPIXELS,
+    fine.shape[1] // SUBPIXELS,
+    -1,
+  )
+  blocks = fine.reshape(shape).swapaxes(1, 2).reshape(shape[0], shape[2], -1)
+  a, b, c, d = np.moveaxis(np.sort(blocks, axis=-1), -1, 0)
+  return np.where(b == c, b, np.where((c == d) | (a != b), d, b))
+
+
+def _keep_largest(labels: np.ndarray) -> np.ndarray:
+  """Clears all but the largest 4-connected piece of each label."""
+  pieces, num = measure.label(
+    labels, background=0, connectivity=1, return_num=True
+  )
+  area = np.bincount(pieces.ravel(), minlength=num + 1)
+  value = np.zeros(num + 1, labels.dtype)
+  value[pieces.ravel()] = labels.ravel()
+  best = np.zeros(int(labels.max(initial=0)) + 1, int)
+  order = np.argsort(area[1:], kind="stable") + 1
+  best[value[order]] = order
+  is_kept = best[value] == np.arange(num + 1)
+  return np.where(is_kept[pieces], labels, 0)
+
+
+def cover_pixels(
+  rng: np.random.Generator,
+  painting: Painting,
+  has_nucleus: Bool[np.ndarray, " n"],
+) -> Coverage:
+  """Measures how much of each pixel is whose membrane, cytoplasm, nucleus.
+
+  Args:
+    rng: source of randomness: texture, thickness of the membrane.
+    painting: who owns each sub-pixel.
+    has_nucleus: whether the section shows the cell's nucleus.
+
+  Returns:
+    The coverage, with a column for each of the n cells.
+  """
+  owner, shape = painting.owner, painting.owner.shape
+  is_cell = owner >= 0
+  depth_px = _measure_depth(owner)
+  has = has_nucleus[owner] & is_cell
+  nucleus = _shade_nuclei(rng, painting.nucleus_distance) * has
+  thickness_px = rng.uniform(0.6, 1.3)
+  membrane = np.exp(-((depth_px / thickness_px) ** 2))
+  # Sections are several um thick: some membrane lies above the nucleus.
+  membrane = membrane + rng.uniform(0.03, 0.25)
+  scale = SUBPIXELS * rng.uniform(0.6, 1.5)
+  patch = np.exp(rng.uniform(0.15, 0.5) * make_field(rng, shape, scale))
+  cytoplasm = (1 - rng.uniform(0.6, 0.95) * np.clip(nucleus, 0, 1)) * is_cell
+  cytoplasm *= np.exp(
+    rng.uniform(0.1, 0.35) * make_field(rng, shape, SUBPIXELS * 1.5)
+  )
+  planes = (membrane * patch * is_cell, cytoplasm, nucleus)
+  num = len(has_nucleus)
+  return Coverage(*(_gather_plane(plane, owner, num) for plane in planes))
+
+
+def _measure_depth(owner: np.ndarray) -> np.ndarray:
+  """Distance in pixels from each cell's sub-pixels to the cell's edge."""
+  is_edge = np.zeros(owner.shape, bool)
+  is_edge[1:] |= owner[1:] != owner[:-1]
+  is_edge[:-1] |= owner[1:] != owner[:-1]
+  is_edge[:, 1:] |= owner[:, 1:] != owner[:, :-1]
+  is_edge[:, :-1] |= owner[:, 1:] != owner[:, :-1]
+  if not is_edge.any():
+    return np.full(owner.shape, 9, np.float32)
+  distance = ndimage.distance_transform_edt(~is_edge)
+  return (distance / SUBPIXELS).astype(np.float32)
+
+
+def _shade_nuclei(rng: np.random.Generator, distance: np.ndarray) -> np.ndarray:
+  """Brightness of nuclei: a dome of chance flatness, with chromatin."""
+  finite = np.minimum(distance, 3)
+  steepness = rng.uniform(5, 14)
+  plateau = 1 / (1 + np.exp(steepness * (finite - 0.93)))
+  dome = 1 - rng.uniform(0.0, 0.6) * np.minimum(finite, 1) ** 2
+  hollow = 1 - rng.uniform(0, 0.25) * np.exp(-((finite / 0.4) ** 2))
+  scale = SUBPIXELS * rng.uniform(0.8, 1.8)
+  texture = rng.uniform(0.08, 0.35) * make_field(rng, finite.shape, scale)
+  return plateau * dome * hollow * np.exp(texture)
+
+
+def _gather_plane(
+  plane: np.ndarray, owner: np.ndarray, num: int
+) -> sparse.csr_array:
+  """Sums a fine plane into a (pixels, cells) matrix."""
+  num_x = owner.shape[1] // SUBPIXELS
+  row, col = np.nonzero((plane > 1e-3) & (owner >= 0))
+  pixel = (row // SUBPIXELS) * num_x + col // SUBPIXELS
+  data = (plane[row, col] / SUBPIXELS**2).astype(np.float32)
+  shape = (owner.size // SUBPIXELS**2, num)
+  return sparse.csr_array((data, (pixel, owner[row, col])), shape=shape)
