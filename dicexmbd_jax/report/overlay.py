@@ -150,7 +150,7 @@ def enlarge_labels(
   At each doubling a pixel becomes four; the one in a corner between two equal
   neighbours, one above or below and one beside, takes their id, unless the
   pixel lies on a line of that id (the rule known as EPX or Scale2x). Objects
-  neither appear nor touch anew, and straight borders stay where they are.
+  neither appear, vanish nor touch anew; straight borders stay where they are.
   """
   while factor > 1:
     labels = _double_labels(labels)

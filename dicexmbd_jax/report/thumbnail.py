@@ -1,0 +1,121 @@
+"""Small JPEGs of an overlay, as text that fits inside a page or a JSON file."""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image as pillow
+
+from dicexmbd_jax.report.overlay import Rgb
+
+# Longest edges, in pixels, and the most bytes that each JPEG may take.
+OVERVIEW_PX, OVERVIEW_BYTES = 720, 110_000
+DETAIL_PX, DETAIL_BYTES = 480, 75_000
+SMALL_PX, SMALL_BYTES = 128, 6_000
+QUALITIES = (88, 80, 70, 60, 50, 40, 30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A JPEG as base64 text.
+
+  Attributes:
+    jpeg: base64 of the file.
+    width_px: of the JPEG.
+    height_px: of the JPEG.
+    width_um: of the tissue that it shows.
+  """
+
+  jpeg: str
+  width_px: int
+  height_px: int
+  width_um: float
+
+
+def make_pictures(
+  overlay: Rgb, centroids_px: Float[np.ndarray, "n 2"], um_per_px: float
+) -> Mapping[str, Picture]:
+  """Returns an overlay's `small`, `overview` and `detail` pictures.
+
+  The detail is the window of 480 overlay pixels with the most cells; it is left
+  out where there are no cells or the overview already shows every pixel.
+
+  Args:
+    overlay: uint8 (y, x, 3); without pixels there are no pictures.
+    centroids_px: y, x of every cell, in overlay pixels.
+    um_per_px: size of an overlay pixel.
+  """
+  if overlay.size == 0:
+    return {}
+  pictures = {
+    "small": _make_picture(overlay, SMALL_PX, SMALL_BYTES, um_per_px),
+    "overview": _make_picture(overlay, OVERVIEW_PX, OVERVIEW_BYTES, um_per_px),
+  }
+  if len(centroids_px) and max(overlay.shape[:2]) > OVERVIEW_PX:
+    rows, columns = find_crowd(overlay.shape[:2], centroids_px)
+    window = overlay[rows, columns]
+    pictures["detail"] = _make_picture(
+      window, DETAIL_PX, DETAIL_BYTES, um_per_px
+    )
+  return pictures
+
+
+def find_crowd(
+  shape: tuple[int, ...], centroids_px: Float[np.ndarray, "n 2"]
+) -> tuple[slice, slice]:
+  """Returns the window of `DETAIL_PX` (or the image's edge) with most cells.
+
+  Windows start at multiples of half their edge, and at the far edge; of equal
+  ones the first in reading order is taken.
+  """
+  edges = [min(DETAIL_PX, length) for length in shape]
+  starts = [
+    np.unique(
+      np.append(np.arange(0, n - edge + 1, max(1, edge // 2)), n - edge)
+    )
+    for n, edge in zip(shape, edges, strict=True)
+  ]
+  inside = [
+    (centroids_px[:, i, None] >= starts[i])
+    & (centroids_px[:, i, None] < starts[i] + edges[i])
+    for i in (0, 1)
+  ]
+  counts = inside[0].T.astype(np.int64) @ inside[1].astype(np.int64)
+  best = np.unravel_index(counts.argmax(), counts.shape)
+  row, column = (int(starts[i][best[i]]) for i in (0, 1))
+  return slice(row, row + edges[0]), slice(column, column + edges[1])
+
+
+def _make_picture(
+  rgb: Rgb, edge_px: int, max_bytes: int, um_per_px: float
+) -> Picture:
+  """Shrinks to at most `edge_px`, then to at most `max_bytes`."""
+  picture = pillow.fromarray(rgb)
+  picture.thumbnail((edge_px, edge_px), pillow.Resampling.LANCZOS)
+  jpeg = _encode_jpeg(picture, max_bytes)
+  while len(jpeg) > max_bytes and picture.width > 1 and picture.height > 1:
+    picture = picture.reduce(2)
+    jpeg = _encode_jpeg(picture, max_bytes)
+  return Picture(
+    jpeg=base64.b64encode(jpeg).decode("ascii"),
+    width_px=picture.width,
+    height_px=picture.height,
+    width_um=float(rgb.shape[1] * um_per_px),
+  )
+
+
+def _encode_jpeg(picture: pillow.Image, max_bytes: int) -> bytes:
+  """Returns the best JPEG of at most `max_bytes`, else the smallest one."""
+  for quality in QUALITIES:
+    buffer = io.BytesIO()
+    # Full colour resolution at high quality keeps one-pixel outlines sharp.
+    sampling = 0 if quality >= 70 else 2
+    picture.save(
+      buffer, "JPEG", quality=quality, subsampling=sampling, optimize=True
+    )
+    if buffer.tell() <= max_bytes:
+      break
+  return buffer.getvalue()
