@@ -31,17 +31,17 @@ class CellType:
 
 
 CELL_TYPES = (
-  CellType("t_cell", 3.9, (1.0, 1.35), 0.05, (0.42, 0.72), 0.05),
-  CellType("b_cell", 4.0, (1.0, 1.3), 0.04, (0.45, 0.75), 0.05),
-  CellType("blast", 5.2, (1.0, 1.35), 0.05, (0.4, 0.65), 0.04),
-  CellType("plasma", 5.0, (1.0, 1.6), 0.05, (0.22, 0.4), 0.08),
-  CellType("macrophage", 6.0, (1.0, 2.2), 0.16, (0.15, 0.35), 0.2),
-  CellType("dendritic", 5.6, (1.0, 2.6), 0.2, (0.15, 0.35), 0.2),
-  CellType("granulocyte", 4.2, (1.0, 1.4), 0.07, (0.3, 0.55), 0.07),
+  CellType("t_cell", 3.5, (1.0, 1.35), 0.05, (0.42, 0.72), 0.05),
+  CellType("b_cell", 3.6, (1.0, 1.3), 0.04, (0.45, 0.75), 0.05),
+  CellType("blast", 4.7, (1.0, 1.35), 0.05, (0.4, 0.65), 0.04),
+  CellType("plasma", 4.6, (1.0, 1.6), 0.05, (0.22, 0.4), 0.08),
+  CellType("macrophage", 5.6, (1.0, 2.2), 0.16, (0.15, 0.35), 0.2),
+  CellType("dendritic", 5.2, (1.0, 2.6), 0.2, (0.15, 0.35), 0.2),
+  CellType("granulocyte", 3.8, (1.0, 1.4), 0.07, (0.3, 0.55), 0.07),
   CellType("epithelial", 6.6, (1.0, 1.7), 0.05, (0.25, 0.6), 0.08),
-  CellType("fibroblast", 5.0, (2.0, 5.0), 0.1, (0.25, 0.55), 0.15),
-  CellType("endothelial", 4.3, (1.8, 4.0), 0.06, (0.3, 0.6), 0.12),
-  CellType("muscle", 5.0, (2.5, 6.0), 0.05, (0.2, 0.45), 0.25),
+  CellType("fibroblast", 4.5, (2.0, 5.0), 0.1, (0.25, 0.55), 0.15),
+  CellType("endothelial", 3.9, (1.8, 4.0), 0.06, (0.3, 0.6), 0.12),
+  CellType("muscle", 4.6, (2.5, 6.0), 0.05, (0.2, 0.45), 0.25),
 )
 TYPE_INDEX = {cell_type.name: i for i, cell_type in enumerate(CELL_TYPES)}
 
@@ -119,7 +119,7 @@ def place_cells(
   Returns:
     The cells, none where the whole layout is empty.
   """
-  scale = float(np.clip(rng.lognormal(0, 0.13), 0.78, 1.4))
+  scale = float(np.clip(rng.lognormal(0, 0.16), 0.8, 1.5))
   type_scale = np.clip(rng.lognormal(0, 0.12, len(CELL_TYPES)), 0.75, 1.4)
   type_scale[TYPE_INDEX["b_cell"]] = type_scale[TYPE_INDEX["t_cell"]]
   parts = [

@@ -125,15 +125,35 @@ def _sum_signal(
   flat += coverage.cytoplasm @ in_cytoplasm
   flat += coverage.nucleus @ in_nucleus
   signal = flat.reshape(*shape, len(channels))
+  signal = signal * _draw_patches(rng, channels, shape)
   signal = signal + _shift_layer(rng, signal)
   return optics.blur_signal(signal, rng.uniform(0.35, 0.8))
+
+
+def _draw_patches(
+  rng: np.random.Generator,
+  channels: tuple[markers.Channel, ...],
+  shape: tuple[int, int],
+) -> optics.Signal:
+  """Uneven staining at the scale of a pixel; nuclear channels have none."""
+  fields = [
+    layout_lib.make_field(rng, shape, rng.uniform(1, 2.5)) for _ in range(6)
+  ]
+  strength = rng.uniform(0.2, 0.8, len(channels))
+  patches = np.ones((*shape, len(channels)), np.float32)
+  for m, channel in enumerate(channels):
+    if channel.marker.place in ("membrane", "cytoplasm"):
+      first, second = rng.choice(len(fields), 2, replace=False)
+      mix = 0.7 * fields[first] + 0.7 * fields[second]
+      patches[..., m] = np.exp(np.float32(strength[m]) * mix)
+  return patches
 
 
 def _shift_layer(
   rng: np.random.Generator, signal: optics.Signal
 ) -> optics.Signal:
   """Stands in for cells above and below focus: the same tissue, displaced."""
-  weight = np.float32(rng.uniform(0.02, 0.3))
+  weight = np.float32(rng.uniform(0.02, 0.25))
   index = []
   for num in signal.shape[:2]:
     moved = np.arange(num) + rng.choice([-1, 1]) * rng.integers(7, 25)
@@ -163,6 +183,15 @@ def _add_tissue(
   amount = ndimage.gaussian_filter(stroma[compartments], 2)
   fibres = layout_lib.make_fibres(rng, layout.angle, rng.uniform(1.2, 3))
   fibres = (fibres * amount)[..., None]
+  wild = layout.angle + 1.5 * layout_lib.make_field(rng, is_tissue.shape, 9)
+  strands = layout_lib.make_fibres(rng, wild, rng.uniform(1.0, 2.0))
+  strands = np.maximum(strands - 0.8, 0) * is_tissue
+  processes = [
+    c.marker.counts
+    * rng.uniform(0, 0.5)
+    * (c.marker.place == "membrane" and rng.uniform() < 0.35)
+    for c in channels
+  ]
   strength = [
     c.marker.counts
     * (rng.uniform(0.4, 1.2) if c.marker.place == "fibre" else 0)
@@ -170,4 +199,5 @@ def _add_tissue(
     for c in channels
   ]
   background = optics.make_background(rng, channels, is_tissue)
+  signal = signal + strands[..., None] * np.array(processes, np.float32)
   return signal + background + fibres * np.array(strength, np.float32)

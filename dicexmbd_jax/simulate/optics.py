@@ -62,7 +62,7 @@ def _draw_line_gain(
 ) -> np.ndarray:
   """Gain of each ablated line, (y, 1, 1): noise, drift, a few weak lines."""
   num = shape[0]
-  strength = rng.choice([0.0, 0.03, 0.1, 0.2], p=[0.3, 0.4, 0.2, 0.1])
+  strength = rng.choice([0.0, 0.02, 0.06, 0.15], p=[0.4, 0.4, 0.15, 0.05])
   gain = np.exp(strength * rng.standard_normal(num))
   gain *= 1 + 0.3 * strength * (-1.0) ** np.arange(num)
   gain *= np.exp(rng.normal(0, 0.1) * np.linspace(-1, 1, num))

@@ -234,12 +234,12 @@ def cover_pixels(
   depth_px = _measure_depth(owner)
   has = has_nucleus[owner] & is_cell
   nucleus = _shade_nuclei(rng, painting.nucleus_distance) * has
-  thickness_px = rng.uniform(0.6, 1.3)
+  thickness_px = rng.uniform(0.45, 1.05)
   membrane = np.exp(-((depth_px / thickness_px) ** 2))
   # Sections are several um thick: some membrane lies above the nucleus.
-  membrane = membrane + rng.uniform(0.03, 0.25)
+  membrane = membrane + rng.uniform(0.02, 0.2)
   scale = SUBPIXELS * rng.uniform(0.6, 1.5)
-  patch = np.exp(rng.uniform(0.15, 0.5) * make_field(rng, shape, scale))
+  patch = np.exp(rng.uniform(0.2, 0.7) * make_field(rng, shape, scale))
   cytoplasm = (1 - rng.uniform(0.6, 0.95) * np.clip(nucleus, 0, 1)) * is_cell
   cytoplasm *= np.exp(
     rng.uniform(0.1, 0.35) * make_field(rng, shape, SUBPIXELS * 1.5)
