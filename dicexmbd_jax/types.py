@@ -73,6 +73,8 @@ class LoadedImage:
     membrane: indices into the stack of the membrane/cytoplasm markers.
     pixel_size_um: from the file's metadata, None where it has none.
     warnings: one line each, for the report.
+    origin: where it comes from, under the names of images.csv's columns
+      (source_file, acquisition_id, ...).
   """
 
   stack: Stack
@@ -81,3 +83,6 @@ class LoadedImage:
   membrane: tuple[int, ...]
   pixel_size_um: float | None
   warnings: tuple[str, ...] = ()
+  origin: dict[str, str | int | float | bool | None] = dataclasses.field(
+    default_factory=dict
+  )

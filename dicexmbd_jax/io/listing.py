@@ -1,0 +1,275 @@
+"""Finds the images of a run: files, zip members, acquisitions of .mcd files."""
+
+import collections
+import dataclasses
+import glob
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterable
+
+from dicexmbd_jax.io import source as source_lib
+from dicexmbd_jax.types import ImageSource
+
+_TIFF = re.compile(r"(\.ome)?\.(tiff?|btf)$", re.IGNORECASE)
+_SUFFIXES = (".tif", ".tiff", ".btf", ".mcd", ".txt", ".zip")
+_WANTED = "TIFF, .mcd, Fluidigm .txt or .zip files"
+_TXT_HEADER = b"Start_push"
+# Any of these marks a folder as the output of an earlier run.
+_OUTPUT_MARKS = ("run.json", "failures.csv")
+# Subfolders that hold results beside the images, here and in steinbock.
+_RESULTS = re.compile(r"\.|(masks|nuclei|probabilities|overlays|ilastik)")
+
+Failure = tuple[pathlib.Path, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+  """A candidate: a file on disk or in an archive."""
+
+  path: pathlib.Path
+  member: str | None = None
+
+  @property
+  def full(self) -> pathlib.Path:
+    return self.path / self.member if self.member else self.path
+
+  @property
+  def suffix(self) -> str:
+    return self.full.suffix.lower()
+
+  @property
+  def stem(self) -> str:
+    return get_stem(self.full)
+
+
+def list_images(
+  pattern: str | pathlib.Path,
+) -> tuple[list[ImageSource], list[Failure]]:
+  """Lists the images that a file, a folder or a glob pattern stands for.
+
+  A folder stands for the images in it or, if it has none, in its subfolders.
+  Hidden files and folders of results (with a run.json, or named masks,
+  nuclei, probabilities, overlays or ilastik...) are left out, as is any .txt
+  without Fluidigm's header. Archives stand for their members.
+  Every acquisition of an .mcd is one image, named FILE_001 after its id. A
+  .txt named after an acquisition of a listed .mcd (FILE_DESCRIPTION_ID.txt) is
+  the instrument's copy of it: not an image of its own, but read where the
+  .mcd's data are broken. The .txt copies beside an .mcd count even where the
+  pattern does not name them.
+
+  Args:
+    pattern: a file, a folder, or a pattern with *, ? or **.
+
+  Returns:
+    The images in natural order of their stems, and (file, message) of what
+    cannot be used: unreadable .mcd and zip files, and images that share a
+    stem, of which none is listed.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  failures: list[Failure] = []
+  files = _expand_archives(_find_files(pattern), failures)
+  if not files and not failures:
+    raise ValueError(f"{pattern}: found no images, expected {_WANTED}")
+  sources: list[ImageSource] = []
+  claimed: set[pathlib.Path] = set()
+  # Longest names first: S1_b_ROI_1.txt belongs to S1_b.mcd, not to S1.mcd.
+  mcds = sorted((f for f in files if f.suffix == ".mcd"), key=_by_length)
+  for file in mcds:
+    sources += _list_mcd(file, files, claimed, failures)
+  for file in files:
+    if file.suffix != ".mcd" and file.full not in claimed:
+      sources.append(ImageSource(file.stem, file.path, file.member))
+  sources = _drop_duplicates(sources, failures)
+  return sorted(sources, key=lambda s: natural_key(s.stem)), failures
+
+
+def get_stem(path: str | pathlib.Path) -> str:
+  """Strips the folder and .ome.tiff, .tiff, .mcd and their like."""
+  name = pathlib.Path(path).name
+  if match := _TIFF.search(name):
+    return name[: match.start()]
+  suffix = pathlib.Path(name).suffix
+  return name[: -len(suffix)] if suffix.lower() in _SUFFIXES else name
+
+
+def natural_key(text: str) -> list[tuple[bool, int, str]]:
+  """Orders ROI2 before ROI10."""
+  parts = re.findall(r"\d+|\D+", text)
+  return [
+    (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+    for part in parts
+  ]
+
+
+def _by_length(file: _File) -> tuple[int, str]:
+  return -len(file.stem), str(file.full)
+
+
+def _find_files(pattern: str | pathlib.Path) -> list[pathlib.Path]:
+  path = pathlib.Path(pattern).expanduser()
+  if path.is_file():
+    if path.suffix.lower() not in _SUFFIXES:
+      raise ValueError(
+        f"{path}: found a file of unknown type, expected {_WANTED}"
+      )
+    return [path]
+  if path.is_dir():
+    return _scan_folder(path)
+  found = map(pathlib.Path, glob.glob(str(path), recursive=True))
+  files: set[pathlib.Path] = set()
+  for entry in found:
+    files.update(_scan_folder(entry) if entry.is_dir() else _filter([entry]))
+  if not files and not glob.has_magic(str(path)):
+    raise ValueError(
+      f"{path}: found no such file or folder, expected {_WANTED}"
+    )
+  return sorted(files)
+
+
+def _scan_folder(folder: pathlib.Path) -> list[pathlib.Path]:
+  if _is_output(folder):
+    return []
+  entries = sorted(folder.iterdir())
+  if files := _filter(entries):
+    return files
+  folders = [e for e in entries if e.is_dir() and not _RESULTS.match(e.name)]
+  return [file for entry in folders for file in _scan_folder(entry)]
+
+
+def _is_output(folder: pathlib.Path) -> bool:
+  return any((folder / mark).is_file() for mark in _OUTPUT_MARKS)
+
+
+def _filter(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+  return [
+    path
+    for path in paths
+    if path.suffix.lower() in _SUFFIXES
+    and not path.name.startswith(".")
+    and path.is_file()
+    and (path.suffix.lower() != ".txt" or _is_acquisition(path))
+  ]
+
+
+def _is_acquisition(path: pathlib.Path) -> bool:
+  """Tells Fluidigm's tables from notes that happen to end in .txt."""
+  try:
+    with path.open("rb") as file:
+      return file.read(len(_TXT_HEADER)) == _TXT_HEADER
+  except OSError:
+    return True  # Reading it will say what is wrong.
+
+
+def _expand_archives(
+  paths: Iterable[pathlib.Path], failures: list[Failure]
+) -> list[_File]:
+  files: list[_File] = []
+  for path in paths:
+    if path.suffix.lower() != ".zip":
+      files.append(_File(path))
+      continue
+    try:
+      files += _list_members(path)
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+      message = f"found an unreadable archive ({error}), expected a zip file"
+      failures.append((path, f"{path}: {message}"))
+  return files
+
+
+def _list_members(path: pathlib.Path) -> list[_File]:
+  with zipfile.ZipFile(path) as archive:
+    members = [
+      info.filename
+      for info in archive.infolist()
+      if not info.is_dir() and _is_visible(info.filename)
+    ]
+    files = [
+      _File(path, member)
+      for member in members
+      if not member.lower().endswith(".txt")
+      or archive.open(member).read(len(_TXT_HEADER)) == _TXT_HEADER
+    ]
+  if not files:
+    raise ValueError("no image in it")
+  return files
+
+
+def _is_visible(member: str) -> bool:
+  parts = pathlib.PurePosixPath(member).parts
+  hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+  suffix = pathlib.PurePosixPath(member).suffix.lower()
+  return not hidden and suffix in _SUFFIXES and suffix != ".zip"
+
+
+def _list_mcd(
+  file: _File,
+  files: Iterable[_File],
+  claimed: set[pathlib.Path],
+  failures: list[Failure],
+) -> list[ImageSource]:
+  """Lists the acquisitions of one .mcd and claims their .txt copies."""
+  # Only here, so that a run on TIFFs never loads readimc.
+  from dicexmbd_jax.io import mcd
+
+  try:
+    with source_lib.open_source(file.path, file.member) as path:
+      acquisitions = mcd.list_acquisitions(path, file.full)
+  except (ValueError, OSError) as error:
+    failures.append((file.full, str(error)))
+    return []
+  copies = _find_copies(file, files)
+  sources = []
+  for number, description in acquisitions:
+    fallbacks = _match_copies(file.stem, number, description, copies - claimed)
+    claimed.update(fallbacks)
+    stem = f"{file.stem}_{number:03d}"
+    sources.append(ImageSource(stem, file.path, file.member, number, fallbacks))
+  return sources
+
+
+def _find_copies(file: _File, files: Iterable[_File]) -> set[pathlib.Path]:
+  """Finds the .txt files that may be copies: listed ones, and neighbours."""
+  listed = {f.full for f in files if f.suffix == ".txt"}
+  if file.member:
+    return listed
+  return listed | set(_filter(file.path.parent.glob("*.txt")))
+
+
+def _match_copies(
+  stem: str, number: int, description: str, copies: Iterable[pathlib.Path]
+) -> tuple[pathlib.Path, ...]:
+  exact = f"{stem}_{description}_{number}.txt"
+  loose = re.compile(rf"{re.escape(stem)}_.*_0*{number}\.txt", re.IGNORECASE)
+  copies = sorted(copies)
+  if found := [path for path in copies if path.name == exact]:
+    return tuple(found)
+  found = [path for path in copies if loose.fullmatch(path.name)]
+  return tuple(found) if len(found) == 1 else ()
+
+
+def _drop_duplicates(
+  sources: Iterable[ImageSource], failures: list[Failure]
+) -> list[ImageSource]:
+  """Leaves out all images that share a stem: neither has the better claim."""
+  groups = collections.defaultdict(list)
+  for source in sources:
+    groups[source.stem].append(source)
+  for stem, group in groups.items():
+    if len(group) > 1:
+      failures += [(_locate(source), _blame(stem, group)) for source in group]
+  return [group[0] for group in groups.values() if len(group) == 1]
+
+
+def _locate(source: ImageSource) -> pathlib.Path:
+  return source.path / source.member if source.member else source.path
+
+
+def _blame(stem: str, group: Iterable[ImageSource]) -> str:
+  first, *others = [str(_locate(source)) for source in group]
+  return (
+    f"{first}: found another image of the same name {stem!r} in "
+    f"{', '.join(others)}; expected one file per name"
+  )

@@ -1,0 +1,174 @@
+"""Channel names and pixel size from the metadata of a TIFF."""
+
+import xml.etree.ElementTree
+from collections.abc import Sequence
+
+import tifffile
+
+# Beyond these a size is a printer's resolution, or a mistake.
+_MIN_PIXEL_UM = 0.05
+_MAX_PIXEL_UM = 20.0
+_UNITS_UM = {
+  **dict.fromkeys(("nm", "nanometer"), 1e-3),
+  **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "\\u00b5m"), 1.0),
+  **dict.fromkeys(("micron", "microns", "micrometer"), 1.0),
+  **dict.fromkeys(("mm", "millimeter"), 1e3),
+  **dict.fromkeys(("cm", "centimeter"), 1e4),
+  **dict.fromkeys(("inch", "in"), 25400.0),
+}
+_RESOLUTION_UNITS_UM = {2: 25400.0, 3: 1e4}  # TIFF: inch, centimetre.
+_PAGE_NAME = 285  # TIFF tag.
+
+
+def read_channel_names(
+  file: tifffile.TiffFile,
+  series: Sequence[tifffile.TiffPageSeries],
+  num_channels: int,
+) -> list[str]:
+  """Reads the names of a TIFF's channels.
+
+  They are looked for in OME-XML (Name, and Fluor where there is one), ImageJ's
+  slice labels, tifffile's JSON (Channel.Name) and the pages' PageName tags.
+
+  Returns:
+    `num_channels` names, or none at all: a list of another length than the
+    channels names nothing for sure.
+  """
+  for names in (
+    _read_ome_names(file),
+    _read_imagej_names(file),
+    _read_json_names(file),
+    _read_page_names(series),
+  ):
+    if len(names) == num_channels and any(names):
+      return names
+  return []
+
+
+def read_pixel_size(
+  file: tifffile.TiffFile,
+) -> tuple[list[str], float | None]:
+  """Reads the edge of a pixel in um from OME, ImageJ or TIFF metadata.
+
+  Returns:
+    Warnings, and the size; None where there is none, where it lies outside
+    0.05 to 20 um, or where pixels are not square to 1 %. The last two warn,
+    except for TIFF's own resolution tags, which mostly speak of printing.
+  """
+  x, y = _read_ome_size(file) or _read_imagej_size(file) or (None, None)
+  if x is None or y is None:
+    x, y = _read_tag_size(file)
+    is_sure = False
+  else:
+    is_sure = True
+  if x is None or y is None:
+    return [], None
+  if not all(_MIN_PIXEL_UM <= size <= _MAX_PIXEL_UM for size in (x, y)):
+    line = f"pixel size of {x:g} x {y:g} um in the metadata is ignored"
+    return [line] if is_sure else [], None
+  if abs(x - y) > 0.01 * max(x, y):
+    return [f"pixels are not square ({x:g} x {y:g} um); size ignored"], None
+  return [], (x + y) / 2
+
+
+def _find_ome_pixels(
+  file: tifffile.TiffFile,
+) -> xml.etree.ElementTree.Element | None:
+  """Finds the description of the first image; None if there is none."""
+  if not (file.is_ome and file.ome_metadata):
+    return None
+  try:
+    root = xml.etree.ElementTree.fromstring(file.ome_metadata)
+  except xml.etree.ElementTree.ParseError:
+    return None
+  return root.find(".//{*}Image/{*}Pixels")
+
+
+def _read_ome_names(file: tifffile.TiffFile) -> list[str]:
+  pixels = _find_ome_pixels(file)
+  if pixels is None:
+    return []
+  names = []
+  for channel in pixels.findall("{*}Channel"):
+    name, fluor = channel.get("Name", ""), channel.get("Fluor", "")
+    # Some IMC converters write the metal as the fluorophore.
+    is_new = fluor and fluor not in name
+    names.append(f"{name}_{fluor}".strip("_") if is_new else name)
+  return names
+
+
+def _read_imagej_names(file: tifffile.TiffFile) -> list[str]:
+  labels = (file.imagej_metadata or {}).get("Labels", [])
+  labels = [labels] if isinstance(labels, str) else labels
+  return [str(label or "").split("\n")[0].strip() for label in labels]
+
+
+def _read_json_names(file: tifffile.TiffFile) -> list[str]:
+  metadata = file.shaped_metadata or ()
+  channel = metadata[0].get("Channel") if len(metadata) == 1 else None
+  names = channel.get("Name", []) if isinstance(channel, dict) else []
+  return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _read_page_names(series: Sequence[tifffile.TiffPageSeries]) -> list[str]:
+  names = []
+  for page in (page for one in series for page in one.pages):
+    tags = getattr(page.aspage(), "tags", None) if page is not None else None
+    name = tags.valueof(_PAGE_NAME, default="") if tags is not None else ""
+    if not isinstance(name, str) or not name:
+      return []
+    names.append(name)
+  return names
+
+
+def _read_ome_size(
+  file: tifffile.TiffFile,
+) -> tuple[float, float] | None:
+  pixels = _find_ome_pixels(file)
+  if pixels is None:
+    return None
+  sizes = []
+  for axis in "XY":
+    size = _parse_number(pixels.get(f"PhysicalSize{axis}"))
+    unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
+    if size is None or unit not in _UNITS_UM:
+      return None
+    sizes.append(size * _UNITS_UM[unit])
+  return sizes[0], sizes[1]
+
+
+def _read_imagej_size(
+  file: tifffile.TiffFile,
+) -> tuple[float, float] | None:
+  unit = str((file.imagej_metadata or {}).get("unit", "")).lower()
+  per_x, per_y = (_read_resolution(file, axis) for axis in "XY")
+  if unit not in _UNITS_UM or not per_x or not per_y:
+    return None
+  return _UNITS_UM[unit] / per_x, _UNITS_UM[unit] / per_y
+
+
+def _read_tag_size(
+  file: tifffile.TiffFile,
+) -> tuple[float | None, float | None]:
+  unit = file.pages.first.tags.valueof("ResolutionUnit", default=2)
+  size_um = _RESOLUTION_UNITS_UM.get(int(unit))
+  per_x, per_y = (_read_resolution(file, axis) for axis in "XY")
+  if size_um is None or not per_x or not per_y:
+    return None, None
+  return size_um / per_x, size_um / per_y
+
+
+def _read_resolution(file: tifffile.TiffFile, axis: str) -> float | None:
+  """Reads pixels per unit along an axis; None where it says nothing."""
+  value = file.pages.first.tags.valueof(f"{axis}Resolution")
+  if not (isinstance(value, tuple) and len(value) == 2):
+    return None
+  numerator, denominator = value
+  return numerator / denominator if numerator > 0 and denominator > 0 else None
+
+
+def _parse_number(text: str | None) -> float | None:
+  try:
+    return float(text) if text is not None else None
+  except ValueError:
+    return None

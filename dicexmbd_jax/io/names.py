@@ -1,0 +1,89 @@
+"""Takes channel names apart: metal tags, markers, names that name nothing."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+
+# Chemical symbols of the isotopes met in IMC, with their mean mass in dalton:
+# what tells a metal tag (Nd143) from a marker's name (CD14, P53).
+_ISOTOPES = """
+  Ar80 Ni59 Cu64 Zn65 Ga70 Ge73 Y89 Zr91 Mo96 Ru101 Rh103 Pd106 Ag108 Cd112
+  In115 Sn119 Sb122 Te128 I127 Xe131 Cs133 Ba137 La139 Ce140 Pr141 Nd144 Sm150
+  Eu152 Gd157 Tb159 Dy163 Ho165 Er167 Tm169 Yb173 Lu175 Hf178 Ta181 W184 Re186
+  Os190 Ir192 Pt195 Au197 Hg201 Tl204 Pb207 Bi209 ArAr80
+"""
+_MASSES = {
+  symbol.lower(): (symbol, int(mass))
+  for symbol, mass in re.findall(r"([A-Za-z]+)(\d+)", _ISOTOPES)
+}
+_MASS_SPAN = 12  # Dalton; isotopes of one element lie within it.
+_METAL = (
+  r"(?:(?P<symbol>{0})[\s\-(]?(?P<mass>\d{{2,3}})|(?P<m2>\d{{2,3}})(?P<s2>{0}))"
+)
+_METAL = _METAL.format(r"[A-Z][a-z]?|ArAr") + r"(?:Di)?"
+_WHOLE = re.compile(rf"^\(?{_METAL}\)?$", re.IGNORECASE)
+_LAST = re.compile(rf"^(?P<rest>.*?[\s_\-.:()/|])\(?{_METAL}\)?$")
+_FIRST = re.compile(rf"^\(?{_METAL}\)?(?P<rest>[\s_\-.:(/|].*)$")
+_GENERIC = re.compile(
+  r"^(?:(?:channel|ch|c|image|plane|page|slice|band|na|none|null|nan|unnamed"
+  r"|undefined)?(?:[\s_:\-#.]*\d+)*)$",
+  re.IGNORECASE,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+  """A channel's name, taken apart."""
+
+  metal: str | None
+  markers: frozenset[str]
+
+
+def make_unique(names: Sequence[str]) -> tuple[str, ...]:
+  """Appends _2, _3 and so on to names that came before."""
+  taken = set(names)
+  seen: set[str] = set()
+  unique = []
+  for name in names:
+    candidate, count = name, 1
+    while candidate in seen or (count > 1 and candidate in taken):
+      count += 1
+      candidate = f"{name}_{count}"
+    seen.add(candidate)
+    unique.append(candidate)
+  return tuple(unique)
+
+
+def squeeze(text: str) -> str:
+  """Keeps letters and digits, in lower case; a number in front goes last."""
+  squeezed = re.sub(r"[\W_]", "", text).lower() or text.strip().lower()
+  return re.sub(r"^(\d+)([^\W\d]+)$", r"\2\1", squeezed)
+
+
+@functools.cache
+def parse_name(text: str) -> Name:
+  """Takes the metal tag out of a name, in whatever place it stands."""
+  text = re.sub(r"\.tiff?$", "", text.strip(), flags=re.IGNORECASE)
+  if _GENERIC.match(text):
+    return Name(None, frozenset())
+  markers = {squeeze(text)}
+  metal = None
+  for pattern in (_WHOLE, _LAST, _FIRST):
+    match = pattern.match(text)
+    found = match and _format_metal(match)
+    if match and found:
+      metal = metal or found
+      rest = squeeze(match.groupdict().get("rest") or "")
+      markers.add(rest)
+  return Name(metal, frozenset(markers - {""}))
+
+
+def _format_metal(match: re.Match[str]) -> str | None:
+  """Writes a metal tag as symbol and mass, None where no such isotope is."""
+  symbol = match["symbol"] or match["s2"]
+  mass = match["mass"] or match["m2"]
+  if symbol.isupper() and len(symbol) == 2:
+    return None  # CD107 is a marker, Cd107 would be a metal.
+  spelled, mean = _MASSES.get(symbol.lower(), (symbol, 0))
+  return f"{spelled}{mass}" if abs(int(mass) - mean) <= _MASS_SPAN else None

@@ -1,0 +1,188 @@
+"""Reads panel files: which markers a stack holds and what they are for."""
+
+import csv
+import pathlib
+import re
+from collections.abc import Sequence
+
+from dicexmbd_jax.types import Panel, PanelRow
+
+# Header cells are compared in lower case without spaces, "_", "-" and ".".
+_NAME_COLUMNS = ("name", "marker", "target", "clean_target")
+_CHANNEL_COLUMNS = ("channel", "metal", "metal tag", "metaltag")
+_WANTED = (
+  "a name column (name or marker) and either nuclear and membrane_cytoplasm "
+  "(0/1) or steinbock's deepcell (1 = nuclear, 2 = membrane/cytoplasm)"
+)
+_TRUE = {"1", "true", "yes"}
+_FALSE = {"0", "false", "no", "", "na", "nan"}
+
+
+def read_panel(path: str | pathlib.Path) -> Panel:
+  """Reads a panel in any of the supported column layouts.
+
+  The layouts are steinbock's (channel, name, keep, deepcell), the published
+  Dice-XMBD's (marker, nuclear, membrane_cytoplasm, one row per channel) and
+  this project's (channel, name, keep, nuclear, membrane_cytoplasm). Headers
+  are compared without case, spaces and underscores; other columns are ignored.
+  Separators may be comma, semicolon or tab; the text UTF-8 (with or without
+  byte order mark), UTF-16 with one, or Latin-1. A blank flag is a zero. Where
+  there is no `keep` column, every row is kept; a `channel` column of plain
+  numbers names nothing and is ignored.
+
+  Args:
+    path: the panel file.
+
+  Returns:
+    All rows in the file's order, kept or not.
+
+  Raises:
+    ValueError: missing or unreadable file, missing columns, a flag that is no
+      flag, a row of another length than the header, no nuclear or no
+      membrane/cytoplasm row.
+  """
+  path = pathlib.Path(path)
+  table = _split_rows(path, _read_text(path))
+  header = [_simplify(cell) for cell in table[0][1]] if table else []
+  column = _find_columns(path, table[0][1] if table else [], header)
+  rows = tuple(
+    _make_row(path, line, _pad(path, line, cells, len(header)), column)
+    for line, cells in table[1:]
+  )
+  _check_groups(path, rows)
+  return Panel(path, _drop_numbered_channels(rows))
+
+
+def _read_text(path: pathlib.Path) -> str:
+  try:
+    data = path.read_bytes()
+  except OSError as error:
+    raise ValueError(
+      f"{path}: found {error.strerror or error}, expected a readable panel file"
+    ) from error
+  if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    return data.decode("utf-16", errors="replace")
+  try:
+    return data.decode("utf-8-sig")
+  except UnicodeDecodeError:
+    return data.decode("latin-1")
+
+
+def _split_rows(path: pathlib.Path, text: str) -> list[tuple[int, list[str]]]:
+  """Splits into (line number, cells), without blank lines."""
+  if "\0" in text:
+    raise ValueError(f"{path}: found binary data, expected a panel as CSV")
+  lines = text.splitlines()
+  first = next((line for line in lines if line.strip()), "")
+  separator = max(",;\t", key=first.count)
+  reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+  rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+  return [(line, cells) for line, cells in rows if any(cells)]
+
+
+def _simplify(header: str) -> str:
+  return re.sub(r"[\s_.\-]", "", header).lower()
+
+
+def _find_columns(
+  path: pathlib.Path, cells: Sequence[str], header: Sequence[str]
+) -> dict[str, int]:
+  """Finds the position of every column that is used, by its role."""
+
+  def find(names: Sequence[str]) -> int | None:
+    simple = [_simplify(name) for name in names]
+    return next((header.index(name) for name in simple if name in header), None)
+
+  roles = {
+    "name": _NAME_COLUMNS,
+    "channel": _CHANNEL_COLUMNS,
+    "nuclear": ("nuclear",),
+    "membrane": ("membrane_cytoplasm",),
+    "deepcell": ("deepcell",),
+    "keep": ("keep",),
+  }
+  found = {role: find(names) for role, names in roles.items()}
+  has_flags = found["nuclear"] is not None and found["membrane"] is not None
+  if has_flags:
+    found["deepcell"] = None
+  elif found["keep"] is None:
+    found["keep"] = find(("full",))  # IMC panels before steinbock.
+  has_name = found["name"] is not None or found["channel"] is not None
+  if not has_name or not (has_flags or found["deepcell"] is not None):
+    columns = ", ".join(filter(None, cells)) or "no columns"
+    raise ValueError(f"{path}: found {columns}; expected {_WANTED}")
+  return {role: at for role, at in found.items() if at is not None}
+
+
+def _pad(
+  path: pathlib.Path, line: int, cells: list[str], width: int
+) -> list[str]:
+  """Fills a row up to the header's width; blank cells beyond it are dropped."""
+  if any(cells[width:]):
+    raise ValueError(
+      f"{path}: found {len(cells)} cells in line {line}, expected {width}"
+    )
+  return cells[:width] + [""] * (width - len(cells))
+
+
+def _make_row(
+  path: pathlib.Path, line: int, cells: list[str], column: dict[str, int]
+) -> PanelRow:
+  text = {role: cells[at] for role, at in column.items()}
+  name = text.get("name") or text.get("channel", "")
+  if not name:
+    raise ValueError(f"{path}: found no name in line {line}, expected one")
+  if "deepcell" in text:
+    group = _parse_group(path, line, text["deepcell"])
+    is_nuclear, is_membrane = group == 1, group == 2
+  else:
+    is_nuclear = _parse_flag(path, line, "nuclear", text["nuclear"])
+    is_membrane = _parse_flag(
+      path, line, "membrane_cytoplasm", text["membrane"]
+    )
+  is_kept = "keep" not in text or _parse_flag(path, line, "keep", text["keep"])
+  channel = text.get("channel") or None
+  return PanelRow(channel, name, is_kept, is_nuclear, is_membrane)
+
+
+def _parse_flag(path: pathlib.Path, line: int, column: str, text: str) -> bool:
+  value = re.sub(r"\.0*$", "", text.lower())
+  if value not in _TRUE | _FALSE:
+    raise ValueError(
+      f"{path}: found {text!r} in column {column}, line {line}; expected 0 or 1"
+    )
+  return value in _TRUE
+
+
+def _parse_group(path: pathlib.Path, line: int, text: str) -> int:
+  value = re.sub(r"\.0*$", "", text.lower())
+  if value in _FALSE:
+    return 0
+  if value not in ("1", "2"):
+    raise ValueError(
+      f"{path}: found {text!r} in column deepcell, line {line}; "
+      "expected 1 (nuclear), 2 (membrane/cytoplasm) or nothing"
+    )
+  return int(value)
+
+
+def _check_groups(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:
+  for flag, group in (
+    ("is_nuclear", "nuclear"),
+    ("is_membrane", "membrane/cytoplasm"),
+  ):
+    if not any(getattr(row, flag) for row in rows):
+      raise ValueError(
+        f"{path}: found no {group} channel among {len(rows)} rows, "
+        "expected at least one"
+      )
+
+
+def _drop_numbered_channels(rows: tuple[PanelRow, ...]) -> tuple[PanelRow, ...]:
+  """Forgets a channel column that only counts the rows."""
+  if not all(row.channel is None or row.channel.isdigit() for row in rows):
+    return rows
+  return tuple(
+    PanelRow(None, row.name, row.is_kept, row.is_nuclear, row.is_membrane)
+    for row in rows
+  )

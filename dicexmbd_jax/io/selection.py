@@ -1,0 +1,252 @@
+"""Matches a panel's rows with a file's channels; never by a silent shift."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from dicexmbd_jax.io.names import Name, make_unique, parse_name, squeeze
+from dicexmbd_jax.types import Panel, PanelRow, Stack
+
+_NUCLEAR_NAMES = {"nuclear", "nucleus", "nuclei"}
+_MEMBRANE_NAMES = {
+  *("membrane", "cytoplasm", "membranecytoplasm", "cytoplasmmembrane", "cell"),
+}
+_NUM_SHOWN = 12  # Names on either side of a message.
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelSelection:
+  """Which channels of a file are read, and what they are.
+
+  Attributes:
+    channels: indices into the file's channels, in the order of `names`.
+    names: unique names of the markers; column names in the tables.
+    nuclear: indices into `channels` of the nuclear markers.
+    membrane: indices into `channels` of the membrane/cytoplasm markers.
+  """
+
+  channels: tuple[int, ...]
+  names: tuple[str, ...]
+  nuclear: tuple[int, ...]
+  membrane: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RawImage:
+  """The selected channels of a file, as a reader hands them on.
+
+  Attributes:
+    stack: counts, float32 (y, x, m), in the selection's order.
+    selection: which channels these are.
+    pixel_size_um: from the file's metadata, None where it has none.
+    warnings: one line each, without the file's name.
+    origin: where it comes from, for images.csv.
+  """
+
+  stack: Stack
+  selection: ChannelSelection
+  pixel_size_um: float | None
+  warnings: tuple[str, ...] = ()
+  origin: dict[str, str | int | float | bool | None] = dataclasses.field(
+    default_factory=dict
+  )
+
+
+def resolve_panel(
+  panel: Panel | None,
+  file_channel_names: Sequence[str | None],
+  file_num_channels: int,
+  path: str | pathlib.Path,
+) -> ChannelSelection:
+  """Finds the file's channel of every row that the panel asks for.
+
+  Rows that are kept, nuclear or membrane/cytoplasm are asked for. Where the
+  file names its channels, rows are found by name, in any order: equal metals
+  (Ir191, 191Ir, DNA1_Ir191, Ir191Di) match, different metals do not, and
+  without a metal on either side the marker's name decides, compared without
+  case and punctuation. Where it names none ("Channel 1", "", "0" are no
+  names), or where names repeat, position decides: then the file must have as
+  many channels as the panel has rows, or kept rows, and no name may disagree.
+
+  Without a panel only a file of two channels will do: nuclear, then
+  membrane/cytoplasm, or the other way round where its names say so. With a
+  panel, such a file is taken where its names are those two.
+
+  Args:
+    panel: the panel, or None where none was given.
+    file_channel_names: the file's names, empty or None where it has none.
+    file_num_channels: how many channels the file has.
+    path: the file, for messages.
+
+  Raises:
+    ValueError: a row without its channel, an ambiguous one, or a count that
+      does not fit; the message names both sides.
+  """
+  names = [name or "" for name in file_channel_names]
+  names += [""] * (file_num_channels - len(names))
+  two = _select_two(names)
+  if panel is None:
+    if file_num_channels != 2:
+      raise ValueError(
+        f"{path}: found {file_num_channels} channel(s) and no panel, expected "
+        "a panel, or two channels: nuclear, membrane/cytoplasm"
+      )
+    return two or _select_by_order()
+  if two is not None:
+    return two
+  file_names = [parse_name(name) for name in names]
+  rows = [_parse_row(row) for row in panel.rows]
+  matches = _match_names(panel, rows, file_names)
+  if matches is None:
+    matches = _match_positions(panel, rows, file_names)
+  if matches is None:
+    raise ValueError(_describe_mismatch(panel, rows, names, path))
+  return _select(panel, matches)
+
+
+def _select_by_order() -> ChannelSelection:
+  return ChannelSelection((0, 1), ("nuclear", "membrane"), (0,), (1,))
+
+
+def _select_two(names: Sequence[str]) -> ChannelSelection | None:
+  """Takes a file whose two channels say they are the image's own."""
+  if len(names) != 2:
+    return None
+  groups = [
+    "n" if squeeze(name) in _NUCLEAR_NAMES
+    else "m" if squeeze(name) in _MEMBRANE_NAMES
+    else "?"
+    for name in names
+  ]  # fmt: skip
+  if sorted(groups) != ["m", "n"]:
+    return None
+  nuclear, membrane = groups.index("n"), groups.index("m")
+  return ChannelSelection((0, 1), make_unique(names), (nuclear,), (membrane,))
+
+
+def _parse_row(row: PanelRow) -> Name:
+  parts = [parse_name(text) for text in (row.channel, row.name) if text]
+  metals = [part.metal for part in parts if part.metal]
+  markers = frozenset[str]().union(*(part.markers for part in parts))
+  return Name(metals[0] if metals else None, markers)
+
+
+def _is_match(row: Name, channel: Name) -> bool:
+  if row.metal and channel.metal:
+    return row.metal == channel.metal
+  return bool(row.markers & channel.markers)
+
+
+def _find_matches(row: Name, channels: Sequence[Name]) -> list[int]:
+  """Finds the channels a row may mean; an equal metal settles it."""
+  found = [i for i, channel in enumerate(channels) if _is_match(row, channel)]
+  same = [i for i in found if row.metal and channels[i].metal == row.metal]
+  return same or found
+
+
+def _is_asked(row: PanelRow) -> bool:
+  return row.is_kept or row.is_nuclear or row.is_membrane
+
+
+def _match_names(
+  panel: Panel, rows: Sequence[Name], channels: Sequence[Name]
+) -> dict[int, int] | None:
+  """Maps every asked row to the one channel of its name, else gives None."""
+  matches: dict[int, int] = {}
+  for index, row in enumerate(rows):
+    if not _is_asked(panel.rows[index]):
+      continue
+    found = _find_matches(row, channels)
+    if len(found) != 1 or found[0] in matches.values():
+      return None
+    matches[index] = found[0]
+  return matches
+
+
+def _match_positions(
+  panel: Panel, rows: Sequence[Name], channels: Sequence[Name]
+) -> dict[int, int] | None:
+  """Maps rows to channels in order, where the count fits and no name objects.
+
+  Where both have a name, it must be the same one; rows that repeat a name are
+  told apart by nothing but their place.
+  """
+  for order in _list_orders(panel):
+    if len(order) != len(channels):
+      continue
+    pairs = list(zip(order, channels, strict=True))
+    agree = all(
+      not channel.markers
+      or not rows[index].markers
+      or _is_match(rows[index], channel)
+      for index, channel in pairs
+    )
+    covered = all(
+      index in order for index, row in enumerate(panel.rows) if _is_asked(row)
+    )
+    if agree and covered:
+      return {
+        index: at
+        for at, index in enumerate(order)
+        if _is_asked(panel.rows[index])
+      }
+  return None
+
+
+def _list_orders(panel: Panel) -> Iterator[list[int]]:
+  yield list(range(len(panel.rows)))
+  yield [index for index, row in enumerate(panel.rows) if row.is_kept]
+
+
+def _select(panel: Panel, matches: dict[int, int]) -> ChannelSelection:
+  rows = [panel.rows[index] for index in matches]
+  return ChannelSelection(
+    channels=tuple(matches.values()),
+    names=make_unique([row.name for row in rows]),
+    nuclear=tuple(i for i, row in enumerate(rows) if row.is_nuclear),
+    membrane=tuple(i for i, row in enumerate(rows) if row.is_membrane),
+  )
+
+
+def _describe_mismatch(
+  panel: Panel,
+  rows: Sequence[Name],
+  names: Sequence[str],
+  path: str | pathlib.Path,
+) -> str:
+  """Writes the one line that names both sides."""
+  channels = [parse_name(name) for name in names]
+  kept = sum(row.is_kept for row in panel.rows)
+  count = f"{len(panel.rows)} rows" + (
+    f" ({kept} kept)" if kept != len(panel.rows) else ""
+  )
+  if not any(channel.markers for channel in channels):
+    return (
+      f"{path}: found {len(names)} channel(s) without names, expected the "
+      f"{count} of {panel.path}"
+    )
+  missing: list[str] = []
+  ambiguous: list[str] = []
+  for row, parsed in zip(panel.rows, rows, strict=True):
+    found = len(_find_matches(parsed, channels))
+    if _is_asked(row) and found != 1:
+      (ambiguous if found else missing).append(_format_row(row))
+  wrong = [f"{_join(missing)} not among them"] if missing else []
+  if ambiguous or not wrong:
+    wrong.append(f"{_join(ambiguous) or 'rows'} ambiguous")
+  return (
+    f"{path}: found {len(names)} channels {_join(names)}; expected the "
+    f"{count} of {panel.path}: {', '.join(wrong)}"
+  )
+
+
+def _format_row(row: PanelRow) -> str:
+  if row.channel and row.channel != row.name:
+    return f"{row.name} ({row.channel})"
+  return row.name
+
+
+def _join(names: Sequence[str]) -> str:
+  shown = ", ".join(name or "(no name)" for name in names[:_NUM_SHOWN])
+  more = len(names) - _NUM_SHOWN
+  return shown + (f" and {more} more" if more > 0 else "")

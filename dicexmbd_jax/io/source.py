@@ -1,0 +1,145 @@
+"""Opens the file behind an image source, inside a zip archive or not."""
+
+import contextlib
+import functools
+import hashlib
+import pathlib
+import shutil
+import tempfile
+import weakref
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+from dicexmbd_jax.types import ImageSource
+
+_HASH_LENGTH = 1 << 20  # Bytes read at a time.
+
+
+@contextlib.contextmanager
+def open_source(
+  path: pathlib.Path, member: str | None = None
+) -> Iterator[pathlib.Path]:
+  """Gives a plain file to read: the file itself, or a zip member's copy.
+
+  The copy lies in the system's temporary folder and goes when the reader is
+  done; the last two copies are kept while the process lives, as an .mcd file
+  is opened once per acquisition.
+
+  Args:
+    path: the file, or the archive that holds it.
+    member: the file's name inside the archive, else None.
+
+  Raises:
+    ValueError: no such file, no such member, or a broken archive.
+  """
+  if not path.is_file():
+    raise ValueError(f"{path}: found no such file, expected one")
+  if member is None:
+    yield path
+    return
+  status = path.stat()
+  copy = _extract(path, member, status.st_size, status.st_mtime_ns)
+  yield copy.path
+
+
+def split_member(path: pathlib.Path) -> tuple[pathlib.Path, str | None]:
+  """Splits archive.zip/folder/file.txt into the archive and its member."""
+  for parent in path.parents:
+    if parent.suffix.lower() == ".zip" and parent.is_file():
+      return parent, path.relative_to(parent).as_posix()
+  return path, None
+
+
+def hash_source(source: ImageSource) -> str:
+  """Hashes what an image is made from: bytes, member, acquisition.
+
+  Returns:
+    The SHA-256 as hexadecimal digits. Fallbacks count by name and size.
+
+  Raises:
+    ValueError: the file cannot be read.
+  """
+  status = _get_status(source.path)
+  digest = hashlib.sha256()
+  digest.update(_hash_file(source.path, source.member, *status).encode())
+  digest.update(f"|{source.member}|{source.acquisition}".encode())
+  for fallback in source.fallbacks:
+    archive, member = split_member(fallback)
+    size = "" if member else _get_status(archive)[0]
+    digest.update(f"|{fallback.name}|{size}".encode())
+  return digest.hexdigest()
+
+
+class _Copy:
+  """A temporary copy of a zip member; removed with its last reference."""
+
+  def __init__(self, path: pathlib.Path, member: str):
+    folder = tempfile.mkdtemp(prefix="dicexmbd_")
+    weakref.finalize(self, shutil.rmtree, folder, True)
+    # Only the suffix of the member's name is kept: names are not to be trusted.
+    self.path = pathlib.Path(folder) / f"member{pathlib.Path(member).suffix}"
+    with _open_member(path, member) as source, self.path.open("wb") as target:
+      _copy_bytes(path, member, source, target)
+
+
+# Size and time are arguments so that a file that changed is read again.
+@functools.lru_cache(maxsize=2)
+def _extract(path: pathlib.Path, member: str, size: int, time: int) -> _Copy:
+  return _Copy(path, member)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_file(
+  path: pathlib.Path, member: str | None, size: int, time: int
+) -> str:
+  digest = hashlib.sha256()
+  with _open_member(path, member) as source:
+    while block := _read_block(path, member, source):
+      digest.update(block)
+  return digest.hexdigest()
+
+
+def _get_status(path: pathlib.Path) -> tuple[int, int]:
+  try:
+    status = path.stat()
+  except OSError as error:
+    raise ValueError(
+      f"{path}: found {error.strerror or error}, expected a readable file"
+    ) from error
+  return status.st_size, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _open_member(path: pathlib.Path, member: str | None) -> Iterator:
+  try:
+    if member is None:
+      with path.open("rb") as source:
+        yield source
+    else:
+      with zipfile.ZipFile(path) as archive, archive.open(member) as source:
+        yield source
+  except (KeyError, RuntimeError, NotImplementedError) as error:
+    # Missing, encrypted, or packed by a method that Python lacks.
+    raise ValueError(
+      f"{path}: found {error}, expected the readable member {member}"
+    ) from error
+  except zipfile.BadZipFile as error:
+    raise ValueError(
+      f"{path}: found a broken archive ({error}), expected a complete zip"
+    ) from error
+
+
+def _read_block(path: pathlib.Path, member: str | None, source) -> bytes:
+  try:
+    return source.read(_HASH_LENGTH)
+  except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    name = f"{path}/{member}" if member else path
+    raise ValueError(
+      f"{name}: found unreadable data ({error}), expected a complete file"
+    ) from error
+
+
+def _copy_bytes(path: pathlib.Path, member: str, source, target) -> None:
+  while block := _read_block(path, member, source):
+    target.write(block)

@@ -1,0 +1,201 @@
+"""Reads the selected channels of TIFF stacks of any make."""
+
+import contextlib
+import logging
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tifffile
+
+from dicexmbd_jax.io import metadata
+from dicexmbd_jax.io.selection import ChannelSelection, RawImage
+
+Select = Callable[[Sequence[str], int], ChannelSelection]
+
+
+def read_tiff(
+  path: pathlib.Path, select: Select, shown: pathlib.Path
+) -> RawImage:
+  """Reads the selected channels of a TIFF; only their pages where it can.
+
+  The channel axis is the one axis besides y and x that is longer than one: C,
+  pages without a meaning, samples (YXS), or slices where an ImageJ or plain
+  file has no channels. Several two-dimensional series of one shape are its
+  channels, too. Any compression, byte order and real dtype will do.
+
+  Args:
+    path: the file to open.
+    select: from channel names and their number to the channels to read.
+    shown: the file's name in messages.
+
+  Returns:
+    The channels as float32 (y, x, m), with the pixel size of OME, ImageJ or
+    TIFF metadata where it is plausible, else None.
+
+  Raises:
+    ValueError: not a TIFF, truncated or broken data, more axes than channel,
+      y and x, or channels that `select` does not take.
+  """
+  with _explain(shown) as complaints:
+    file = tifffile.TiffFile(path)
+  with file:
+    with _explain(shown, complaints):
+      series = _choose_series(file, shown)
+      axis = _find_channel_axis(file, series[0], shown)
+      num_channels = _count_channels(series, axis)
+      _check_extent(series, path.stat().st_size, shown)
+      names = metadata.read_channel_names(file, series, num_channels)
+      lines, pixel_size_um = metadata.read_pixel_size(file)
+    selection = select(names, num_channels)  # Its errors are clear already.
+    with _explain(shown, complaints):
+      planes = _read_planes(file, series, axis, selection.channels)
+      stack = _as_counts(planes, shown)
+  return RawImage(stack, selection, pixel_size_um, tuple(lines))
+
+
+class _Complaints(logging.Handler):
+  """Collects what tifffile only logs; missing data is one such thing."""
+
+  def __init__(self) -> None:
+    super().__init__(logging.ERROR)
+    self.lines: list[str] = []
+
+  def emit(self, record: logging.LogRecord) -> None:
+    self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _explain(
+  shown: pathlib.Path, complaints: _Complaints | None = None
+) -> Iterator[_Complaints]:
+  """Turns tifffile's exceptions and logged errors into one line."""
+  complaints = complaints or _Complaints()
+  logger = tifffile.logger()
+  logger.addHandler(complaints)
+  propagate, logger.propagate = logger.propagate, False
+  try:
+    yield complaints
+    if complaints.lines:
+      raise OSError(complaints.lines[0])
+  except (_ClearError, MemoryError):
+    raise
+  except Exception as error:
+    # Broken files make it fail in any way: TiffFileError, struct.error,
+    # ValueError, zlib.error, IndexError, ...
+    text = " ".join(str(error).split()) or type(error).__name__
+    raise ValueError(
+      f"{shown}: found a truncated or unreadable TIFF ({text[:200]}), "
+      "expected a complete one"
+    ) from error
+  finally:
+    logger.propagate = propagate
+    logger.removeHandler(complaints)
+
+
+class _ClearError(ValueError):
+  """An error of this module, whose line is clear already."""
+
+
+def _choose_series(
+  file: tifffile.TiffFile, shown: pathlib.Path
+) -> list[tifffile.TiffPageSeries]:
+  """Takes the only series, or all where each is one plane of the same shape."""
+  series = list(file.series)
+  if len(series) == 1:
+    return series
+  shapes = {(one.shape, str(one.dtype)) for one in series}
+  if len(shapes) == 1 and series[0].axes == "YX" and not file.is_ome:
+    return series
+  sizes = ", ".join(f"{one.axes} {one.shape}" for one in series[:4])
+  raise _ClearError(
+    f"{shown}: found {len(series)} images ({sizes}), expected one CYX stack"
+  )
+
+
+def _find_channel_axis(
+  file: tifffile.TiffFile,
+  series: tifffile.TiffPageSeries,
+  shown: pathlib.Path,
+) -> int | None:
+  """Finds the axis of the channels; None where there is one channel only."""
+  axes, shape = series.axes, series.shape
+  long = [i for i, name in enumerate(axes) if name not in "YX" and shape[i] > 1]
+  is_stack = len(long) < 2 and {"Y", "X"} <= set(axes)
+  if is_stack and not (file.is_ome and long and axes[long[0]] in "ZT"):
+    return long[0] if long else None
+  raise _ClearError(
+    f"{shown}: found axes {axes} of {shape}, expected channels, y and x"
+  )
+
+
+def _count_channels(
+  series: Sequence[tifffile.TiffPageSeries], axis: int | None
+) -> int:
+  return len(series) if axis is None else series[0].shape[axis]
+
+
+def _check_extent(
+  series: Sequence[tifffile.TiffPageSeries], size: int, shown: pathlib.Path
+) -> None:
+  """Refuses a file that is shorter than its own tables say."""
+  end, num_missing = 0, 0
+  for one in series:
+    if one.dataoffset is not None:
+      end = max(end, one.dataoffset + one.nbytes)
+    for page in one.pages:
+      if page is None:
+        num_missing += 1
+        continue
+      for offset, count in zip(
+        page.dataoffsets, page.databytecounts, strict=True
+      ):
+        num_missing += not (offset and count)
+        end = max(end, offset + count)
+  if end > size:
+    raise _ClearError(
+      f"{shown}: found a truncated TIFF of {size} bytes, expected at least "
+      f"{end}"
+    )
+  if num_missing:
+    raise _ClearError(
+      f"{shown}: found {num_missing} planes or strips without data, expected "
+      "a complete TIFF"
+    )
+
+
+def _read_planes(
+  file: tifffile.TiffFile,
+  series: Sequence[tifffile.TiffPageSeries],
+  axis: int | None,
+  channels: Sequence[int],
+) -> np.ndarray:
+  """Reads (y, x, m), touching no other channel where these are pages."""
+  if axis is None:
+    planes = [
+      _order_axes(series[i].asarray(), series[i].axes) for i in channels
+    ]
+    return np.concatenate(planes, axis=-1)
+  one = series[0]
+  if len(one) == one.shape[axis] and one.keyframe.axes == "YX":
+    planes = [file.asarray(key=i, series=0) for i in channels]
+    return np.stack(planes, axis=-1)
+  is_plain = one.dataoffset is not None
+  data = one.asarray(out="memmap") if is_plain else one.asarray()
+  return _order_axes(np.take(data, channels, axis), one.axes)
+
+
+def _order_axes(data: np.ndarray, axes: str) -> np.ndarray:
+  """Brings any axes to (y, x, m); the others are of length one."""
+  kept = (axes.index("Y"), axes.index("X"))
+  order = (*kept, *(i for i in range(data.ndim) if i not in kept))
+  data = data.transpose(order)
+  return data.reshape(*data.shape[:2], -1)
+
+
+def _as_counts(planes: np.ndarray, shown: pathlib.Path) -> np.ndarray:
+  if planes.dtype.kind not in "buif":
+    raise _ClearError(
+      f"{shown}: found pixels of type {planes.dtype}, expected real numbers"
+    )
+  return np.ascontiguousarray(planes, dtype=np.float32)
