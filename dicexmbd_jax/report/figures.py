@@ -17,7 +17,7 @@ from dicexmbd_jax.report.summary import (
 )
 
 # Ticks of the intensity axis: counts and how they are written.
-INTENSITY_TICKS = (0.0, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
+INTENSITY_TICKS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 MIN_INTENSITY_BINS = 31  # The axis reaches at least 100 counts.
 AREA_TICKS_UM2 = (0, 100, 200, 300, 400, 500)
 NAME_LENGTH = 16
@@ -28,7 +28,7 @@ def draw_areas(area: Distribution) -> Markup:
 
   Without cells there is an axis and no bar.
   """
-  bin_width, height, top = 6, 84, 6
+  bin_width, height, top = 5, 110, 6
   base = top + height
   width = NUM_AREA_BINS * bin_width
   peak = max(area.histogram, default=0) or 1
@@ -98,6 +98,9 @@ def draw_markers(markers: Sequence[Distribution], num_bins: int) -> Markup:
         f'<text class="value" x="{left + plot + 40}" y="{bottom - 3}">'
         f"{format_counts(marker.median)}</text>"
       )
+  if medians:
+    x = left + plot + 40
+    texts.append(f'<text class="value" x="{x}" y="{base + 25}">median</text>')
   return Markup(
     f'<svg class="markers" viewBox="0 0 {left + plot + 44} {base + 28}" '
     'role="img" aria-label="Mean counts per cell, by marker">'
@@ -136,7 +139,7 @@ def _write_name(name: str, x: float, y: float) -> str:
 def _draw_intensity_axis(
   left: float, base: float, plot: float, num_bins: int
 ) -> str:
-  """Vertical lines at the powers of ten, with labels below."""
+  """Vertical lines at 0 and the powers of ten, with labels below."""
   lines, labels = [], []
   for tick in INTENSITY_TICKS:
     position = _place_counts(tick)
@@ -151,8 +154,7 @@ def _draw_intensity_axis(
   return (
     f'<path class="grid" d="{"".join(lines)}"/>{"".join(labels)}'
     f'<text class="tick" x="{middle:.0f}" y="{base + 25}">mean counts per '
-    f'cell</text><text class="value" x="{left + plot + 40}" y="{base + 12}">'
-    "median</text>"
+    "cell</text>"
   )
 
 

@@ -101,31 +101,37 @@ def _view_images(
   images: Sequence[ImageReport], run: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
   """What the template needs of each image, ready to print."""
-  f1 = run["scores"].get("f1", {})
   num_bins = figures.choose_num_bins(
     [marker for image in images for marker in image.markers]
   )
   densest = max((image.density_per_mm2 or 0.0 for image in images), default=0.0)
+  f1 = run["scores"].get("f1", {})
   return [
     {
-      "report": image,
+      **_view_image(image, num_bins),
       "anchor": f"image-{i}",
       "overlay": _link_overlay(image, run["overlays"]),
-      "size": format_size(image.size_um),
-      "area": image.area_um2.median,
-      "total_s": sum(image.seconds.values()) if image.seconds else None,
       "f1": f1.get(image.stem),
       "share": 100 * (image.density_per_mm2 or 0.0) / (densest or 1.0),
-      "area_figure": figures.draw_areas(image.area_um2),
-      "marker_figures": draw_columns(image.markers, num_bins),
-      "pictures": [
-        {"image": picture, "bar": choose_bar(picture.width_um)} | {"name": name}
-        for name in ("overview", "detail")
-        if (picture := image.pictures.get(name))
-      ],
     }
     for i, image in enumerate(images, start=1)
   ]
+
+
+def _view_image(image: ImageReport, num_bins: int) -> dict[str, Any]:
+  """The part of a view that no other image has a say in."""
+  return {
+    "report": image,
+    "size": format_size(image.size_um),
+    "area": image.area_um2.median,
+    "total_s": sum(image.seconds.values()) if image.seconds else None,
+    "area_figure": figures.draw_areas(image.area_um2),
+    "marker_figures": draw_columns(image.markers, num_bins),
+    "bars": {
+      name: choose_bar(picture.width_um)
+      for name, picture in image.pictures.items()
+    },
+  }
 
 
 def draw_columns(
