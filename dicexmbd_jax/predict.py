@@ -1,0 +1,140 @@
+"""From two-channel images to probabilities, tile by tile, one compiled shape.
+
+Tiles of several images share a batch, and the next batch is on its way before
+the answers of the last one are fetched. Only images in flight are held.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from dicexmbd_jax.image import tiling
+from dicexmbd_jax.model.unet import NUM_CLASSES, UNet
+from dicexmbd_jax.types import Image, Probabilities
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def predict_images(
+  images: Iterable[tuple[Key, Image]], model: UNet, config: Any
+) -> Iterator[tuple[Key, Probabilities]]:
+  """Yields the probabilities of images as soon as all their tiles are back.
+
+  The answer is the network's on the whole image with zeros beyond its border;
+  it depends on neither the tiles' size nor their company, up to rounding.
+
+  Args:
+    images: pairs of any key and an image, float32 (y, x, 2) in 0..255; taken
+      one by one, only as far ahead as two batches reach.
+    model: the network; it always runs with its stored statistics, whichever
+      mode it is in. A network with more inputs than the image has channels
+      gets zeros in the rest (the published one has a third, empty input).
+    config: the config's section `predict`: tile_px, batch_size.
+
+  Yields:
+    Key and probabilities, float32 (y, x, 3) in 0..1, in the input's order.
+
+  Raises:
+    ValueError: a tile_px that is not a multiple of 2**depth above two halos,
+      a batch_size below 1, or an image without pixels.
+  """
+  if config.batch_size < 1:
+    raise ValueError(
+      f"config.predict.batch_size: found {config.batch_size}, "
+      "expected at least 1"
+    )
+  jobs = _list_jobs(images, model.depth, config.tile_px)
+  for done, probabilities in _run_ahead(jobs, model, config):
+    # The last batch is filled up: it has more answers than jobs.
+    for job, answer in zip(done, np.asarray(probabilities), strict=False):
+      job.result.probabilities[job.tile.core] = answer[job.tile.core_in_tile]
+      if job.is_last:
+        yield job.result.key, job.result.probabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+  """Where the tiles of one image are put together."""
+
+  key: Any
+  probabilities: Probabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+  """One tile to predict."""
+
+  result: _Result
+  image: Image
+  tile: tiling.Tile
+  is_last: bool
+
+
+def _list_jobs(
+  images: Iterable[tuple[Key, Image]], depth: int, tile_px: int
+) -> Iterator[_Job]:
+  halo_px = tiling.receptive_halo(depth)
+  for key, image in images:
+    shape = image.shape[:2]
+    tiles = tiling.plan_tiles(shape, tile_px, halo_px, 2**depth)
+    result = _Result(key, np.empty((*shape, NUM_CLASSES), np.float32))
+    for tile in tiles:
+      yield _Job(result, image, tile, is_last=tile is tiles[-1])
+
+
+def _run_ahead(
+  jobs: Iterator[_Job], model: UNet, config: Any
+) -> Iterator[tuple[list[_Job], Array]]:
+  """Yields each batch and its answers once the next one is on its way."""
+  graph, state = nnx.split(model)
+  previous = None
+  while batch := list(itertools.islice(jobs, config.batch_size)):
+    pixels, valid = _cut_batch(batch, config.tile_px, config.batch_size)
+    current = batch, predict_tiles(graph, state, pixels, valid)
+    if previous:
+      yield previous
+    previous = current
+  if previous:
+    yield previous
+
+
+def _cut_batch(
+  batch: Sequence[_Job], tile_px: int, batch_size: int
+) -> tuple[tiling.Tiles, tiling.Valid]:
+  """Stacks the jobs' tiles, filled up with empty ones to the batch's size."""
+  parts = [tiling.cut_tiles(job.image, [job.tile], tile_px) for job in batch]
+  empty = [np.zeros_like(part) for part in parts[0]]
+  parts += [(empty[0], empty[1])] * (batch_size - len(batch))
+  pixels, valid = zip(*parts, strict=True)
+  return np.concatenate(pixels), np.concatenate(valid)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict_tiles(
+  graph: nnx.GraphDef,
+  state: nnx.State,
+  pixels: Float[Array, "n t t c"],
+  valid: Bool[Array, "n t t 1"],
+) -> Float[Array, "n t t 3"]:
+  """Returns the probabilities of a batch of tiles, float32 in 0..1.
+
+  Args:
+    graph: the network's structure, as nnx.split gives it.
+    state: its parameters and statistics; arguments, so that another
+      checkpoint of the same network is not compiled again.
+    pixels: values 0..255, zero outside the image.
+    valid: which pixels lie inside the image.
+  """
+  model = nnx.merge(graph, state)
+  model.eval()
+  num_missing = model.encoders[0].conv1.in_features - pixels.shape[-1]
+  pixels = jnp.pad(pixels, [(0, 0), (0, 0), (0, 0), (0, num_missing)])
+  return jax.nn.sigmoid(model(pixels, valid))

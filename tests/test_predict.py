@@ -1,0 +1,240 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from dicexmbd_jax import predict
+from dicexmbd_jax.image import tiling
+from dicexmbd_jax.model.unet import UNet
+
+
+def make_config(tile_px=256, batch_size=2):
+  return ConfigDict({"tile_px": tile_px, "batch_size": batch_size})
+
+
+@functools.cache
+def make_model(depth=4, in_channels=2, seed=0):
+  """A small network whose answers vary from pixel to pixel.
+
+  Its BatchNorm statistics come from images, and its shifts are random, so
+  that zeros outside the image do not stay zeros by accident.
+  """
+  model = UNet(2, depth, in_channels, rngs=nnx.Rngs(seed))
+  rng = np.random.default_rng(seed)
+  norms = [
+    norm
+    for block in [*model.encoders, *model.decoders]
+    for norm in (block.norm1, block.norm2)
+  ]
+  for norm in norms:
+    norm.momentum = 0.0  # One pass is enough to take up the statistics.
+  model.train()
+  images = np.stack([make_image((64, 64), seed) for seed in range(2)])
+  images = np.pad(images, [(0, 0)] * 3 + [(0, in_channels - 2)])
+  nnx.jit(lambda model, images: model(images))(model, images)
+  for norm in norms:
+    size = norm.bias[...].shape
+    norm.bias[...] = jnp.asarray(rng.normal(0, 0.5, size), jnp.float32)
+    norm.scale[...] = jnp.asarray(rng.uniform(0.7, 1.5, size), jnp.float32)
+  for up in model.ups:
+    up.bias[...] += 0.3
+  model.head.kernel[...] *= 3
+  model.eval()
+  return model
+
+
+@functools.cache
+def make_image(shape, seed=0):
+  """Blobs of a few pixels, 0..255, as the channels come out."""
+  rng = np.random.default_rng(seed)
+  image = np.zeros((*shape, 2), np.float32)
+  coarse = rng.random((shape[0] // 6 + 1, shape[1] // 6 + 1, 2))
+  image += np.kron(coarse, np.ones((6, 6, 1)))[: shape[0], : shape[1]]
+  return (image * rng.uniform(0, 255, image.shape)).astype(np.float32)
+
+
+@functools.cache
+def predict_whole(shape, depth=4, seed=0):
+  """The plain network on the whole image, filled up to the pooling grid."""
+  image = make_image(shape, seed)
+  stride = 2**depth
+  size = [-(-edge // stride) * stride for edge in shape]
+  pixels = np.zeros((1, *size, 2), np.float32)
+  valid = np.zeros((1, *size, 1), np.float32)
+  pixels[0, : shape[0], : shape[1]] = image
+  valid[0, : shape[0], : shape[1]] = 1
+  logits = nnx.jit(lambda m, x, v: m(x, v))(make_model(depth), pixels, valid)
+  return np.asarray(jax.nn.sigmoid(logits))[0, : shape[0], : shape[1]]
+
+
+def predict_one(image, model, **options):
+  [(_, probabilities)] = predict.predict_images(
+    [(0, image)], model, make_config(**options)
+  )
+  return probabilities
+
+
+def test_the_model_of_these_tests_is_not_dull():
+  probabilities = predict_whole((230, 470))
+  assert (probabilities.std((0, 1)) > 0.05).all()
+
+
+@pytest.mark.parametrize(
+  ("shape", "tile_px"),
+  [
+    ((1, 1), 208),
+    ((1, 1), 256),
+    ((1, 300), 208),
+    ((300, 1), 256),
+    ((15, 17), 208),
+    ((15, 17), 512),
+    ((230, 470), 208),
+    ((230, 470), 256),
+    ((230, 470), 320),
+    ((230, 470), 512),
+  ],
+)
+def test_tiled_equals_whole(shape, tile_px):
+  tiled = predict_one(make_image(shape), make_model(), tile_px=tile_px)
+  assert tiled.shape == (*shape, 3)
+  assert tiled.dtype == np.float32
+  np.testing.assert_allclose(tiled, predict_whole(shape), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile_px", [512, 720, 1024])
+def test_tiled_equals_whole_on_a_large_image(tile_px):
+  shape = (2333, 1377)
+  tiled = predict_one(make_image(shape), make_model(), tile_px=tile_px)
+  np.testing.assert_allclose(tiled, predict_whole(shape), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("tile_px", [52, 56, 96])
+def test_tiled_equals_whole_at_another_depth(tile_px):
+  shape = (130, 77)
+  tiled = predict_one(make_image(shape), make_model(2), tile_px=tile_px)
+  np.testing.assert_allclose(
+    tiled, predict_whole(shape, depth=2), rtol=0, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_batches_mix_images_without_mixing_them_up(batch_size):
+  shapes = [(30, 40), (230, 300), (1, 1), (40, 250), (16, 16)]
+  images = [
+    (f"image {seed}", make_image(shape, seed))
+    for seed, shape in enumerate(shapes)
+  ]
+  results = list(
+    predict.predict_images(images, make_model(), make_config(208, batch_size))
+  )
+  assert [key for key, _ in results] == [key for key, _ in images]
+  for (_, probabilities), (_, image) in zip(results, images, strict=True):
+    alone = predict_one(image, make_model(), tile_px=208, batch_size=1)
+    np.testing.assert_allclose(probabilities, alone, rtol=0, atol=1e-5)
+
+
+def test_images_are_taken_only_as_they_are_needed():
+  taken = []
+
+  def take():
+    for key in range(9):
+      taken.append(key)
+      yield key, make_image((5, 5), key)
+
+  results = predict.predict_images(take(), make_model(2), make_config(64, 2))
+  assert taken == []
+  # Two batches of two: one answered, one on its way.
+  assert next(results)[0] == 0
+  assert taken == [0, 1, 2, 3]
+  assert [key for key, _ in results] == list(range(1, 9))
+
+
+def test_no_images_give_nothing():
+  assert list(predict.predict_images([], make_model(2), make_config(64))) == []
+
+
+def test_one_shape_and_all_checkpoints_compile_once():
+  predict.predict_tiles.clear_cache()
+  images = [
+    (seed, make_image(shape, seed))
+    for seed, shape in enumerate([(5, 5), (100, 70), (64, 1)])
+  ]
+  answers = [
+    list(
+      predict.predict_images(images, make_model(2, 2, seed), make_config(64))
+    )
+    for seed in (0, 1)
+  ]
+  assert predict.predict_tiles._cache_size() == 1
+  assert not np.allclose(answers[0][1][1], answers[1][1][1], atol=1e-2)
+
+
+def test_the_model_runs_with_stored_statistics_and_is_left_alone():
+  image = make_image((60, 60))
+  expected = predict_one(image, make_model(2), tile_px=64)
+  model = nnx.clone(make_model(2))
+  model.train()
+  before = jax.tree.map(np.asarray, nnx.state(model))
+  np.testing.assert_array_equal(predict_one(image, model, tile_px=64), expected)
+  jax.tree.map(np.testing.assert_array_equal, before, nnx.state(model))
+  assert not model.encoders[0].norm1.use_running_average
+
+
+def test_a_third_input_is_fed_zeros():
+  image = make_image((60, 60))
+  model = make_model(2, in_channels=3)
+  filled = np.concatenate([image, np.zeros((60, 60, 1), np.float32)], -1)
+  np.testing.assert_array_equal(
+    predict_one(image, model, tile_px=64),
+    predict_one(filled, model, tile_px=64),
+  )
+
+
+def test_an_empty_image_gives_probabilities():
+  image = np.zeros((20, 30, 2), np.float32)
+  probabilities = predict_one(image, make_model(2), tile_px=64)
+  assert np.isfinite(probabilities).all()
+  assert probabilities.min() >= 0
+  assert probabilities.max() <= 1
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"tile_px": 200}, "tile_px: found 200, expected a multiple of 16"),
+    ({"tile_px": 192}, "tile_px: found 192, .* above 192"),
+    ({"batch_size": 0}, "batch_size: found 0, expected at least 1"),
+  ],
+)
+def test_impossible_configs_are_errors(options, message):
+  with pytest.raises(ValueError, match=message):
+    predict_one(make_image((5, 5)), make_model(), **options)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 4])
+def test_the_network_sees_as_far_as_the_halo_and_no_farther(depth):
+  """One lit pixel, all weights positive: what it reaches is not zero."""
+  model = UNet(1, depth, 1, rngs=nnx.Rngs(0))
+  for path, leaf in nnx.iter_graph(model):
+    if isinstance(leaf, nnx.Param) and "kernel" in path:
+      leaf[...] = jnp.full_like(leaf[...], 0.5)
+  model.eval()
+  stride, halo = 2**depth, tiling.receptive_halo(depth)
+  core = halo + stride  # The core begins here, on the grid.
+  size = core + halo
+  # A network one row high sees the same columns: 2**depth rows suffice.
+  dark = np.zeros((size, stride, size, 1), np.float32)
+  columns = np.arange(size)
+  dark[columns, 0, columns] = 1  # Image i has column i lit.
+  logits = jax.jit(model)(dark)
+  seen = np.asarray(logits[:, :, core:]).any((1, 2, 3))
+  assert not seen[: core - halo].any()
+  assert seen[core - halo + stride :].all()
+  # And the mirror image: a core that ends here, seen from the right.
+  seen = np.asarray(logits[:, :, :core]).any((1, 2, 3))
+  assert not seen[core + halo :].any()
+  assert seen[: core + halo - stride].all()
