@@ -11,6 +11,9 @@ from readimc.data import Acquisition
 
 from dicexmbd_jax.io.selection import ChannelSelection, RawImage
 
+# What the parser warns of is an error here, or a warning of ours.
+warnings.filterwarnings("ignore", module=r"readimc\b")
+
 Select = Callable[[Sequence[str], int], ChannelSelection]
 
 
@@ -98,11 +101,9 @@ def read_txt(
 
 @contextlib.contextmanager
 def _explain(shown: pathlib.Path, wanted: str) -> Iterator[None]:
-  """Turns whatever the parser raises into one line; silences its warnings."""
+  """Turns whatever the parser raises into one line."""
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")
-      yield
+    yield
   except MemoryError:
     raise
   except Exception as error:

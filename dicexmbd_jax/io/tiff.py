@@ -1,8 +1,10 @@
 """Reads the selected channels of TIFF stacks of any make."""
 
 import contextlib
+import dataclasses
 import logging
 import pathlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -37,21 +39,60 @@ def read_tiff(
     ValueError: not a TIFF, truncated or broken data, more axes than channel,
       y and x, or channels that `select` does not take.
   """
-  with _explain(shown) as complaints:
+  with _open_tiff(path, shown) as layout:
+    with _explain(shown):
+      names = metadata.read_channel_names(
+        layout.file, layout.series, layout.num_channels
+      )
+      lines, pixel_size_um = metadata.read_pixel_size(layout.file)
+    selection = select(names, layout.num_channels)
+    with _explain(shown):
+      planes = _read_planes(layout, selection.channels)
+      if planes.dtype.kind not in "buif":
+        raise TypeError(f"pixels of type {planes.dtype}")
+      stack = np.ascontiguousarray(planes, dtype=np.float32)
+  return RawImage(stack, selection, pixel_size_um, tuple(lines))
+
+
+def read_pixels(path: str | pathlib.Path) -> np.ndarray:
+  """Reads a whole TIFF as (y, x, m) in its own dtype, whatever its axes.
+
+  Raises:
+    ValueError: missing file, not a TIFF, truncated or broken data, or more
+      axes than channel, y and x.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise ValueError(f"{path}: found no such file, expected a TIFF")
+  with _open_tiff(path, path) as layout, _explain(path):
+    return _read_planes(layout, range(layout.num_channels))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+  """An open TIFF: its series, and which axis of these is the channels'."""
+
+  file: tifffile.TiffFile
+  series: Sequence[tifffile.TiffPageSeries]
+  axis: int | None
+
+  @property
+  def num_channels(self) -> int:
+    if self.axis is None:
+      return len(self.series)
+    return self.series[0].shape[self.axis]
+
+
+@contextlib.contextmanager
+def _open_tiff(path: pathlib.Path, shown: pathlib.Path) -> Iterator[_Layout]:
+  with _explain(shown):
     file = tifffile.TiffFile(path)
   with file:
-    with _explain(shown, complaints):
+    with _explain(shown):
       series = _choose_series(file, shown)
       axis = _find_channel_axis(file, series[0], shown)
-      num_channels = _count_channels(series, axis)
       _check_extent(series, path.stat().st_size, shown)
-      names = metadata.read_channel_names(file, series, num_channels)
-      lines, pixel_size_um = metadata.read_pixel_size(file)
-    selection = select(names, num_channels)  # Its errors are clear already.
-    with _explain(shown, complaints):
-      planes = _read_planes(file, series, axis, selection.channels)
-      stack = _as_counts(planes, shown)
-  return RawImage(stack, selection, pixel_size_um, tuple(lines))
+    yield _Layout(file, series, axis)
 
 
 class _Complaints(logging.Handler):
@@ -59,23 +100,23 @@ class _Complaints(logging.Handler):
 
   def __init__(self) -> None:
     super().__init__(logging.ERROR)
+    self.thread = threading.get_ident()
     self.lines: list[str] = []
 
   def emit(self, record: logging.LogRecord) -> None:
-    self.lines.append(record.getMessage())
+    if record.thread == self.thread:
+      self.lines.append(record.getMessage())
 
 
 @contextlib.contextmanager
-def _explain(
-  shown: pathlib.Path, complaints: _Complaints | None = None
-) -> Iterator[_Complaints]:
+def _explain(shown: pathlib.Path) -> Iterator[None]:
   """Turns tifffile's exceptions and logged errors into one line."""
-  complaints = complaints or _Complaints()
+  complaints = _Complaints()
   logger = tifffile.logger()
+  logger.propagate = False  # Its lines go into ours, not beside them.
   logger.addHandler(complaints)
-  propagate, logger.propagate = logger.propagate, False
   try:
-    yield complaints
+    yield
     if complaints.lines:
       raise OSError(complaints.lines[0])
   except (_ClearError, MemoryError):
@@ -89,7 +130,6 @@ def _explain(
       "expected a complete one"
     ) from error
   finally:
-    logger.propagate = propagate
     logger.removeHandler(complaints)
 
 
@@ -129,12 +169,6 @@ def _find_channel_axis(
   )
 
 
-def _count_channels(
-  series: Sequence[tifffile.TiffPageSeries], axis: int | None
-) -> int:
-  return len(series) if axis is None else series[0].shape[axis]
-
-
 def _check_extent(
   series: Sequence[tifffile.TiffPageSeries], size: int, shown: pathlib.Path
 ) -> None:
@@ -164,25 +198,21 @@ def _check_extent(
     )
 
 
-def _read_planes(
-  file: tifffile.TiffFile,
-  series: Sequence[tifffile.TiffPageSeries],
-  axis: int | None,
-  channels: Sequence[int],
-) -> np.ndarray:
+def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
   """Reads (y, x, m), touching no other channel where these are pages."""
-  if axis is None:
+  if layout.axis is None:
     planes = [
-      _order_axes(series[i].asarray(), series[i].axes) for i in channels
+      _order_axes(layout.series[i].asarray(), layout.series[i].axes)
+      for i in channels
     ]
     return np.concatenate(planes, axis=-1)
-  one = series[0]
-  if len(one) == one.shape[axis] and one.keyframe.axes == "YX":
-    planes = [file.asarray(key=i, series=0) for i in channels]
+  one = layout.series[0]
+  if len(one) == layout.num_channels and one.keyframe.axes == "YX":
+    planes = [layout.file.asarray(key=i, series=0) for i in channels]
     return np.stack(planes, axis=-1)
   is_plain = one.dataoffset is not None
   data = one.asarray(out="memmap") if is_plain else one.asarray()
-  return _order_axes(np.take(data, channels, axis), one.axes)
+  return _order_axes(np.take(data, channels, layout.axis), one.axes)
 
 
 def _order_axes(data: np.ndarray, axes: str) -> np.ndarray:
@@ -191,11 +221,3 @@ def _order_axes(data: np.ndarray, axes: str) -> np.ndarray:
   order = (*kept, *(i for i in range(data.ndim) if i not in kept))
   data = data.transpose(order)
   return data.reshape(*data.shape[:2], -1)
-
-
-def _as_counts(planes: np.ndarray, shown: pathlib.Path) -> np.ndarray:
-  if planes.dtype.kind not in "buif":
-    raise _ClearError(
-      f"{shown}: found pixels of type {planes.dtype}, expected real numbers"
-    )
-  return np.ascontiguousarray(planes, dtype=np.float32)

@@ -1,0 +1,249 @@
+"""Writes every output file: whole or not at all."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+from dicexmbd_jax.types import Labels, Probabilities, Stack
+
+if TYPE_CHECKING:  # Slow to import, and not needed by every run.
+  import anndata
+  import pandas as pd
+
+_MAX_UINT16 = 65535
+_UM_PER_CM = 1e4
+
+
+@contextlib.contextmanager
+def replace_file(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary name beside `path`, renamed to it if all went well.
+
+  The folder is made where it is missing. Whoever looks sees the old file or
+  the new one, never a part; on any error the temporary file is removed.
+
+  Args:
+    path: the file to be.
+
+  Raises:
+    OSError: with the system's error number, and `path` as its file name: the
+      folder cannot be written to, the disk is full, and so on.
+  """
+  path = pathlib.Path(path)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield temporary
+    os.replace(temporary, path)
+  except OSError as error:
+    raise _name_file(error, path) from error
+  finally:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+
+
+def write_labels(
+  path: str | pathlib.Path, labels: Labels, pixel_size_um: float | None = None
+) -> None:
+  """Writes a mask as zlib-compressed TIFF (y, x).
+
+  The dtype is uint16, or uint32 where an id is beyond 65,535.
+
+  Args:
+    path: the file to write.
+    labels: 0 is background.
+    pixel_size_um: goes into the resolution tags, if given.
+
+  Raises:
+    ValueError: an id below 0, or beyond 32 bits, or not two axes.
+    OSError: the file cannot be written.
+  """
+  highest = int(labels.max(initial=0))
+  if labels.ndim != 2 or int(labels.min(initial=0)) < 0 or highest >= 2**32:
+    raise ValueError(
+      f"{path}: found labels of shape {labels.shape} from "
+      f"{labels.min(initial=0)} to {highest}, expected (y, x) from 0 to 2**32-1"
+    )
+  dtype = np.uint16 if highest <= _MAX_UINT16 else np.uint32
+  _write_tiff(path, labels.astype(dtype), "YX", pixel_size_um)
+
+
+def write_probabilities(
+  path: str | pathlib.Path,
+  probabilities: Probabilities,
+  pixel_size_um: float | None = None,
+) -> None:
+  """Writes probabilities as zlib-compressed uint16 TIFF (y, x, 3).
+
+  65535 stands for 1; values are rounded, and cut to 0..1 before.
+
+  Args:
+    path: the file to write.
+    probabilities: nucleus, membrane/cytoplasm, background.
+    pixel_size_um: goes into the resolution tags, if given.
+
+  Raises:
+    ValueError: not (y, x, 3), or not finite.
+    OSError: the file cannot be written.
+  """
+  if probabilities.ndim != 3 or probabilities.shape[2] != 3:
+    raise ValueError(
+      f"{path}: found probabilities of shape {probabilities.shape}, expected "
+      "(y, x, 3)"
+    )
+  if not np.isfinite(probabilities).all():
+    raise ValueError(f"{path}: found probabilities that are not finite")
+  scaled = np.clip(probabilities, 0, 1) * np.float32(_MAX_UINT16)
+  data = np.rint(scaled).astype(np.uint16)
+  _write_tiff(path, data, "YXS", pixel_size_um, photometric="rgb")
+
+
+def write_stack(
+  path: str | pathlib.Path,
+  stack: Stack,
+  names: Sequence[str],
+  pixel_size_um: float = 1.0,
+) -> None:
+  """Writes a stack of counts as zlib-compressed OME-TIFF (channel, y, x).
+
+  Whole counts up to 65,535 are stored as uint16, anything else as float32.
+
+  Args:
+    path: the file to write, ending in .ome.tiff.
+    stack: counts (y, x, m).
+    names: the m channels' names.
+    pixel_size_um: edge of a pixel.
+
+  Raises:
+    ValueError: shape and names do not fit together.
+    OSError: the file cannot be written.
+  """
+  if stack.ndim != 3 or stack.shape[2] != len(names):
+    raise ValueError(
+      f"{path}: found a stack of shape {stack.shape}, expected (y, x, "
+      f"{len(names)}) for {len(names)} names"
+    )
+  is_whole = np.all((stack >= 0) & (stack <= _MAX_UINT16) & (stack % 1 == 0))
+  planes = np.moveaxis(stack, -1, 0).astype(
+    np.uint16 if is_whole else np.float32
+  )
+  metadata = {
+    "axes": "CYX",
+    "Channel": {"Name": list(names)},
+    "PhysicalSizeX": pixel_size_um,
+    "PhysicalSizeXUnit": "\u00b5m",
+    "PhysicalSizeY": pixel_size_um,
+    "PhysicalSizeYUnit": "\u00b5m",
+  }
+  with replace_file(path) as temporary, temporary.open("wb") as file:
+    tifffile.imwrite(
+      file,
+      np.ascontiguousarray(planes),
+      ome=True,
+      photometric="minisblack",
+      compression="zlib",
+      metadata=metadata,
+    )
+
+
+def write_table(path: str | pathlib.Path, table: "pd.DataFrame") -> None:
+  """Writes a table as CSV, without its index.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  with replace_file(path) as temporary:
+    table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def write_json(path: str | pathlib.Path, data: Mapping[str, Any]) -> None:
+  """Writes JSON, indented, with NumPy's scalars and paths as plain values.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  write_text(path, json.dumps(data, indent=2, default=_as_plain) + "\n")
+
+
+def write_text(path: str | pathlib.Path, text: str) -> None:
+  """Writes UTF-8 text.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  with replace_file(path) as temporary:
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_png(path: str | pathlib.Path, pixels: np.ndarray) -> None:
+  """Writes uint8 pixels, (y, x) grey or (y, x, 3) colours, as PNG.
+
+  Raises:
+    ValueError: another dtype or shape.
+    OSError: the file cannot be written.
+  """
+  is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+  if pixels.dtype != np.uint8 or not is_picture:
+    raise ValueError(
+      f"{path}: found {pixels.dtype} pixels of shape {pixels.shape}, expected "
+      "uint8 (y, x) or (y, x, 3)"
+    )
+  import PIL.Image
+
+  with replace_file(path) as temporary:
+    PIL.Image.fromarray(pixels).save(temporary, format="PNG")
+
+
+def write_h5ad(path: str | pathlib.Path, data: "anndata.AnnData") -> None:
+  """Writes an AnnData object as compressed HDF5.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  with replace_file(path) as temporary:
+    data.write_h5ad(temporary, compression="gzip")
+
+
+def _write_tiff(
+  path: str | pathlib.Path,
+  data: np.ndarray,
+  axes: str,
+  pixel_size_um: float | None,
+  photometric: str = "minisblack",
+) -> None:
+  resolution: dict[str, Any] = {}
+  if pixel_size_um:
+    per_cm = _UM_PER_CM / pixel_size_um
+    resolution = {
+      "resolution": (per_cm, per_cm),
+      "resolutionunit": "CENTIMETER",
+    }
+  with replace_file(path) as temporary, temporary.open("wb") as file:
+    tifffile.imwrite(
+      file,
+      data,
+      photometric=photometric,
+      compression="zlib",
+      predictor=True,
+      metadata={"axes": axes},
+      **resolution,
+    )
+
+
+def _name_file(error: OSError, path: pathlib.Path) -> OSError:
+  """Repeats a system error with the name of the file that was to be."""
+  reason = error.strerror or str(error) or type(error).__name__
+  if error.errno is None:
+    return OSError(f"{path}: found {reason}, expected a writable place")
+  return OSError(error.errno, reason, str(path))
+
+
+def _as_plain(value: Any) -> Any:
+  if isinstance(value, np.generic | np.ndarray):
+    return value.tolist()
+  return str(value)
