@@ -31,10 +31,29 @@ def get_config() -> ConfigDict:
   config.predict.tile_px = 512  # Edge of a tile, a multiple of 2**depth.
   config.predict.batch_size = 4  # Tiles in flight, filled across images.
 
-  # From probabilities to cells. None means: as the preset has it.
+  # From probabilities to cells. None means: as the preset has it. px are
+  # pixels of the image at 1 um, whatever the working scale.
   config.segment = ConfigDict()
-  config.segment.preset = "touching"  # Or "dice_xmbd" (published masks).
-  config.segment.scale = config_dict.placeholder(int)  # Upscaling factor.
+  # "touching", "dice_xmbd" (the published masks) or "steinbock".
+  config.segment.preset = "touching"
+  _add_placeholders(
+    config.segment,
+    scale=int,  # Working pixels per px: 1 is four times faster than 2.
+    map_scale=int,  # Map pixels per px: 2 for maps of doubled images.
+    threshold=str,  # "cellprofiler3" or "cellprofiler4": whose Li threshold.
+    nucleus_correction=float,  # Factor on the nucleus map's threshold.
+    cell_correction=float,  # Factor on the foreground's threshold.
+    smoothing_px=float,  # Width at half maximum, on the nucleus map.
+    nucleus_threshold_sigma_px=float,  # Gaussian before its threshold.
+    cell_threshold_sigma_px=float,  # Gaussian before the foreground's.
+    min_diameter_px=float,  # Smallest nucleus: how near two centres may be.
+    max_diameter_px=float,  # Largest nucleus: holes to its square are filled.
+    declump_smoothing_px=float,  # Width at half maximum, before the centres.
+    min_nucleus_area_px=float,  # Square px; smaller nuclei are dropped.
+    regularisation=float,  # Growth: a step against a change of intensity.
+    keeps_border=bool,  # Whether nuclei at the image's edge become cells.
+    parts_cells=bool,  # Whether background parts neighbouring cells.
+  )
 
   # Training (first weights: in memory, one device).
   config.train = ConfigDict()
@@ -60,3 +79,9 @@ def get_config() -> ConfigDict:
   config.train.augment.gamma = 0.4
   config.train.augment.channel_dropout = 0.05
   return config
+
+
+def _add_placeholders(config: ConfigDict, **types: type) -> None:
+  """Adds fields that are None until a value of their type is set."""
+  for name, field_type in types.items():
+    config[name] = config_dict.placeholder(field_type)

@@ -1,0 +1,147 @@
+"""Brightest points of objects, compiled: local maxima, shrunk to points."""
+
+import numpy as np
+
+from dicexmbd_jax.masks.compiler import compile_kernel
+
+
+def list_disk(radius: float) -> np.ndarray:
+  """Lists the steps (dy, dx) inside a disk, centre excluded, nearest first.
+
+  Args:
+    radius: in pixels; the disk is dy*dy + dx*dx <= radius*radius.
+
+  Returns:
+    int64 (n, 2).
+  """
+  reach = int(radius)
+  steps = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
+  squares = (steps**2).sum(axis=1)
+  inside = (squares <= radius * radius) & (squares > 0)
+  order = np.argsort(squares[inside], kind="stable")
+  return np.ascontiguousarray(steps[inside][order])
+
+
+@compile_kernel
+def find_peaks(values, labels, steps):
+  """Marks the labelled pixels that no near pixel of their label outshines.
+
+  Equal neighbours are all peaks. Values of 0 and below are never peaks.
+
+  Args:
+    values: float64 (y, x).
+    labels: int32 (y, x), 0 = background.
+    steps: int64 (n, 2), where to look, from list_disk.
+
+  Returns:
+    bool (y, x).
+  """
+  height, width = values.shape
+  peaks = np.zeros((height, width), np.bool_)
+  for y in range(height):
+    for x in range(width):
+      label = labels[y, x]
+      value = values[y, x]
+      if label == 0 or value <= 0:
+        continue
+      is_peak = True
+      for index in range(steps.shape[0]):
+        v = y + steps[index, 0]
+        u = x + steps[index, 1]
+        if v < 0 or v >= height or u < 0 or u >= width:
+          continue
+        if values[v, u] > value and labels[v, u] == label:
+          is_peak = False
+          break
+      peaks[y, x] = is_peak
+  return peaks
+
+
+def make_shrink_tables() -> np.ndarray:
+  """Builds the four removal tables of CellProfiler's binary shrink.
+
+  A pixel may go if its neighbours form exactly one 4-connected group and are
+  not all set. Each table removes from one side (right, bottom, left, top):
+  the pixel must have its partner on the far side and none on the near side,
+  or be the tip of a diagonal.
+
+  Returns:
+    bool (4, 256), indexed by the neighbours' bits; bit k is the k-th
+    neighbour clockwise from the top left.
+  """
+  tables = np.zeros((4, 256), bool)
+  for bits in range(256):
+    ring = [bits >> k & 1 for k in range(8)]
+    starts = sum(ring[k] and not ring[k - 1] for k in range(8))
+    if starts != 1:
+      continue
+    for side in range(4):
+      # Turned so that the side to remove from is the right one.
+      turned = ring[2 * side :] + ring[: 2 * side]
+      top_left, _, _, right, low_right, below, _, left = turned
+      is_end = left and not right
+      is_tip = top_left and not (right or low_right or below)
+      tables[side, bits] = is_end or is_tip
+  return tables
+
+
+SHRINK_TABLES = make_shrink_tables()
+
+
+@compile_kernel
+def shrink_points(ys, xs, is_set, tables):
+  """Thins a padded binary image in place until nothing changes.
+
+  Args:
+    ys: int64 (n,), rows of the set pixels in the padded image.
+    xs: int64 (n,), their columns.
+    is_set: bool (y + 2, x + 2) with a clear rim; changed in place.
+    tables: bool (4, 256) from make_shrink_tables.
+  """
+  count = ys.size
+  ys = ys.copy()
+  xs = xs.copy()
+  goes = np.zeros(count, np.bool_)
+  has_changed = True
+  while has_changed:
+    has_changed = False
+    for side in range(4):
+      for index in range(count):
+        y = ys[index]
+        x = xs[index]
+        bits = (
+          is_set[y - 1, x - 1]
+          | is_set[y - 1, x] << 1
+          | is_set[y - 1, x + 1] << 2
+          | is_set[y, x + 1] << 3
+          | is_set[y + 1, x + 1] << 4
+          | is_set[y + 1, x] << 5
+          | is_set[y + 1, x - 1] << 6
+          | is_set[y, x - 1] << 7
+        )
+        goes[index] = tables[side, bits]
+      kept = 0
+      for index in range(count):
+        if goes[index]:
+          is_set[ys[index], xs[index]] = False
+          has_changed = True
+        else:
+          ys[kept] = ys[index]
+          xs[kept] = xs[index]
+          kept += 1
+      count = kept
+
+
+def shrink_peaks(peaks: np.ndarray) -> np.ndarray:
+  """Shrinks touching peaks to one point each; a ring keeps its hole.
+
+  Args:
+    peaks: bool (y, x).
+
+  Returns:
+    bool (y, x). Source: binary_shrink of CellProfiler's library.
+  """
+  is_set = np.pad(peaks, 1)
+  ys, xs = np.nonzero(is_set)
+  shrink_points(ys, xs, is_set, SHRINK_TABLES)
+  return is_set[1:-1, 1:-1]

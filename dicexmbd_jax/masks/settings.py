@@ -1,0 +1,135 @@
+"""Settings of the mask pipeline and the presets that name them.
+
+Lengths are in pixels of the image (1 um in IMC), so they keep their meaning
+when the working scale changes.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How probabilities become nuclei and cells.
+
+  The defaults are the published pipeline with touching cells. px means pixels
+  of the image at 1 um; a working pixel is 1 / scale px.
+
+  Attributes:
+    scale: working pixels per image pixel, along each axis.
+    map_scale: pixels of the probability map per image pixel; 2 for maps that
+      were made from doubled images, as steinbock and Ilastik do.
+    threshold: minimum cross entropy as in "cellprofiler3" or "cellprofiler4".
+    nucleus_correction: factor on the threshold of the nucleus map.
+    cell_correction: factor on the threshold of the foreground.
+    smoothing_px: full width at half maximum of the Gaussian on the nucleus map.
+    nucleus_threshold_sigma_px: Gaussian before the nucleus threshold; 0: none.
+    cell_threshold_sigma_px: Gaussian before the foreground threshold.
+    min_diameter_px: smallest nucleus; sets how far apart two nuclei must be.
+    max_diameter_px: largest nucleus; holes up to its square are filled.
+    declump_smoothing_px: full width at half maximum of the Gaussian before
+      the search for the nuclei's centres; None: from min_diameter_px.
+    min_nucleus_area_px: nuclei below this many square pixels are dropped.
+    regularisation: weight of a step against a change of intensity when cells
+      grow; larger gives rounder cells.
+    keeps_border: whether nuclei at the image's edge become cells.
+    parts_cells: whether a line of background parts neighbouring cells.
+  """
+
+  scale: int = 2
+  map_scale: int = 1
+  threshold: str = "cellprofiler3"
+  nucleus_correction: float = 1.2
+  cell_correction: float = 1.0
+  smoothing_px: float = 2.0
+  nucleus_threshold_sigma_px: float = 0.0
+  cell_threshold_sigma_px: float = 0.5
+  min_diameter_px: float = 4.0
+  max_diameter_px: float = 6.0
+  declump_smoothing_px: float | None = None
+  min_nucleus_area_px: float = 1.25
+  regularisation: float = 0.05
+  keeps_border: bool = True
+  parts_cells: bool = False
+
+
+PRESETS = {
+  # Cells touch and border cells stay: for measuring cells.
+  "touching": Settings(),
+  # CellProfiler 3.1.9 as published with Dice-XMBD: for repeating old studies.
+  "dice_xmbd": Settings(keeps_border=False, parts_cells=True),
+  # steinbock's CellProfiler 4 pipeline, whose maps come at twice the scale.
+  "steinbock": Settings(
+    map_scale=2,
+    threshold="cellprofiler4",
+    nucleus_threshold_sigma_px=0.5,
+    min_diameter_px=3.5,
+    max_diameter_px=12.5,
+    declump_smoothing_px=0.5,
+  ),
+}
+
+
+def resolve_settings(config: Mapping[str, Any]) -> Settings:
+  """Reads the settings that a config asks for.
+
+  Args:
+    config: `config.segment`: `preset` names the preset; every other field is
+      None, which means as the preset has it, or a value of a Settings field.
+
+  Returns:
+    The checked settings.
+
+  Raises:
+    ValueError: unknown preset or field, or a value out of its range.
+  """
+  values = dict(config.items())
+  name = values.pop("preset", "touching")
+  if name not in PRESETS:
+    raise ValueError(
+      f"config.segment.preset is {name!r}, expected one of {sorted(PRESETS)}"
+    )
+  overrides = {key: value for key, value in values.items() if value is not None}
+  known = {field.name for field in dataclasses.fields(Settings)}
+  for key in overrides:
+    if key not in known:
+      raise ValueError(
+        f"config.segment.{key} is unknown, expected one of {sorted(known)}"
+      )
+  settings = dataclasses.replace(PRESETS[name], **overrides)
+  check_settings(settings)
+  return settings
+
+
+def check_settings(settings: Settings) -> None:
+  """Raises a ValueError that names the first value out of its range."""
+  if settings.threshold not in ("cellprofiler3", "cellprofiler4"):
+    raise ValueError(
+      f"config.segment.threshold is {settings.threshold!r}, "
+      "expected 'cellprofiler3' or 'cellprofiler4'"
+    )
+  lowest = {
+    "scale": 1,
+    "map_scale": 1,
+    "nucleus_correction": 0,
+    "cell_correction": 0,
+    "smoothing_px": 0,
+    "nucleus_threshold_sigma_px": 0,
+    "cell_threshold_sigma_px": 0,
+    "min_diameter_px": 0,
+    "max_diameter_px": 0,
+    "min_nucleus_area_px": 0,
+    "regularisation": 0.001,
+  }
+  for key, low in lowest.items():
+    value = getattr(settings, key)
+    if not low <= value < float("inf"):
+      raise ValueError(
+        f"config.segment.{key} is {value}, expected at least {low}"
+      )
+  if settings.scale % settings.map_scale:
+    raise ValueError(
+      f"config.segment.scale is {settings.scale}, "
+      f"expected a multiple of map_scale {settings.map_scale}"
+    )
