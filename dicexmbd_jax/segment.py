@@ -82,7 +82,7 @@ def check_probabilities(probabilities: Probabilities) -> None:
       f"probabilities have shape {probabilities.shape}, expected pixels"
     )
   low, high = float(probabilities.min()), float(probabilities.max())
-  if not (-1e-3 <= low and high <= 1 + 1e-3):  # NaN fails as well.
+  if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN fails as well.
     raise ValueError(
       f"probabilities range from {low:g} to {high:g}, expected 0 to 1"
     )
