@@ -47,7 +47,7 @@ HISTONES = (
   Marker("HistoneH3", "nucleus", 70, EVERYWHERE, role="nuclear"),
   Marker("H3K27me3", "nucleus", 25, EVERYWHERE, role="nuclear"),
 )
-# Every study has the first of these; which of the others, its panel decides.
+# Every study has the first of each group; which others, its panel decides.
 GENERAL = (
   Marker("CD45", "membrane", 25, LEUKOCYTES, role="membrane"),
   Marker(
@@ -140,6 +140,12 @@ STATE = (
   Marker("p53", "nucleus", 8, {"epithelial": 1.0}, 0.4),
   Marker("cCaspase3", "cytoplasm", 8, EVERYWHERE, 0.02),
 )  # fmt: skip
+# Every group, and the least number of its markers in a study.
+GROUPS = (
+  (GENERAL, 2), (LYMPHOID, 5), (MYELOID, 3), (EPITHELIAL, 2), (STROMA, 4),
+  (STATE, 1), (HISTONES, 0),
+)  # fmt: skip
+MAX_ANTIBODIES = 34
 # (channel, mean counts per pixel); gas, oxide and background channels.
 JUNK = (
   ("80ArAr", 4100.0), ("131Xe", 110.0), ("134Xe", 58.0), ("190BCKG", 0.4),
@@ -185,37 +191,58 @@ class Channel:
 
 
 def draw_channels(rng: np.random.Generator) -> tuple[Channel, ...]:
-  """Draws a study's panel: 30 to about 45 channels in order of mass.
+  """Draws a study's panel: 30 to 45 channels in order of mass.
 
   Both DNA channels and CD45 are always there; the numbers of markers of each
-  group, their metals and their brightness differ between studies.
+  group, their metals, their brightness and their use for segmentation differ
+  between studies.
   """
-  markers = [*GENERAL[:1]]
-  for group, low in (
-    (GENERAL[1:], 1), (LYMPHOID, 5), (MYELOID, 3), (EPITHELIAL, 2),
-    (STROMA, 4), (STATE, 1),
-  ):  # fmt: skip
-    num = int(rng.integers(low, len(group) + 1))
-    chosen = rng.choice(len(group), num, replace=False)
-    markers += [group[i] for i in sorted(chosen)]
-  markers += HISTONES[: rng.integers(0, 3)]
-  metals = rng.choice(METALS, len(markers), replace=False)
-  markers = [_vary_counts(rng, m) for m in markers]
-  nuclear_used = rng.uniform() < 0.7  # Some panels use the DNA alone.
-  membrane_used = rng.uniform(0.5, 1)
+  chosen = [_choose_markers(rng, *group) for group in GROUPS]
+  is_used = [_choose_membranes(rng, group) for group in chosen]
+  pairs = [
+    pair
+    for group, used in zip(chosen, is_used, strict=True)
+    for pair in zip(group, used, strict=True)
+  ]
+  extra = max(len(pairs) - MAX_ANTIBODIES, 0)
+  dropped = rng.choice(np.arange(1, len(pairs)), extra, replace=False)
+  pairs = [pair for i, pair in enumerate(pairs) if i not in dropped]
+  metals = rng.choice(METALS, len(pairs), replace=False)
+  has_histones = rng.uniform() < 0.7  # Some studies use the DNA alone.
   channels = [
     Channel(
       str(metal),
-      marker,
+      _vary_counts(rng, marker),
       is_kept=True,
-      is_nuclear=marker.role == "nuclear" and nuclear_used,
-      is_membrane=marker.role == "membrane"
-      and (marker.name == "CD45" or rng.uniform() < membrane_used),
+      is_nuclear=marker.role == "nuclear" and has_histones,
+      is_membrane=bool(used),
     )
-    for metal, marker in zip(metals, markers, strict=True)
+    for metal, (marker, used) in zip(metals, pairs, strict=True)
   ]
   channels += _make_fixed_channels(rng, num_at_least=30 - len(channels))
   return tuple(sorted(channels, key=lambda c: (c.mass, c.metal)))
+
+
+def _choose_markers(
+  rng: np.random.Generator, group: tuple[Marker, ...], low: int
+) -> list[Marker]:
+  """Draws at least `low` markers of a group, in its order, its first kept."""
+  num = int(rng.integers(low, len(group) + 1))
+  others = rng.choice(np.arange(1, len(group)), max(num - 1, 0), replace=False)
+  first = group[:1] if num else ()
+  return [*first, *(group[i] for i in sorted(others))]
+
+
+def _choose_membranes(
+  rng: np.random.Generator, group: list[Marker]
+) -> list[bool]:
+  """Draws which markers serve as membrane channels: one or more if any can."""
+  usable = [i for i, m in enumerate(group) if m.role == "membrane"]
+  if not usable:
+    return [False] * len(group)
+  share = rng.uniform(0.2, 1)
+  used = {i for i in usable if rng.uniform() < share} | {usable[0]}
+  return [i in used for i in range(len(group))]
 
 
 def _vary_counts(rng: np.random.Generator, marker: Marker) -> Marker:
