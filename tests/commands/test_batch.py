@@ -1,0 +1,73 @@
+import functools
+import os
+
+import pytest
+
+from dicexmbd_jax.commands import batch
+
+
+def square(value):
+  if value == 3:
+    raise ValueError("three")
+  return value * value
+
+
+def square_or_die(deadly, value):
+  if value == deadly:
+    os._exit(9)
+  return value * value
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_errors_are_carried_and_order_is_kept(num_workers):
+  results = list(batch.map_images(square, range(6), num_workers))
+  assert [item for item, _ in results] == list(range(6))
+  assert isinstance(results[3][1], ValueError)
+  assert str(results[3][1]) == "three"
+  others = [result for item, result in results if item != 3]
+  assert others == [0, 1, 4, 16, 25]
+
+
+def test_a_dead_worker_costs_its_own_image_only():
+  function = functools.partial(square_or_die, 2)
+  results = dict(batch.map_images(function, range(5), 2))
+  assert isinstance(results.pop(2), batch.WorkerDiedError)
+  assert results == {0: 0, 1: 1, 3: 9, 4: 16}
+
+
+def test_items_are_taken_as_there_is_room():
+  taken = []
+
+  def produce():
+    for value in range(100):
+      taken.append(value)
+      yield value
+
+  results = batch.map_images(square, produce(), 1)
+  assert next(results) == (0, 0)
+  assert len(taken) <= 2
+  results.close()
+  assert len(taken) <= 2
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_no_items(num_workers):
+  assert list(batch.map_images(square, [], num_workers)) == []
+
+
+def test_count_workers():
+  assert batch.count_workers(None, 1) == 0
+  assert batch.count_workers(4, 2) == 2
+  assert batch.count_workers(0, 9) == 0
+  with pytest.raises(ValueError, match="num_workers is -1"):
+    batch.count_workers(-1, 3)
+
+
+def test_describe_error_names_the_file_once():
+  describe = batch.describe_error
+  assert describe(ValueError("a.tiff: found 1"), "a.tiff") == "a.tiff: found 1"
+  assert describe(ValueError("found\n 1"), "a.tiff") == "a.tiff: found 1"
+  full = OSError(28, "No space left on device", "out/a.tiff")
+  line = describe(full, "a.tiff")
+  assert line == "out/a.tiff: found No space left on device"
+  assert "unexpected KeyError" in describe(KeyError("x"), "a.tiff")
