@@ -1,0 +1,73 @@
+"""Pairs masks of one image by file name: predictions, references, stacks."""
+
+import re
+from collections.abc import Mapping
+
+from dicexmbd_jax.io import listing
+from dicexmbd_jax.types import ImageSource
+
+Sources = dict[str, ImageSource]
+Failure = tuple[str, str, str]  # Image (the stem), file, error.
+
+
+def list_sources(pattern: str) -> tuple[Sources, list[Failure]]:
+  """Lists images or masks by stem, in natural order.
+
+  Args:
+    pattern: file, folder or glob, as in listing.list_images.
+
+  Returns:
+    The files by stem, and what cannot be used.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  sources, lost = listing.list_images(pattern)
+  failures = [(listing.get_stem(path), str(path), line) for path, line in lost]
+  return {source.stem: source for source in sources}, failures
+
+
+def pair_sources(
+  masks: Sources, references: Sources, pattern: str
+) -> tuple[Sources, list[Failure]]:
+  """Finds the mask of each reference; whoever stays alone is a failure.
+
+  Args:
+    masks: by stem.
+    references: by stem.
+    pattern: where the masks come from, for messages.
+
+  Returns:
+    The masks under the references' stems and in their order, and the failures.
+  """
+  masks = strip_tag(masks, references)
+  failures = []
+  for stem, source in masks.items():
+    if stem not in references:
+      line = f"{source.path}: found no reference {stem}, expected one"
+      failures.append((stem, str(source.path), line))
+  for stem in references:
+    if stem not in masks:
+      line = f"{pattern}: found no mask {stem}, expected one"
+      failures.append((stem, pattern, line))
+  pairs = {stem: masks[stem] for stem in references if stem in masks}
+  return pairs, failures
+
+
+def strip_tag(masks: Sources, references: Mapping[str, object]) -> Sources:
+  """Takes a tag such as `_cp_masks` off the stems if only then any fits.
+
+  A tag ends every stem, starts with one of "_-. " and holds a letter. Of
+  several, the longest that leaves the stem of a reference is taken.
+  """
+  if not masks or any(stem in references for stem in masks):
+    return masks
+  first = next(iter(masks))
+  tags = [first[i:] for i in range(1, len(first)) if first[i] in "_-. "]
+  for tag in tags:
+    is_common = all(stem.endswith(tag) for stem in masks)
+    if is_common and re.search("[a-zA-Z]", tag):
+      short = {stem.removesuffix(tag): mask for stem, mask in masks.items()}
+      if any(stem in references for stem in short):
+        return short
+  return masks
