@@ -6,7 +6,7 @@ brightness or hue for the common forms of colour blindness.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Real, Shaped, UInt8
 from PIL import Image as pillow
 
 from dicexmbd_jax.types import Image, Labels
@@ -86,7 +86,7 @@ def _check_grid(image: Image, cells: Labels, nuclei: Labels) -> None:
 
 
 def stretch_channel(
-  channel: Float[np.ndarray, "y x"],
+  channel: Real[np.ndarray, "y x"],
 ) -> UInt8[np.ndarray, "y x"]:
   """Maps one channel to 0..255 for the eye, not for measuring.
 
@@ -110,11 +110,11 @@ def stretch_channel(
 
 def enlarge_channel(
   channel: UInt8[np.ndarray, "y x"], factor: int
-) -> UInt8[np.ndarray, "y*factor x*factor"]:
-  """Enlarges by an integer factor, bilinear; factor 1 or no pixel: as it is."""
-  if factor == 1 or channel.size == 0:
-    return channel
+) -> UInt8[np.ndarray, "y*{factor} x*{factor}"]:
+  """Enlarges by an integer factor, bilinear; by 1 changes nothing."""
   height, width = channel.shape
+  if channel.size == 0:
+    return np.zeros((height * factor, width * factor), np.uint8)
   picture = pillow.fromarray(channel).resize(
     (width * factor, height * factor), pillow.Resampling.BILINEAR
   )
@@ -144,7 +144,7 @@ def blend_channels(
 
 def enlarge_labels(
   labels: Shaped[np.ndarray, "y x"], factor: int
-) -> Shaped[np.ndarray, "y*factor x*factor"]:
+) -> Shaped[np.ndarray, "y*{factor} x*{factor}"]:
   """Enlarges masks by 1, 2 or 4, cutting the corners of their staircases.
 
   At each doubling a pixel becomes four; the one in a corner between two equal

@@ -33,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from dicexmbd_jax.report.overlay import Rgb
 from dicexmbd_jax.report.thumbnail import Picture, make_pictures
@@ -68,10 +68,10 @@ class ImageResult:
   source: str
   shape: tuple[int, int]
   pixel_size_um: float
-  areas_px: Float[np.ndarray, " n"]
-  centroids_px: Float[np.ndarray, "n 2"]
+  areas_px: Real[np.ndarray, " n"]
+  centroids_px: Real[np.ndarray, "n 2"]
   names: Sequence[str]
-  intensities: Float[np.ndarray, "n m"]
+  intensities: Real[np.ndarray, "n m"]
   overlay: Rgb
   warnings: Sequence[str] = ()
   seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -173,7 +173,7 @@ def _check_result(result: ImageResult) -> None:
       )
 
 
-def describe_areas(areas_um2: Float[np.ndarray, " n"]) -> Distribution:
+def describe_areas(areas_um2: Real[np.ndarray, " n"]) -> Distribution:
   """Quantiles and histogram of areas, in bins of 10 um2."""
   values = _keep_finite(areas_um2)
   return Distribution(
@@ -184,7 +184,7 @@ def describe_areas(areas_um2: Float[np.ndarray, " n"]) -> Distribution:
 
 
 def describe_intensities(
-  name: str, counts: Float[np.ndarray, " n"]
+  name: str, counts: Real[np.ndarray, " n"]
 ) -> Distribution:
   """Quantiles and histogram of a marker, in bins of log10(1 + 10 counts).
 
@@ -200,7 +200,7 @@ def describe_intensities(
   )
 
 
-def _keep_finite(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:
+def _keep_finite(values: Real[np.ndarray, " n"]) -> Float[np.ndarray, " k"]:
   """Drops NaN and infinities."""
   values = np.asarray(values, np.float64)
   return values[np.isfinite(values)]

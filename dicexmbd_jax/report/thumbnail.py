@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 from PIL import Image as pillow
 
 from dicexmbd_jax.report.overlay import Rgb
@@ -36,7 +36,7 @@ class Picture:
 
 
 def make_pictures(
-  overlay: Rgb, centroids_px: Float[np.ndarray, "n 2"], um_per_px: float
+  overlay: Rgb, centroids_px: Real[np.ndarray, "n 2"], um_per_px: float
 ) -> Mapping[str, Picture]:
   """Returns an overlay's `small`, `overview` and `detail` pictures.
 
@@ -64,7 +64,7 @@ def make_pictures(
 
 
 def find_crowd(
-  shape: tuple[int, ...], centroids_px: Float[np.ndarray, "n 2"]
+  shape: tuple[int, ...], centroids_px: Real[np.ndarray, "n 2"]
 ) -> tuple[slice, slice]:
   """Returns the window of `DETAIL_PX` (or the image's edge) with most cells.
 
@@ -113,9 +113,8 @@ def _encode_jpeg(picture: pillow.Image, max_bytes: int) -> bytes:
     buffer = io.BytesIO()
     # Full colour resolution at high quality keeps one-pixel outlines sharp.
     sampling = 0 if quality >= 70 else 2
-    picture.save(
-      buffer, "JPEG", quality=quality, subsampling=sampling, optimize=True
-    )
+    # Not optimize=True: Pillow's buffer for it is too small for pure noise.
+    picture.save(buffer, "JPEG", quality=quality, subsampling=sampling)
     if buffer.tell() <= max_bytes:
       break
   return buffer.getvalue()

@@ -1,0 +1,141 @@
+import dataclasses
+import json
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from dicexmbd_jax.report import summary
+
+FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
+
+
+def make_result(**changes):
+  result = summary.ImageResult(
+    stem="ROI001",
+    source="img/ROI001.tiff",
+    shape=(50, 100),
+    pixel_size_um=0.5,
+    areas_px=np.array([40.0, 80.0, 120.0]),
+    centroids_px=np.array([[1.0, 2.0], [10.0, 20.0], [30.0, 90.0]]),
+    names=("CD3", "DNA"),
+    intensities=np.array([[0.0, 10.0], [0.1, 20.0], [1.0, 30.0]]),
+    overlay=np.full((200, 400, 3), 128, np.uint8),
+    warnings=("dim",),
+    seconds={"read": 0.5, "segment": 1.25},
+  )
+  return dataclasses.replace(result, **changes)
+
+
+def test_summarise_image_counts_in_the_images_own_units():
+  report = summary.summarise_image(make_result())
+  assert report.num_cells == 3
+  assert report.size_um == (25.0, 50.0)
+  assert report.density_per_mm2 == pytest.approx(3 / 1250e-6)
+  assert report.area_um2.median == 20.0  # 80 px of 0.25 um2.
+  assert report.area_um2.histogram == (0, 1, 1, 1)
+  assert [marker.name for marker in report.markers] == ["CD3", "DNA"]
+  assert report.markers[1].median == 20.0
+  # log10(1 + 10 * 0.1) = 0.301, log10(1 + 10 * 1) = 1.04.
+  assert report.markers[0].histogram == (1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1)
+  assert report.pictures["overview"].width_um == 50.0
+  assert report.warnings == ("dim",)
+  assert report.error is None
+
+
+def test_summarise_image_without_cells_has_no_numbers_and_no_nan():
+  report = summary.summarise_image(
+    make_result(
+      areas_px=np.zeros(0),
+      centroids_px=np.zeros((0, 2)),
+      intensities=np.zeros((0, 2)),
+    )
+  )
+  assert report.num_cells == 0
+  assert report.density_per_mm2 == 0
+  assert report.area_um2.median is None
+  assert report.markers[0] == summary.Distribution("CD3", (), ())
+  assert "NaN" not in summary.dump_report(report)
+
+
+@pytest.mark.parametrize(
+  ("change", "match"),
+  [
+    ({"areas_px": np.ones(2)}, r"centroids_px has shape \(3, 2\).*\(2, 2\)"),
+    ({"names": ("a",)}, r"ROI001.*intensities has shape \(3, 2\).*\(3, 1\)"),
+  ],
+)
+def test_summarise_image_refuses_parts_that_disagree(change, match):
+  with pytest.raises(ValueError, match=match):
+    summary.summarise_image(make_result(**change))
+
+
+def test_describe_areas_gathers_the_large_ones_in_the_last_bin():
+  areas = summary.describe_areas(np.array([0.0, 9.99, 10.0, 500.0, 1e9]))
+  assert areas.histogram[:2] == (2, 1)
+  assert len(areas.histogram) == summary.NUM_AREA_BINS
+  assert areas.histogram[-1] == 2
+
+
+@hypothesis.given(hnp.arrays(np.float32, st.integers(0, 20), elements=FLOATS))
+def test_distributions_keep_every_finite_value(values):
+  num_finite = int(np.isfinite(values).sum())
+  for part in (
+    summary.describe_areas(values),
+    summary.describe_intensities("x", values),
+  ):
+    assert sum(part.histogram) == num_finite
+    assert len(part.quantiles) == (5 if num_finite else 0)
+    assert list(part.quantiles) == sorted(part.quantiles)
+    json.dumps(dataclasses.asdict(part), allow_nan=False)
+
+
+def test_pool_distributions_equals_the_distribution_of_all():
+  rng = np.random.default_rng(1)
+  parts = [rng.gamma(2, scale, 50) for scale in (0.1, 3, 40)]
+  pooled = summary.pool_distributions(
+    [summary.describe_intensities("CD3", part) for part in parts]
+  )
+  whole = summary.describe_intensities("CD3", np.concatenate(parts))
+  assert pooled.histogram == whole.histogram
+  assert pooled.name == "CD3"
+
+
+def test_report_survives_the_way_to_disk():
+  odd = 'a "b" <c> \u202e \udcff 日本'
+  for report in (
+    summary.summarise_image(make_result(stem=odd)),
+    summary.ImageReport(odd, "img/x.tiff", error="x.tiff: found 1, expected 2"),
+  ):
+    text = summary.dump_report(report)
+    assert text.isascii()
+    assert summary.parse_report(text) == report
+
+
+def test_parse_report_compact_keeps_the_small_picture_only():
+  text = summary.dump_report(summary.summarise_image(make_result()))
+  assert set(summary.parse_report(text, True).pictures) == {"small"}
+  assert set(summary.parse_report(text).pictures) == {"small", "overview"}
+
+
+@pytest.mark.parametrize(
+  ("text", "match"),
+  [
+    ("", "Expecting value"),
+    ("[]", "schema None, expected 1"),
+    ('{"schema": 2}', "schema 2, expected 1"),
+    ('{"schema": 1, "stem": "a"}', "damaged"),
+  ],
+)
+def test_parse_report_refuses_other_text(text, match):
+  with pytest.raises(ValueError, match=match):
+    summary.parse_report(text)
+
+
+def test_density_is_unknown_without_pixels_or_size():
+  report = summary.ImageReport("a", "a.tiff", num_cells=0)
+  assert report.density_per_mm2 is None
+  empty = dataclasses.replace(report, shape=(0, 5), pixel_size_um=1.0)
+  assert empty.density_per_mm2 is None
