@@ -20,6 +20,9 @@ _OUTPUT_MARKS = ("run.json", "failures.csv")
 # Subfolders that hold results beside the images, here and in steinbock.
 _RESULTS = re.compile(r"\.|(masks|nuclei|probabilities|overlays|ilastik)")
 
+# Broken, encrypted, packed by a method that Python lacks, or empty.
+_ARCHIVE_ERRORS = (OSError, zipfile.BadZipFile, RuntimeError, ValueError)
+
 Failure = tuple[pathlib.Path, str]
 
 
@@ -173,7 +176,7 @@ def _expand_archives(
       continue
     try:
       files += _list_members(path)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except _ARCHIVE_ERRORS as error:
       message = f"found an unreadable archive ({error}), expected a zip file"
       failures.append((path, f"{path}: {message}"))
   return files

@@ -49,7 +49,9 @@ def read_tiff(
     with _explain(shown):
       planes = _read_planes(layout, selection.channels)
       if planes.dtype.kind not in "buif":
-        raise TypeError(f"pixels of type {planes.dtype}")
+        raise _ClearError(
+          f"{shown}: found {planes.dtype} pixels, expected real numbers"
+        )
       stack = np.ascontiguousarray(planes, dtype=np.float32)
   return RawImage(stack, selection, pixel_size_um, tuple(lines))
 
@@ -70,10 +72,14 @@ def read_pixels(path: str | pathlib.Path) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-  """An open TIFF: its series, and which axis of these is the channels'."""
+  """An open TIFF: its series, their axes, and where among these channels are.
+
+  Without an axis of channels every series is one.
+  """
 
   file: tifffile.TiffFile
   series: Sequence[tifffile.TiffPageSeries]
+  axes: str
   axis: int | None
 
   @property
@@ -90,9 +96,10 @@ def _open_tiff(path: pathlib.Path, shown: pathlib.Path) -> Iterator[_Layout]:
   with file:
     with _explain(shown):
       series = _choose_series(file, shown)
-      axis = _find_channel_axis(file, series[0], shown)
+      axes = _name_axes(file, series[0])
+      axis = _find_channel_axis(file, axes, series[0].shape, shown)
       _check_extent(series, path.stat().st_size, shown)
-    yield _Layout(file, series, axis)
+    yield _Layout(file, series, axes, axis)
 
 
 class _Complaints(logging.Handler):
@@ -153,13 +160,20 @@ def _choose_series(
   )
 
 
+def _name_axes(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> str:
+  """Names the axes; tifffile mistakes stacks that are one pixel wide."""
+  is_named = any("axes" in one for one in file.shaped_metadata or ())
+  is_column = len(series.shape) == 3 and series.shape[2] == 1
+  return "CYX" if file.is_shaped and is_column and not is_named else series.axes
+
+
 def _find_channel_axis(
   file: tifffile.TiffFile,
-  series: tifffile.TiffPageSeries,
+  axes: str,
+  shape: Sequence[int],
   shown: pathlib.Path,
 ) -> int | None:
   """Finds the axis of the channels; None where there is one channel only."""
-  axes, shape = series.axes, series.shape
   long = [i for i, name in enumerate(axes) if name not in "YX" and shape[i] > 1]
   is_stack = len(long) < 2 and {"Y", "X"} <= set(axes)
   if is_stack and not (file.is_ome and long and axes[long[0]] in "ZT"):
@@ -202,8 +216,7 @@ def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
   """Reads (y, x, m), touching no other channel where these are pages."""
   if layout.axis is None:
     planes = [
-      _order_axes(layout.series[i].asarray(), layout.series[i].axes)
-      for i in channels
+      _order_axes(layout.series[i].asarray(), layout.axes) for i in channels
     ]
     return np.concatenate(planes, axis=-1)
   one = layout.series[0]
@@ -212,7 +225,7 @@ def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
     return np.stack(planes, axis=-1)
   is_plain = one.dataoffset is not None
   data = one.asarray(out="memmap") if is_plain else one.asarray()
-  return _order_axes(np.take(data, channels, layout.axis), one.axes)
+  return _order_axes(np.take(data, channels, layout.axis), layout.axes)
 
 
 def _order_axes(data: np.ndarray, axes: str) -> np.ndarray:
