@@ -39,6 +39,7 @@ CELL_TYPES = (
   CellType("dendritic", 5.2, (1.0, 2.6), 0.2, (0.15, 0.35), 0.2),
   CellType("granulocyte", 3.8, (1.0, 1.4), 0.07, (0.3, 0.55), 0.07),
   CellType("epithelial", 6.6, (1.0, 1.7), 0.05, (0.25, 0.6), 0.08),
+  CellType("columnar", 6.0, (1.3, 2.6), 0.05, (0.3, 0.6), 0.08),
   CellType("fibroblast", 4.5, (2.0, 5.0), 0.1, (0.25, 0.55), 0.15),
   CellType("endothelial", 3.9, (1.8, 4.0), 0.06, (0.3, 0.6), 0.12),
   CellType("muscle", 4.6, (2.5, 6.0), 0.05, (0.2, 0.45), 0.25),
@@ -65,6 +66,10 @@ MIXES: dict[Compartment, tuple[dict[str, float], tuple[float, float]]] = {
   Compartment.NEST: (
     dict(epithelial=88, t_cell=6, macrophage=4, dendritic=2),
     (0.8, 1.2),
+  ),
+  Compartment.GLAND: (
+    dict(columnar=92, t_cell=4, epithelial=4),
+    (0.9, 1.2),
   ),
   Compartment.STROMA: (
     dict(fibroblast=50, t_cell=14, b_cell=3, macrophage=13, plasma=6,
@@ -168,7 +173,7 @@ def _fill_compartment(
   )
   elongation = rng.uniform(low, high)
   angle = layout.angle[row, col] + rng.normal(0, 0.25, num)
-  is_round = elongation < 1.8
+  is_round = (elongation < 1.8) & (compartment != Compartment.GLAND)
   angle = np.where(is_round, rng.uniform(0, math.pi, num), angle)
   is_crowded = fill > 0.75
   return Cells(

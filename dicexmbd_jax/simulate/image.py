@@ -74,7 +74,8 @@ def simulate_image(
   painting = outline.paint_cells(rng, cells, shape)
   has_nucleus = _draw_visible(rng, cells)
   cell_labels, nuclei, _ = outline.cut_labels(painting, has_nucleus)
-  coverage = outline.cover_pixels(rng, painting, has_nucleus)
+  hollow = _draw_hollow(rng, cells)
+  coverage = outline.cover_pixels(rng, painting, has_nucleus, hollow)
   signal = _sum_signal(rng, channels, cells, coverage, shape)
   signal = _add_tissue(rng, signal, channels, _crop_layout(layout))
   stack = optics.detect_counts(rng, signal, channels)
@@ -98,6 +99,16 @@ def _draw_visible(
   chance = hidden[cells.type] * rng.uniform(0.2, 1.6)
   # One more, never visible, stands for the background's index of -1.
   return np.append(rng.uniform(size=len(cells.y)) >= chance, False)
+
+
+def _draw_hollow(
+  rng: np.random.Generator, cells: cells_lib.Cells
+) -> np.ndarray:
+  """Draws how vesicular nuclei are: large ones show a rim and a pale core."""
+  large = ("epithelial", "columnar", "blast", "macrophage")
+  is_large = np.isin(cells.type, [cells_lib.TYPE_INDEX[n] for n in large])
+  most = np.where(is_large, rng.uniform(0, 0.7), 0.2)
+  return np.append(rng.uniform(0, 1, len(most)) * most, 0).astype(np.float32)
 
 
 def _crop_layout(layout: layout_lib.Layout) -> layout_lib.Layout:
@@ -127,7 +138,7 @@ def _sum_signal(
   signal = flat.reshape(*shape, len(channels))
   signal = signal * _draw_patches(rng, channels, shape)
   signal = signal + _shift_layer(rng, signal)
-  return optics.blur_signal(signal, rng.uniform(0.35, 0.8))
+  return optics.blur_signal(signal, rng.uniform(0.25, 0.6))
 
 
 def _draw_patches(
@@ -135,18 +146,37 @@ def _draw_patches(
   channels: tuple[markers.Channel, ...],
   shape: tuple[int, int],
 ) -> optics.Signal:
-  """Uneven staining at the scale of a pixel; nuclear channels have none."""
-  fields = [
-    layout_lib.make_field(rng, shape, rng.uniform(1, 2.5)) for _ in range(6)
-  ]
-  strength = rng.uniform(0.2, 0.8, len(channels))
+  """Draws factors of uneven staining at the scale of a pixel.
+
+  Chromatin is one and the same for both DNA channels and half so for other
+  nuclear stains; membrane and cytoplasm markers vary on their own.
+  """
+  fields = [_draw_speckle(rng, shape) for _ in range(6)]
+  chromatin = rng.uniform(0.15, 0.55)
+  uneven = rng.uniform(0.2, 0.9, len(channels))
   patches = np.ones((*shape, len(channels)), np.float32)
   for m, channel in enumerate(channels):
-    if channel.marker.place in ("membrane", "cytoplasm"):
-      first, second = rng.choice(len(fields), 2, replace=False)
-      mix = 0.7 * fields[first] + 0.7 * fields[second]
-      patches[..., m] = np.exp(np.float32(strength[m]) * mix)
+    first, second = rng.choice(np.arange(1, len(fields)), 2, replace=False)
+    if channel.metal in ("191Ir", "193Ir"):
+      log = chromatin * fields[0]
+    elif channel.marker.place == "nucleus":
+      log = chromatin * (0.6 * fields[0] + 0.6 * fields[first])
+    elif channel.marker.place in ("membrane", "cytoplasm"):
+      log = 0.7 * uneven[m] * (fields[first] + fields[second])
+    else:
+      continue
+    patches[..., m] = np.exp(log.astype(np.float32))
   return patches
+
+
+def _draw_speckle(
+  rng: np.random.Generator, shape: tuple[int, int]
+) -> layout_lib.Field:
+  """Noise of deviation 1, partly from pixel to pixel, partly smoother."""
+  white = rng.standard_normal(shape, np.float32)
+  smooth = layout_lib.make_field(rng, shape, rng.uniform(1, 2.5))
+  share = np.float32(rng.uniform(0.2, 0.9))
+  return np.sqrt(share) * white + np.sqrt(1 - share) * smooth
 
 
 def _shift_layer(

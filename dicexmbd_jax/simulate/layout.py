@@ -22,6 +22,7 @@ class Compartment(enum.IntEnum):
   NEST = 4  # epithelium or tumour
   STROMA = 5  # fibroblasts and collagen
   WALL = 6  # vessel walls, muscle
+  GLAND = 7  # columnar epithelium around a lumen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +117,7 @@ def make_layout(
     rng, shape, rng.uniform(40, 150)
   )
   _add_follicles(rng, compartments, style)
+  _add_glands(rng, compartments, angle, style)
   _add_vessels(rng, compartments, angle)
   _add_holes(rng, compartments)
   return Layout(compartments, angle.astype(np.float32), style)
@@ -130,6 +132,26 @@ def _add_follicles(
       rng, compartments.shape, rng.uniform(35, 90), 0.7
     )
     compartments[distance < 0] = Compartment.FOLLICLE
+
+
+def _add_glands(
+  rng: np.random.Generator,
+  compartments: Compartments,
+  angle: Field,
+  style: str,
+) -> None:
+  """Adds rings of cells that stand upright on them; in place."""
+  mean = {"tumour": 6.0, "mixed": 3.0, "stroma": 2.0}.get(style, 0.0)
+  mean *= rng.uniform() < 0.5
+  for _ in range(rng.poisson(mean * compartments.size / 250_000)):
+    radius_px = rng.uniform(4, 45)
+    distance, tangent = _measure_ellipse(
+      rng, compartments.shape, radius_px, rng.uniform(0.5, 1)
+    )
+    is_ring = distance < rng.uniform(9, 22)
+    compartments[is_ring] = Compartment.GLAND
+    angle[is_ring] = tangent[is_ring] + math.pi / 2
+    compartments[distance < 0] = Compartment.EMPTY
 
 
 def _add_vessels(

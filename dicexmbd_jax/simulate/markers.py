@@ -40,11 +40,11 @@ def _membrane(name: str, counts: float, **levels: float) -> Marker:
 
 
 DNA = (
-  Marker("DNA1", "nucleus", 60, EVERYWHERE, role="nuclear"),
-  Marker("DNA2", "nucleus", 110, EVERYWHERE, role="nuclear"),
+  Marker("DNA1", "nucleus", 100, EVERYWHERE, role="nuclear"),
+  Marker("DNA2", "nucleus", 180, EVERYWHERE, role="nuclear"),
 )
 HISTONES = (
-  Marker("HistoneH3", "nucleus", 70, EVERYWHERE, role="nuclear"),
+  Marker("HistoneH3", "nucleus", 110, EVERYWHERE, role="nuclear"),
   Marker("H3K27me3", "nucleus", 25, EVERYWHERE, role="nuclear"),
 )
 # Every study has the first of each group; which others, its panel decides.
@@ -291,19 +291,21 @@ def draw_levels(
   shape = (len(types), len(channels))
   places = np.array([c.marker.place for c in channels])
   positive = np.array([c.marker.positive for c in channels])
-  dim = np.clip(rng.lognormal(0, 0.5, len(channels)), 0.1, 3)
+  dim = np.clip(rng.lognormal(-0.5, 0.6, len(channels)), 0.08, 2.5)
   dim = np.where(rng.uniform(size=len(channels)) < 0.08, 0.05, dim)
-  dim = np.where(places == "nucleus", np.maximum(dim, 0.35), dim)
+  dim = np.where(places == "nucleus", np.sqrt(dim), dim)
   level = table[types] * dim
   # Markers that mark a positive few do so by cell, not by type.
   level = level * (rng.uniform(size=shape) < positive)
-  spread = np.where(places == "nucleus", 0.2, 0.4)
+  spread = np.where(places == "nucleus", 0.15, 0.4)
   level = level * np.exp(spread * rng.standard_normal(shape))
   # A cell that the section only grazes is dim in everything.
-  level = (
-    level
-    * np.exp(rng.uniform(0.1, 0.4) * rng.standard_normal(shape[:1]))[:, None]
-  )
+  grazed = rng.uniform(0.1, 0.4) * rng.standard_normal(shape[:1])
+  level = level * np.exp(grazed)[:, None]
+  # Nuclei differ in all their stains alike: ploidy, condensed chromatin.
+  dense = rng.uniform(0.1, 0.35) * rng.standard_normal(shape[:1])
+  dense += 0.8 * (rng.uniform(size=shape[:1]) < 0.03)
+  level = level * np.where(places == "nucleus", np.exp(dense)[:, None], 1)
   sticky = rng.uniform(0, 0.04) * np.array([c.marker.counts for c in channels])
   sticky = np.where((places == "junk") | (places == "fibre"), 0, sticky)
   level = (level + sticky).astype(np.float32)
@@ -329,4 +331,5 @@ def _tabulate_marker(marker: Marker) -> np.ndarray:
   row = np.zeros(len(CELL_TYPES))
   for name, level in marker.levels.items():
     row[TYPE_INDEX[name]] = level * marker.counts
+  row[TYPE_INDEX["columnar"]] = row[TYPE_INDEX["epithelial"]]
   return row

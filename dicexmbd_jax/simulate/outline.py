@@ -218,6 +218,7 @@ def cover_pixels(
   rng: np.random.Generator,
   painting: Painting,
   has_nucleus: Bool[np.ndarray, " n"],
+  hollow: Float32[np.ndarray, " n"],
 ) -> Coverage:
   """Measures how much of each pixel is whose membrane, cytoplasm, nucleus.
 
@@ -225,6 +226,7 @@ def cover_pixels(
     rng: source of randomness: texture, thickness of the membrane.
     painting: who owns each sub-pixel.
     has_nucleus: whether the section shows the cell's nucleus.
+    hollow: how much darker the nucleus's centre is than its rim, 0 to 1.
 
   Returns:
     The coverage, with a column for each of the n cells.
@@ -233,11 +235,11 @@ def cover_pixels(
   is_cell = owner >= 0
   depth_px = _measure_depth(owner)
   has = has_nucleus[owner] & is_cell
-  nucleus = _shade_nuclei(rng, painting.nucleus_distance) * has
+  nucleus = _shade_nuclei(rng, painting, hollow) * has
   thickness_px = rng.uniform(0.45, 1.05)
   membrane = np.exp(-((depth_px / thickness_px) ** 2))
   # Sections are several um thick: some membrane lies above the nucleus.
-  membrane = membrane + rng.uniform(0.02, 0.2)
+  membrane = membrane + rng.uniform(0.03, 0.4)
   scale = SUBPIXELS * rng.uniform(0.6, 1.5)
   patch = np.exp(rng.uniform(0.2, 0.7) * make_field(rng, shape, scale))
   cytoplasm = (1 - rng.uniform(0.6, 0.95) * np.clip(nucleus, 0, 1)) * is_cell
@@ -262,16 +264,16 @@ def _measure_depth(owner: np.ndarray) -> np.ndarray:
   return (distance / SUBPIXELS).astype(np.float32)
 
 
-def _shade_nuclei(rng: np.random.Generator, distance: np.ndarray) -> np.ndarray:
-  """Brightness of nuclei: a dome of chance flatness, with chromatin."""
-  finite = np.minimum(distance, 3)
+def _shade_nuclei(
+  rng: np.random.Generator, painting: Painting, hollow: np.ndarray
+) -> np.ndarray:
+  """Brightness of nuclei: a dome of chance flatness, some bright at the rim."""
+  distance = np.minimum(painting.nucleus_distance, 3)
   steepness = rng.uniform(5, 14)
-  plateau = 1 / (1 + np.exp(steepness * (finite - 0.93)))
-  dome = 1 - rng.uniform(0.0, 0.6) * np.minimum(finite, 1) ** 2
-  hollow = 1 - rng.uniform(0, 0.25) * np.exp(-((finite / 0.4) ** 2))
-  scale = SUBPIXELS * rng.uniform(0.8, 1.8)
-  texture = rng.uniform(0.08, 0.35) * make_field(rng, finite.shape, scale)
-  return plateau * dome * hollow * np.exp(texture)
+  plateau = 1 / (1 + np.exp(steepness * (distance - 0.93)))
+  dome = 1 - rng.uniform(0.0, 0.6) * np.minimum(distance, 1) ** 2
+  core = np.exp(-((distance / 0.6) ** 2))
+  return plateau * dome * (1 - hollow[painting.owner] * core)
 
 
 def _gather_plane(
