@@ -36,7 +36,9 @@ def choose_factor(shape: tuple[int, ...]) -> int:
   return 4 if room >= 4 else 2 if room >= 2 else 1
 
 
-def draw_overlay(image: Image, cells: Labels, nuclei: Labels) -> Rgb:
+def draw_overlay(
+  image: Image, cells: Labels, nuclei: Labels
+) -> UInt8[np.ndarray, "tall wide 3"]:
   """Draws cell and nucleus outlines over the two-channel image.
 
   The three inputs lie on one grid, whichever that is: the caller resamples.

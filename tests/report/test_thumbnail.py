@@ -3,9 +3,10 @@ import io
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as pillow
 
-from dicexmbd_jax.report import thumbnail
+from dicexmbd_jax.report import overlay, thumbnail
 
 
 def open_picture(picture):
@@ -78,3 +79,24 @@ def test_find_crowd_finds_the_window_with_most_cells():
 def test_find_crowd_takes_the_first_of_equals_and_fits_small_images():
   window = thumbnail.find_crowd((700, 30), np.array([[300.0, 3.0]]))
   assert window == (slice(0, 480), slice(0, 30))
+
+
+@pytest.mark.real
+def test_pictures_of_real_tissue_keep_outlines_and_bounds(real_data):
+  counts = tifffile.imread(real_data / "spleen_imc/img/ROI028.ome.tiff")
+  # DNA and CD45 of the panel's rows.
+  image = np.stack([counts[20], counts[15]], axis=2).astype(np.float32)
+  cells = tifffile.imread(real_data / "spleen_imc/masks/ROI028.tiff")
+  cells = cells.astype(np.int32)
+  rgb = overlay.draw_overlay(image, cells, np.zeros_like(cells))
+  assert rgb.shape == (4 * cells.shape[0], 4 * cells.shape[1], 3)
+  is_line = overlay.find_outlines(overlay.enlarge_labels(cells, 4))
+  assert 0.05 < is_line.mean() < 0.2  # Outlines do not hide the cells.
+  assert rgb[is_line].mean() > 2 * rgb[~is_line].mean()
+  ids = np.unique(cells[cells > 0])
+  centroids = np.array([np.argwhere(cells == i).mean(0) for i in ids[:50]])
+  pictures = thumbnail.make_pictures(rgb, 4 * centroids, 0.25)
+  assert set(pictures) == {"small", "overview", "detail"}
+  assert sum(len(picture.jpeg) for picture in pictures.values()) < 255_000
+  # Shrunk by half only where it has to be: the overview keeps its edge.
+  assert pictures["overview"].height_px == thumbnail.OVERVIEW_PX
