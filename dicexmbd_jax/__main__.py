@@ -6,6 +6,7 @@ are read, so that --help and a wrong call answer at once.
 
 import dataclasses
 import importlib
+import logging as standard_logging
 import os
 import sys
 import types
@@ -197,11 +198,12 @@ def describe_command(name: str) -> str:
 
 def start_logging():
   """Plain lines on standard error; DICEXMBD_VERBOSE=1 adds tracebacks."""
-  import logging as standard_logging
-
+  flags.FLAGS.mark_as_parsed()  # Else absl warns that it logs too early.
   logging.use_absl_handler()
   handler = logging.get_absl_handler()
   handler.setFormatter(standard_logging.Formatter("%(message)s"))
+  # JAX tells at length which accelerators it did not find.
+  standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
   verbose = os.environ.get("DICEXMBD_VERBOSE")
   logging.set_verbosity(logging.DEBUG if verbose else logging.INFO)
 

@@ -41,7 +41,9 @@ def write_model(
       dtype if is_param else value.dtype
     )
   folder = Path(folder)
-  write.write_arrays(folder / "params.npz", arrays)
+  with write.replace_file(folder / "params.npz") as temporary:
+    with temporary.open("wb") as file:
+      np.savez_compressed(file, **arrays)
   write.write_json(folder / "config.json", json.loads(config.to_json()))
 
 
@@ -71,15 +73,14 @@ def read_model(
   flat = dict(nnx.to_flat_state(state))
   with np.load(folder / "params.npz", allow_pickle=False) as arrays:
     for path, leaf in flat.items():
-      name = "/".join(map(str, path))
+      name, wanted = "/".join(map(str, path)), leaf.get_value()
       found = arrays[name].shape if name in arrays else "nothing"
-      if found != leaf[...].shape:
+      if found != wanted.shape:
         raise ValueError(
           f"{folder / 'params.npz'}: {name}: found {found}, expected "
-          f"{leaf[...].shape} by config.json"
+          f"{wanted.shape} by config.json"
         )
-      value = jnp.asarray(arrays[name], leaf[...].dtype)
-      flat[path] = leaf.replace(value)
+      flat[path] = leaf.replace(jnp.asarray(arrays[name], wanted.dtype))
   model = nnx.merge(graph, nnx.from_flat_state(flat))
   model.eval()
   return model, config

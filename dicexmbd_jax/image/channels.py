@@ -65,7 +65,7 @@ def merge_channels(
   Raises:
     ValueError: an unknown preset, or a group without markers.
   """
-  merge_group = _get_preset(config.preset)
+  merge_group = get_preset(config.preset)
   channels, warnings = [], []
   for group, indices in (("nuclear", nuclear), ("membrane", membrane)):
     if not indices:
@@ -119,7 +119,7 @@ def _merge_as_reference(
 MERGES = {"paper": _merge_as_paper, "reference": _merge_as_reference}
 
 
-def _get_preset(preset: str) -> Callable:
+def get_preset(preset: str) -> Callable:
   if preset not in MERGES:
     raise ValueError(
       f"config.image.preset: found {preset!r}, expected one of {list(MERGES)}"

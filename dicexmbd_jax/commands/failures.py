@@ -1,0 +1,42 @@
+"""What went wrong with which image: told at once, and kept for a table."""
+
+import csv
+import io
+import os
+import pathlib
+
+from absl import logging
+
+from dicexmbd_jax.commands import batch
+from dicexmbd_jax.io import write
+
+
+class FailureLog:
+  """The images that failed; one line each, the others go on."""
+
+  def __init__(self):
+    self.rows: list[tuple[str, str, str]] = []  # image, file, error
+
+  def add(self, image: str, file: str | os.PathLike, error: Exception):
+    """Logs one line that names the file, and keeps it.
+
+    Args:
+      image: the image's stem; "" where the file could not even be listed.
+      file: the input file.
+      error: as raised; the environment's DICEXMBD_VERBOSE=1 shows where.
+    """
+    line = batch.describe_error(error, file)
+    logging.error("%s", line)
+    logging.debug("where it came from:", exc_info=error)
+    self.rows.append((image, str(file), line))
+
+  def write(self, folder: pathlib.Path):
+    """Writes failures.csv: image, file, error; no rows if all went well."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image", "file", "error"))
+    writer.writerows(self.rows)
+    write.write_text(folder / "failures.csv", text.getvalue())
+
+  def __len__(self) -> int:
+    return len(self.rows)

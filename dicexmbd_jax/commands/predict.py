@@ -1,0 +1,352 @@
+"""`predict`: from IMC images to masks, tables, pictures and a report.
+
+The network runs in this process, tiles of several images in a batch; what
+follows it (cells, measures, files) runs in a pool of processes.
+"""
+
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import json
+import pathlib
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from dicexmbd_jax import __version__, checkpoint, predict, segment
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.commands import batch, results
+from dicexmbd_jax.commands.failures import FailureLog
+from dicexmbd_jax.commands.progress import Progress
+from dicexmbd_jax.image import channels, resample
+from dicexmbd_jax.io import images as image_reader
+from dicexmbd_jax.io import listing, panel, source, write
+from dicexmbd_jax.masks.settings import resolve_settings
+from dicexmbd_jax.model import unet
+from dicexmbd_jax.types import (
+  Image,
+  ImageSource,
+  LoadedImage,
+  Panel,
+  Probabilities,
+)
+
+Path = pathlib.Path
+Waiting = tuple[ImageSource, Mapping[str, str]]  # An image and its key.
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A run, checked and ready: what to do, with what, into which folder.
+
+  Attributes:
+    sources: the images.
+    unlisted: (file, message) of what could not be listed.
+    panel: which channels are what; None for two-channel stacks.
+    output: the output folder.
+    model: the network.
+    model_path: its folder.
+    config: the whole configuration.
+    pixel_size_um: of all images, or None: as each image's metadata says.
+    hashes: of panel, config and weights: one part of each image's key.
+  """
+
+  sources: tuple[ImageSource, ...]
+  unlisted: tuple[tuple[Path, str], ...]
+  panel: Panel | None
+  output: Path
+  model: unet.UNet
+  model_path: Path
+  config: ConfigDict
+  pixel_size_um: float | None
+  hashes: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """One image before and after the network; `probabilities` comes last."""
+
+  source: ImageSource
+  key: Mapping[str, str]
+  loaded: LoadedImage
+  image: Image
+  pixel_size_um: float
+  seconds: Mapping[str, float]
+  probabilities: Probabilities | None = None
+
+
+def run(flags) -> int:
+  """Runs the command; returns the exit code.
+
+  Args:
+    flags: images, panel, output, checkpoint, pixel_size_um, num_workers,
+      overwrite, config.
+  """
+  started = time.perf_counter()
+  try:
+    job = prepare_job(flags)
+  except (ValueError, OSError) as error:
+    logging.error("%s", batch.describe_error(error, ""))
+    return 2
+  failures = FailureLog()
+  for path, message in job.unlisted:
+    failures.add("", path, ValueError(message))
+  finished, waiting = split_finished(job, flags.overwrite, failures)
+  num_workers = batch.count_workers(flags.num_workers, len(waiting))
+  finished |= finish_images(job, waiting, num_workers, failures)
+  stems = [image.stem for image in job.sources if image.stem in finished]
+  record = describe_run(job, stems, failures, started)
+  try:
+    results.write_run(job.output, stems, failures, job.panel, record)
+  except OSError as error:
+    logging.error("%s", batch.describe_error(error, job.output))
+    return 1
+  failed = f", {len(failures)} failed, see failures.csv" if failures else ""
+  logging.info(
+    "%d images done%s: %s", len(stems), failed, job.output / "report.html"
+  )
+  return 1 if failures else 0
+
+
+def prepare_job(flags) -> Job:
+  """Checks the call and reads what all images share.
+
+  Raises:
+    ValueError, OSError: the call cannot be done; one line.
+  """
+  size = flags.pixel_size_um
+  if size is not None and not 0 < size < float("inf"):
+    raise ValueError(f"--pixel_size_um: found {size}, expected more than 0")
+  model_path = Path(flags.checkpoint or config_lib.SHIPPED_MODEL)
+  trained = config_lib.read_model_config(model_path)
+  config_lib.check_model_section(flags.config, trained)
+  resolve_settings(flags.config.segment)
+  channels.get_preset(flags.config.image.preset)
+  rows = panel.read_panel(flags.panel) if flags.panel else None
+  sources, unlisted = listing.list_images(flags.images)
+  output = Path(flags.output)
+  # The record of the run comes first: a folder that cannot be written to is
+  # told before any work is done.
+  write.write_text(output / "run.json", '{"state": "running"}')
+  model, _ = checkpoint.read_model(model_path, flags.config.model.dtype)
+  hashes = {
+    "panel": hash_panel(flags.panel),
+    "config": config_lib.hash_config(flags.config),
+    "model": checkpoint.hash_model(model_path),
+    "pixel_size_um": str(size),
+  }
+  return Job(
+    sources=tuple(sources),
+    unlisted=tuple(unlisted),
+    panel=rows,
+    output=output,
+    model=model,
+    model_path=model_path,
+    config=flags.config,
+    pixel_size_um=size,
+    hashes=hashes,
+  )
+
+
+def hash_panel(path: str | None) -> str:
+  """Returns the SHA-256 of the panel file; "" without one."""
+  return source.hash_source(ImageSource("panel", Path(path))) if path else ""
+
+
+def split_finished(
+  job: Job, overwrite: bool, failures: FailureLog
+) -> tuple[set[str], list[Waiting]]:
+  """Returns the finished images' stems, and what is left to do."""
+  finished, waiting = set(), []
+  for image in job.sources:
+    try:
+      key = {**job.hashes, "image": source.hash_source(image)}
+    except (ValueError, OSError) as error:
+      failures.add(image.stem, image.path, error)
+      continue
+    if not overwrite and results.is_finished(job.output, image.stem, key):
+      finished.add(image.stem)
+    else:
+      waiting.append((image, key))
+  if finished:
+    logging.info("%d images are finished already", len(finished))
+  return finished, waiting
+
+
+def finish_images(
+  job: Job, waiting: Sequence[Waiting], num_workers: int, failures: FailureLog
+) -> set[str]:
+  """Does the images that are left; returns the stems of those that went well.
+
+  Failures are added to `failures`; the other images go on.
+  """
+  finish = functools.partial(
+    finish_image, config=job.config.to_json(), output=job.output
+  )
+  prepared = predict_prepared(job, prepare_images(job, waiting, failures))
+  done = set()
+  with Progress(len(waiting)) as progress:
+    for item, result in batch.map_images(finish, prepared, num_workers):
+      if isinstance(result, Exception):
+        failures.add(item.source.stem, item.source.path, result)
+      else:
+        done.add(item.source.stem)
+        progress.tell(f"{item.source.stem}: {result} cells")
+  return done
+
+
+def prepare_images(
+  job: Job, waiting: Sequence[Waiting], failures: FailureLog
+) -> Iterator[Prepared]:
+  """Yields the images as the network sees them; failures are added."""
+  for image, key in waiting:
+    try:
+      yield prepare_image(image, key, job)
+    except Exception as error:  # One bad image must not stop the others.
+      failures.add(image.stem, describe_source(image), error)
+
+
+def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
+  """Reads one image and merges its markers to the two channels.
+
+  Raises:
+    ValueError: the file or what is in it cannot be used; one line.
+  """
+  started = time.perf_counter()
+  loaded = image_reader.read_image(image, job.panel)
+  try:
+    channels.check_stack(loaded.stack, loaded.names)
+  except ValueError as error:
+    raise ValueError(f"{describe_source(image)}: {error}") from error
+  seconds = {"read": time.perf_counter() - started}
+  merged, warnings = channels.merge_channels(
+    loaded.stack,
+    loaded.nuclear,
+    loaded.membrane,
+    job.config.image,
+    loaded.names,
+  )
+  seconds["merge"] = time.perf_counter() - started - seconds["read"]
+  size = job.pixel_size_um or loaded.pixel_size_um or 1.0
+  return Prepared(
+    source=image,
+    key=key,
+    loaded=dataclasses.replace(loaded, warnings=(*loaded.warnings, *warnings)),
+    image=merged,
+    pixel_size_um=size,
+    seconds=seconds,
+  )
+
+
+def predict_prepared(job: Job, items: Iterable[Prepared]) -> Iterator[Prepared]:
+  """Yields the images with their probabilities, on the network's grid.
+
+  The probabilities are rounded to the 65,536 levels of the file, so that
+  `segment` on the file gives the very same masks.
+  """
+  taken: list[Prepared] = []  # Since the last answer: their time is not ours.
+
+  def resample_items() -> Iterator[tuple[Prepared, Image]]:
+    for item in items:
+      taken.append(item)
+      shape = resample.resampled_shape(
+        item.image.shape[:2], item.pixel_size_um, job.config.image.pixel_size_um
+      )
+      yield item, resample.resample_image(item.image, shape)
+
+  answers = predict.predict_images(
+    resample_items(), job.model, job.config.predict
+  )
+  while True:
+    started = time.perf_counter()
+    answer = next(answers, None)
+    elapsed = time.perf_counter() - started
+    if answer is None:
+      return
+    prepare_s = sum(sum(item.seconds.values()) for item in taken)
+    taken.clear()
+    item, probabilities = answer
+    yield dataclasses.replace(
+      item,
+      probabilities=np.rint(probabilities * 65535) / np.float32(65535),
+      seconds={**item.seconds, "network": max(elapsed - prepare_s, 0.0)},
+    )
+
+
+def finish_image(item: Prepared, config: str, output: Path) -> int:
+  """Segments and measures one image, writes its files; returns its cells.
+
+  Args:
+    item: the image with its probabilities.
+    config: the whole configuration, JSON: it crosses a process border.
+    output: the output folder.
+
+  Raises:
+    OSError: a file cannot be written; names it.
+  """
+  values = ConfigDict(json.loads(config))
+  started = time.perf_counter()
+  shape = item.image.shape[:2]
+  masks = segment.segment_image(item.probabilities, values.segment, shape)
+  seconds = {**item.seconds, "segment": time.perf_counter() - started}
+  outputs = results.ImageOutputs(
+    stem=item.source.stem,
+    row=image_reader.describe_image(item.source, item.loaded),
+    loaded=item.loaded,
+    image=item.image,
+    probabilities=item.probabilities,
+    masks=masks,
+    model_pixel_um=values.image.pixel_size_um,
+    pixel_size_um=item.pixel_size_um,
+    seconds=seconds,
+  )
+  results.write_image(output, outputs, item.key)
+  return len(masks.is_border)
+
+
+def describe_source(image: ImageSource) -> str:
+  """Returns the file, and what is meant inside it, for messages."""
+  parts = [str(image.path)]
+  if image.member is not None:
+    parts.append(image.member)
+  if image.acquisition is not None:
+    parts.append(f"acquisition {image.acquisition}")
+  return ", ".join(parts)
+
+
+def describe_run(
+  job: Job, stems: Sequence[str], failures: FailureLog, started: float
+) -> dict[str, Any]:
+  """Returns the record of the run, as run.json has it."""
+  device = jax.devices()[0]
+  return {
+    "command": shlex.join(["dicexmbd", *sys.argv[1:]]),
+    "finished": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
+    "num_images": len(stems),
+    "num_failed": len(failures),
+    "config": config_lib.flatten(job.config),
+    "model": {"name": job.model_path.name, "sha256": job.hashes["model"]},
+    "panel_sha256": job.hashes["panel"],
+    "device": f"{device.device_kind} ({device.platform})",
+    "versions": describe_versions(),
+    "seconds": {"total": round(time.perf_counter() - started, 3)},
+  }
+
+
+def describe_versions() -> dict[str, str]:
+  """Returns the versions of what the result depends on."""
+  names = ("jax", "flax", "numpy", "scipy", "scikit-image", "numba", "tifffile")
+  return {
+    "dicexmbd_jax": __version__,
+    "python": platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in names},
+  }

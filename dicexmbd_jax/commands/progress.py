@@ -1,0 +1,40 @@
+"""How far a run is: a bar in a terminal, plain log lines elsewhere."""
+
+import sys
+from types import TracebackType
+
+import tqdm
+from absl import logging
+
+
+class Progress:
+  """Counts the images that are done, as a context manager."""
+
+  def __init__(self, num_images: int):
+    self._num_images = num_images
+    self._num_done = 0
+    self._bar = tqdm.tqdm(
+      total=num_images,
+      unit="image",
+      disable=not sys.stderr.isatty() or num_images == 0,
+    )
+
+  def tell(self, line: str):
+    """Counts one image as done; `line` says what came out."""
+    self._num_done += 1
+    self._bar.update()
+    if self._bar.disable:
+      logging.info("[%d/%d] %s", self._num_done, self._num_images, line)
+    else:
+      self._bar.set_postfix_str(line)
+
+  def __enter__(self) -> "Progress":
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ):
+    self._bar.close()
