@@ -25,7 +25,7 @@ from dicexmbd_jax.report.summary import (
 # Up to here every image is shown in full; above, folded and compact.
 MAX_OPEN_IMAGES = 200
 NO_VALUE = "–"
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: dict[str, Any] = {
   "title": "Cell segmentation report",
   "date": "",
   "version": "",
@@ -43,14 +43,14 @@ CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 def render_report(images: Sequence[ImageReport], run: Mapping[str, Any]) -> str:
   """Renders the page.
 
-  Size: the page itself is 20 kB. Up to 200 images, one takes about 200 kB and
-  never more than 270 kB; above 200 images, one takes about 20 kB (36 markers),
+  Size: the page itself is 20 kB. Up to 200 images, one takes about 250 kB and
+  never more than 280 kB; above 200 images, one takes about 20 kB (36 markers),
   so 1000 images make a page of 20 MB.
 
   Args:
     images: in the order of the page; an empty run and one where all images
       failed are fine.
-    run: every key may be absent:
+    run: every key may be absent or None:
       title: str, heading of the page.
       date: str, when the run started, as it is to be read.
       version, model, device: str.
@@ -64,7 +64,7 @@ def render_report(images: Sequence[ImageReport], run: Mapping[str, Any]) -> str:
   Returns:
     The page as text that encodes as UTF-8 without errors.
   """
-  run = {**DEFAULTS, **run}
+  run = DEFAULTS | {k: v for k, v in run.items() if v is not None}
   views = _view_images(images, run)
   page = _load_template().render(
     run=run,

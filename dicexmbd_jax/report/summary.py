@@ -24,7 +24,7 @@ be made again from the tables and the overlay alone. The schema, version 1:
 
 Values that are not finite are left out of distributions; no value at all gives
 empty quantiles and an empty histogram, so that the JSON never holds a NaN.
-An image takes at most 260 kB, of which 2 to 10 kB are not pictures.
+An image takes at most 270 kB, of which 2 to 10 kB are not pictures.
 """
 
 import dataclasses
