@@ -50,37 +50,60 @@ TYPE_INDEX = {cell_type.name: i for i, cell_type in enumerate(CELL_TYPES)}
 # that the packing aims at.
 MIXES: dict[Compartment, tuple[dict[str, float], tuple[float, float]]] = {
   Compartment.T_ZONE: (
-    dict(t_cell=70, b_cell=12, blast=4, macrophage=4, dendritic=4,
-         endothelial=4, plasma=2),
+    {
+      "t_cell": 70,
+      "b_cell": 12,
+      "blast": 4,
+      "macrophage": 4,
+      "dendritic": 4,
+      "endothelial": 4,
+      "plasma": 2,
+    },
     (0.75, 1.2),
   ),
   Compartment.FOLLICLE: (
-    dict(b_cell=72, t_cell=10, blast=14, macrophage=3, dendritic=3),
+    {"b_cell": 72, "t_cell": 10, "blast": 14, "macrophage": 3, "dendritic": 3},
     (0.85, 1.25),
   ),
   Compartment.PULP: (
-    dict(t_cell=22, b_cell=12, macrophage=22, dendritic=4, granulocyte=16,
-         plasma=8, endothelial=12, fibroblast=4),
+    {
+      "t_cell": 22,
+      "b_cell": 12,
+      "macrophage": 22,
+      "dendritic": 4,
+      "granulocyte": 16,
+      "plasma": 8,
+      "endothelial": 12,
+      "fibroblast": 4,
+    },
     (0.35, 1.0),
   ),
   Compartment.NEST: (
-    dict(epithelial=88, t_cell=6, macrophage=4, dendritic=2),
+    {"epithelial": 88, "t_cell": 6, "macrophage": 4, "dendritic": 2},
     (0.8, 1.2),
   ),
   Compartment.GLAND: (
-    dict(columnar=92, t_cell=4, epithelial=4),
+    {"columnar": 92, "t_cell": 4, "epithelial": 4},
     (0.9, 1.2),
   ),
   Compartment.STROMA: (
-    dict(fibroblast=50, t_cell=14, b_cell=3, macrophage=13, plasma=6,
-         endothelial=8, muscle=3, granulocyte=3),
+    {
+      "fibroblast": 50,
+      "t_cell": 14,
+      "b_cell": 3,
+      "macrophage": 13,
+      "plasma": 6,
+      "endothelial": 8,
+      "muscle": 3,
+      "granulocyte": 3,
+    },
     (0.12, 0.7),
   ),
   Compartment.WALL: (
-    dict(endothelial=50, muscle=40, fibroblast=10),
+    {"endothelial": 50, "muscle": 40, "fibroblast": 10},
     (0.5, 1.0),
   ),
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)

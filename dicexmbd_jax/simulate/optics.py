@@ -121,7 +121,7 @@ def _add_hot_pixels(rng: np.random.Generator, counts: np.ndarray) -> np.ndarray:
   for rate, share in ((10 ** rng.uniform(-5, -3.2), 0.5), (1e-4, 0.08)):
     for _ in range(1 + rng.poisson(rate * num_pixels)):
       y, x = rng.integers(0, counts.shape[0]), rng.integers(0, counts.shape[1])
-      hit = rng.uniform(size=counts.shape[2]) < share
+      hit = np.asarray(rng.uniform(size=counts.shape[2]) < share)
       hit[rng.integers(0, counts.shape[2])] = True
       height = rng.lognormal(5, 0.9)
       counts[y, x, hit] += rng.poisson(height, int(hit.sum())) + 60

@@ -1,19 +1,15 @@
 """A folder of simulated images: raw stacks, their panel, the truth."""
 
-import csv
 import dataclasses
-import io
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 
 import numpy as np
-import tifffile
 
+from dicexmbd_jax.io import write
 from dicexmbd_jax.simulate import markers
 from dicexmbd_jax.simulate.image import SimulatedImage, simulate_image
-from dicexmbd_jax.types import Labels
 
 # First words of the seeds, so that panel and images never share a stream.
 _PANEL_STREAM, _IMAGE_STREAM = 0, 1
@@ -79,7 +75,7 @@ def simulate_study(
     if value < low:
       raise ValueError(f"{name}: found {value}, expected at least {low}")
   folder = pathlib.Path(output)
-  write_panel(folder / "panel.csv", draw_panel(seed))
+  write.write_text(folder / "panel.csv", format_panel(draw_panel(seed)))
   for index in range(num_images):
     yield _write_image(folder, f"ROI{index + 1:03d}", seed, index, size_px)
 
@@ -89,62 +85,27 @@ def _write_image(
 ) -> WrittenImage:
   image = draw_image(seed, index, (size_px, size_px))
   path = folder / "img" / f"{stem}.tiff"
-  _write_labels(folder / "truth" / "masks" / f"{stem}.tiff", image.cells)
-  _write_labels(folder / "truth" / "nuclei" / f"{stem}.tiff", image.nuclei)
+  truth = folder / "truth"
+  write.write_labels(truth / "masks" / path.name, image.cells, 1.0)
+  write.write_labels(truth / "nuclei" / path.name, image.nuclei, 1.0)
+  names = [
+    _join_name(metal, marker)
+    for metal, marker in zip(image.channels, image.names, strict=True)
+  ]
   # Last, so that an image that is there has its truth.
-  write_stack(path, image)
+  write.write_stack(path, image.stack, names)
   return WrittenImage(path, int(image.cells.max(initial=0)), image.style)
 
 
-def write_panel(
-  path: pathlib.Path, channels: tuple[markers.Channel, ...]
-) -> None:
-  """Writes a panel in steinbock's order of columns."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  columns = ("channel", "name", "keep", "nuclear", "membrane_cytoplasm")
-  writer.writerow(columns)
+def format_panel(channels: tuple[markers.Channel, ...]) -> str:
+  """Returns a panel's CSV text, one row per channel of the stacks."""
+  rows = ["channel,name,keep,nuclear,membrane_cytoplasm"]
   for c in channels:
     flags = (int(c.is_kept), int(c.is_nuclear), int(c.is_membrane))
-    writer.writerow((c.metal, c.marker.name, *flags))
-  _write_bytes(path, text.getvalue().encode())
+    rows.append(",".join((c.metal, c.marker.name, *map(str, flags))))
+  return "\n".join(rows) + "\n"
 
 
-def write_stack(path: pathlib.Path, image: SimulatedImage) -> None:
-  """Writes the counts as OME-TIFF, CYX."""
-  pairs = zip(image.channels, image.names, strict=True)
-  names = [m if m == n else f"{m}_{n}" for m, n in pairs]
-  buffer = io.BytesIO()
-  tifffile.imwrite(
-    buffer,
-    np.moveaxis(image.stack, -1, 0),
-    ome=True,
-    compression="zlib",
-    metadata={
-      "axes": "CYX",
-      "Channel": {"Name": names},
-      "PhysicalSizeX": 1.0,
-      "PhysicalSizeY": 1.0,
-    },
-  )
-  _write_bytes(path, buffer.getvalue())
-
-
-def _write_labels(path: pathlib.Path, labels: Labels) -> None:
-  is_wide = labels.max(initial=0) > np.iinfo(np.uint16).max
-  buffer = io.BytesIO()
-  data = labels.astype(np.uint32 if is_wide else np.uint16)
-  tifffile.imwrite(buffer, data, compression="zlib")
-  _write_bytes(path, buffer.getvalue())
-
-
-def _write_bytes(path: pathlib.Path, data: bytes) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-  try:
-    with os.fdopen(handle, "wb") as file:
-      file.write(data)
-    os.replace(name, path)
-  except BaseException:
-    os.unlink(name)
-    raise
+def _join_name(metal: str, marker: str) -> str:
+  """Returns a channel's name in the files, as in 191Ir_DNA1 or 80ArAr."""
+  return metal if metal == marker else f"{metal}_{marker}"
