@@ -92,7 +92,7 @@ def measure_means(
   areas_px = np.bincount(rows, minlength=len(ids))
   counts = stack[is_wanted]
   sums = [np.bincount(rows, c, minlength=len(ids)) for c in counts.T]
-  return np.reshape(sums, (-1, len(ids))).T / areas_px[:, None]
+  return np.reshape(sums, (stack.shape[2], len(ids))).T / areas_px[:, None]
 
 
 def correlate_rows(a: np.ndarray, b: np.ndarray) -> Float64[np.ndarray, " n"]:

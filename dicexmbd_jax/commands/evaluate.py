@@ -1,0 +1,479 @@
+"""`evaluate`: how good masks are against reference masks.
+
+A file that cannot be used costs what needs it and no more: one line, a row of
+failures.csv, and the exit code 1.
+"""
+
+import csv
+import dataclasses
+import io
+import os
+import pathlib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import logging
+
+if TYPE_CHECKING:
+  import numpy as np
+  import pandas as pd
+
+  from dicexmbd_jax.io.pairing import Failure, Sources
+  from dicexmbd_jax.masks.evaluate import Evaluation
+  from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
+
+Path = pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """All files that belong to one image.
+
+  Attributes:
+    stem: the image's name.
+    reference: the reference mask.
+    masks: method -> mask; methods without one are absent.
+    image: to measure profiles on, None where there is none.
+  """
+
+  stem: str
+  reference: "ImageSource"
+  masks: Mapping[str, "ImageSource"]
+  image: "ImageSource | None"
+
+
+@dataclasses.dataclass
+class Results:
+  """What the images give.
+
+  Attributes:
+    scores: method -> image -> score -> value.
+    cells: tables with a row per cell, one per image and method.
+    markers: tables with a row per marker, likewise; none without images.
+    failures: rows of failures.csv.
+  """
+
+  scores: dict[str, dict[str, dict[str, float]]]
+  cells: list["pd.DataFrame"] = dataclasses.field(default_factory=list)
+  markers: list["pd.DataFrame"] = dataclasses.field(default_factory=list)
+  failures: list["Failure"] = dataclasses.field(default_factory=list)
+
+
+def run(flags) -> int:
+  """Evaluates one or several folders of masks.
+
+  Args:
+    flags: predicted (list of "DIR" or "name=DIR"), reference, output, images,
+      panel, tolerance_px, seed.
+
+  Returns:
+    0: done; 1: some images could not be evaluated; 2: wrong call.
+  """
+  try:
+    methods = parse_methods(flags.predicted)
+  except ValueError as error:
+    logging.error("evaluate: %s", error)
+    return 2
+  return evaluate_methods(methods, flags)
+
+
+def parse_methods(
+  words: Sequence[str], flag: str = "predicted"
+) -> dict[str, str]:
+  """Splits "name=DIR"; a single "DIR" is called `predicted`.
+
+  Args:
+    words: values of the flag; an existing path that has a "=" in it is taken
+      as a path.
+    flag: its name, for messages.
+
+  Raises:
+    ValueError: several without a name, a name twice, or not fit for a file.
+  """
+  methods: dict[str, str] = {}
+  for word in words:
+    name, separator, pattern = word.partition("=")
+    if not separator or os.path.exists(word):
+      name, pattern = "predicted", word
+      if len(words) > 1:
+        raise ValueError(
+          f"--{flag}: found {word!r}, one of {len(words)}, expected name=DIR"
+        )
+    if name in methods or not re.fullmatch(r"\w[\w .+\-]*", name):
+      raise ValueError(
+        f"--{flag}: found the name {name!r}, expected different names of "
+        "letters, digits, blanks and _ - . +"
+      )
+    if not pattern:
+      raise ValueError(f"--{flag}: found {word!r}, expected name=DIR")
+    methods[name] = pattern
+  return methods
+
+
+def evaluate_methods(methods: Mapping[str, str], flags) -> int:
+  """Evaluates masks by method and writes every result into flags.output.
+
+  Args:
+    methods: name -> folder or pattern of masks.
+    flags: as for `run`, without predicted.
+
+  Returns:
+    As `run`.
+  """
+  started_s = time.perf_counter()
+  results = Results({name: {} for name in methods})
+  try:
+    panel, tasks = plan_run(methods, flags, results.failures)
+  except (ValueError, OSError) as error:
+    logging.error("%s", describe_error(error))
+    return 2
+  for task in tasks:
+    evaluate_task(task, panel, flags.tolerance_px, results)
+  for _, _, line in results.failures:
+    logging.error("%s", line)
+  try:
+    summary = write_tables(results, flags)
+    write_report(results, tasks, summary, flags)
+  except OSError as error:
+    logging.error("%s", describe_error(error))
+    return 2
+  seconds = time.perf_counter() - started_s
+  logging.info("%d images, %.1f s: %s", len(tasks), seconds, flags.output)
+  return 1 if results.failures else 0
+
+
+def plan_run(
+  methods: Mapping[str, str], flags, failures: list["Failure"]
+) -> tuple["Panel | None", list[Task]]:
+  """Checks the call and reads what all images share.
+
+  Raises:
+    ValueError: flags that do not go together, a folder without masks or
+      images, or a panel that cannot be read.
+    OSError: a folder cannot be read.
+  """
+  from dicexmbd_jax.io import panel
+
+  check_flags(flags)
+  tasks = plan_tasks(methods, flags, failures)
+  return panel.read_panel(flags.panel) if flags.panel else None, tasks
+
+
+def check_flags(flags) -> None:
+  """Raises a ValueError where flags do not go together."""
+  if flags.panel and not flags.images:
+    raise ValueError("--panel: found no --images beside it, expected both")
+  if not flags.tolerance_px >= 0:
+    raise ValueError(
+      f"--tolerance_px: found {flags.tolerance_px}, expected 0 or more"
+    )
+
+
+def plan_tasks(
+  methods: Mapping[str, str], flags, failures: list["Failure"]
+) -> list[Task]:
+  """Pairs the files of all folders by stem; adds what is alone to failures.
+
+  Returns:
+    One task for each reference that any method has a mask for.
+  """
+  from dicexmbd_jax.io import pairing
+
+  references, lost = pairing.list_sources(find_masks(flags.reference))
+  failures += lost
+  masks: dict[str, Sources] = {}
+  for name, pattern in methods.items():
+    found, lost = pairing.list_sources(find_masks(pattern))
+    masks[name], alone = pairing.pair_sources(found, references, pattern)
+    failures += [*lost, *alone]
+  stems = [s for s in references if any(s in found for found in masks.values())]
+  images: Sources = {}
+  if flags.images:
+    images, lost = pairing.list_sources(flags.images)
+    failures += lost
+    for stem in stems:
+      if stem not in images:
+        line = f"{flags.images}: found no image {stem}, expected one"
+        failures.append((stem, flags.images, line))
+  return [
+    Task(
+      stem,
+      references[stem],
+      {name: found[stem] for name, found in masks.items() if stem in found},
+      images.get(stem),
+    )
+    for stem in stems
+  ]
+
+
+def find_masks(pattern: str) -> str:
+  """Returns the subfolder `masks` where there is one, else the pattern."""
+  folder = Path(pattern) / "masks"
+  return str(folder) if folder.is_dir() else pattern
+
+
+def evaluate_task(
+  task: Task, panel: "Panel | None", tolerance_px: float, results: Results
+) -> None:
+  """Evaluates all methods on one image and adds to the results."""
+  from dicexmbd_jax.masks import evaluate
+
+  try:
+    reference = read_mask(task.reference)
+  except (ValueError, OSError) as error:
+    add_failure(results, task.stem, task.reference, error)
+    return
+  image = load_image(task, panel, reference, results)
+  for name, source in task.masks.items():
+    try:
+      predicted = read_mask(source)
+      check_size(source, predicted, task.reference, reference)
+      evaluation = evaluate.evaluate_image(predicted, reference, tolerance_px)
+    except (ValueError, OSError) as error:
+      add_failure(results, task.stem, source, error)
+      continue
+    labels = {"method": name, "image": task.stem}
+    scores = dict(evaluation.scores)
+    cells = evaluate.tabulate_cells(evaluation)
+    if image is not None:
+      scores |= add_profiles(
+        image, (predicted, reference), evaluation, cells, (labels, results)
+      )
+    results.scores[name][task.stem] = scores
+    results.cells.append(make_table(labels, cells))
+
+
+def add_profiles(
+  image: "LoadedImage",
+  masks: tuple["np.ndarray", "np.ndarray"],
+  evaluation: "Evaluation",
+  cells: dict[str, "np.ndarray"],
+  target: tuple[dict[str, str], Results],
+) -> dict[str, float]:
+  """Correlates profiles; adds a column to cells and a table to the results."""
+  import numpy as np
+
+  from dicexmbd_jax.masks import profiles
+
+  labels, results = target
+  found = profiles.correlate_profiles(image.stack, *masks, evaluation)
+  overlap, pairs = evaluation.overlap, evaluation.errors.pairs
+  column = np.full(len(cells["id"]), np.nan)
+  column[overlap.predicted[pairs]] = found.cells
+  column[overlap.num_predicted + overlap.reference[pairs]] = found.cells
+  cells["profile_pearson"] = column
+  columns = {
+    "marker": np.array(image.names),
+    "pearson": found.markers,
+    "num_cells": np.full(len(image.names), len(pairs)),
+  }
+  results.markers.append(make_table(labels, columns))
+  return found.score()
+
+
+def read_mask(source: "ImageSource") -> "np.ndarray":
+  """Reads the labels of one file, in a zip archive or not."""
+  from dicexmbd_jax.io import labels
+  from dicexmbd_jax.io import source as source_reader
+
+  with source_reader.open_source(source.path, source.member) as path:
+    return labels.read_labels(path)
+
+
+def load_image(
+  task: Task, panel: "Panel | None", reference: "np.ndarray", results: Results
+) -> "LoadedImage | None":
+  """Reads the image to measure on; None, and a failure, if that fails."""
+  from dicexmbd_jax.io import images
+
+  if task.image is None:
+    return None
+  try:
+    image = images.read_image(task.image, panel)
+    check_size(task.image, image.stack, task.reference, reference)
+  except (ValueError, OSError) as error:
+    add_failure(results, task.stem, task.image, error)
+    return None
+  return image
+
+
+def check_size(
+  source: "ImageSource",
+  pixels: "np.ndarray",
+  reference_source: "ImageSource",
+  reference: "np.ndarray",
+) -> None:
+  """Raises a ValueError unless both have the same height and width."""
+  if pixels.shape[:2] != reference.shape:
+    found, wanted = (
+      f"{shape[0]} x {shape[1]}" for shape in (pixels.shape, reference.shape)
+    )
+    raise ValueError(
+      f"{source.path}: found {found} pixels (y, x), expected {wanted} as in "
+      f"{reference_source.path}"
+    )
+
+
+def add_failure(
+  results: Results, stem: str, source: "ImageSource", error: Exception
+) -> None:
+  """Adds a row for failures.csv."""
+  results.failures.append((stem, str(source.path), describe_error(error)))
+
+
+def describe_error(error: Exception) -> str:
+  """Says in one line which file, what was found, what was expected."""
+  if isinstance(error, OSError) and error.strerror:
+    return (
+      f"{error.filename}: found {error.strerror}, expected a file or folder "
+      "that can be used"
+    )
+  return str(error)
+
+
+def make_table(
+  labels: Mapping[str, str], columns: Mapping[str, Any]
+) -> "pd.DataFrame":
+  """Puts the labels, the same in each row, before the columns."""
+  import pandas as pd
+
+  table = pd.DataFrame(columns)
+  for i, (name, value) in enumerate(labels.items()):
+    table.insert(i, name, value)
+  return table
+
+
+def write_tables(results: Results, flags) -> dict[str, dict]:
+  """Writes the tables and summary.json; returns the summary.
+
+  Raises:
+    OSError: the output folder cannot be written to.
+  """
+  import pandas as pd
+
+  from dicexmbd_jax.io import write
+  from dicexmbd_jax.masks import summary
+
+  output = Path(flags.output)
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerows([("image", "file", "error"), *results.failures])
+  write.write_text(output / "failures.csv", text.getvalue())
+  rows = [
+    {"method": name, "image": stem, **scores}
+    for name, images in results.scores.items()
+    for stem, scores in images.items()
+  ]
+  write.write_table(output / "per_image.csv", pd.DataFrame(rows))
+  for name, tables in (
+    ("per_cell", results.cells),
+    ("per_marker", results.markers),
+  ):
+    if tables:
+      write.write_table(output / f"{name}.csv", pd.concat(tables))
+  found = summary.summarise_methods(results.scores, flags.seed)
+  write.write_json(output / "summary.json", drop_nan(found))
+  return found
+
+
+def drop_nan(value: Any) -> Any:
+  """Replaces NaN, which JSON does not have, by None; tuples by lists."""
+  if isinstance(value, Mapping):
+    return {name: drop_nan(part) for name, part in value.items()}
+  if isinstance(value, tuple | list):
+    return [drop_nan(part) for part in value]
+  return None if isinstance(value, float) and value != value else value
+
+
+def write_report(
+  results: Results, tasks: Sequence[Task], summary: dict[str, dict], flags
+) -> None:
+  """Draws the figures and writes them and the page.
+
+  Raises:
+    OSError: the output folder cannot be written to.
+  """
+  import pandas as pd
+
+  from dicexmbd_jax import __version__
+  from dicexmbd_jax.io import write
+  from dicexmbd_jax.report import scores
+
+  images = [
+    {"method": name, "image": stem, **values}
+    for name, found in results.scores.items()
+    for stem, values in found.items()
+  ]
+  report = scores.ScoreReport(
+    summary=summary,
+    images=pd.DataFrame(images),
+    ious=collect_matched(results, "iou"),
+    example=make_example(results, tasks, flags.tolerance_px),
+    profiles=collect_matched(results, "profile_pearson"),
+    markers=pd.concat(results.markers) if results.markers else None,
+    failures=[line for _, _, line in results.failures],
+    details={
+      "Reference": flags.reference,
+      "Images": flags.images or "none: no profiles",
+      "Boundary tolerance": f"{flags.tolerance_px:g} px",
+      "Bootstrap": f"10,000 draws of images, seed {flags.seed}",
+      "Version": __version__,
+    },
+  )
+  output = Path(flags.output)
+  pictures = {}
+  for name, page in scores.draw_figures(report).items():
+    pictures[name] = scores.render_figure(page, "png")
+    for kind, data in (
+      ("png", pictures[name]),
+      ("pdf", scores.render_figure(page, "pdf")),
+    ):
+      with write.replace_file(output / "figures" / f"{name}.{kind}") as path:
+        path.write_bytes(data)
+  write.write_text(output / "report.html", scores.render_page(report, pictures))
+
+
+def collect_matched(results: Results, column: str) -> dict[str, "np.ndarray"]:
+  """Values of all one-to-one pairs by method; without the column, nothing."""
+  import pandas as pd
+
+  tables = [table for table in results.cells if column in table]
+  if not tables:
+    return {}
+  cells = pd.concat(tables)
+  is_pair = (cells["mask"] == "predicted") & (cells["kind"] == "matched")
+  groups = cells[is_pair].groupby("method")[column]
+  found = {name: values.to_numpy() for name, values in groups}
+  return {name: found[name] for name in results.scores if name in found}
+
+
+def make_example(results: Results, tasks: Sequence[Task], tolerance_px: float):
+  """Paints the matches of the most ordinary image: median F1, most methods."""
+  import numpy as np
+
+  from dicexmbd_jax.masks import boundary, evaluate
+  from dicexmbd_jax.report import score_figures
+
+  values = {
+    task.stem: [
+      s[task.stem]["cell_f1"] for s in results.scores.values() if task.stem in s
+    ]
+    for task in tasks
+  }
+  most = max(map(len, values.values()), default=0)
+  means = {s: np.mean(v) for s, v in values.items() if most and len(v) == most}
+  if not means:
+    return None
+  stem = sorted(means, key=lambda s: means[s])[len(means) // 2]
+  task = next(task for task in tasks if task.stem == stem)
+  reference = read_mask(task.reference)
+  painted = {}
+  for name, source in task.masks.items():
+    if stem in results.scores[name]:
+      predicted = read_mask(source)
+      evaluation = evaluate.evaluate_image(predicted, reference, tolerance_px)
+      painted[name] = evaluate.paint_matches(predicted, evaluation)
+  outlines = boundary.find_boundaries(reference)
+  return score_figures.Example(stem, painted, outlines)
