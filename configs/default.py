@@ -61,13 +61,13 @@ def get_config() -> ConfigDict:
   config.train.batch_size = 4  # Crops a step.
   config.train.crop_px = 160  # Several cells and their neighbours; CPU-sized.
   config.train.window_px = 272  # Crop, turned by 45 degrees, and some zoom.
-  config.train.learning_rate = 2e-3
-  config.train.warmup_steps = 200
+  config.train.learning_rate = 3e-3
+  config.train.warmup_steps = 100
   config.train.weight_decay = 1e-3
   config.train.clip_norm = 1.0  # Of the gradient, over all parameters.
   config.train.average_decay = 0.995  # Of the moving average of the weights.
   config.train.report_steps = 250
-  config.train.rim_fraction = 0.5  # See image/targets.py: make_target.
+  config.train.rim_fraction = 0.7  # See image/targets.py: make_target.
   config.train.augment = ConfigDict()  # Strengths; model/augment.py: Strengths.
   config.train.augment.contrast = 0.5  # Paper: x U[0.5, 1.5].
   config.train.augment.intensity = 0.5  # Paper: x U[0.5, 1.5].

@@ -64,6 +64,7 @@ FLAGS = {
     WHOLE, None, "Processes; 0 = all in this one. Default: one per core."
   ),
   "overwrite": Flag(TRUTH, False, "Do finished images again."),
+  "workdir": Flag(TEXT, None, "Folder for weights and log; made if missing."),
   "probabilities": Flag(TEXT, None, "Folder, file or glob of TIFF maps."),
   "confidence": Flag(TRUTH, False, "Also write confidence/NAME.csv."),
   "num_images": Flag(WHOLE, 6, "Number of images."),
@@ -89,6 +90,12 @@ COMMANDS = {
     "From probability maps to masks alone.",
     ("probabilities", "output", "num_workers", "overwrite", "confidence"),
     ("probabilities", "output"),
+  ),
+  "train": Command(
+    "From images with instance masks to a model folder.",
+    ("workdir",),
+    ("workdir",),
+    config="file",
   ),
   "simulate": Command(
     "Write a study of simulated tissue with known truth.",

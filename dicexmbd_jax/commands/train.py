@@ -1,0 +1,153 @@
+"""`train`: from images with instance masks to a model folder."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from absl import logging
+from flax import nnx
+from ml_collections import ConfigDict
+
+from dicexmbd_jax import checkpoint, predict, segment, train
+from dicexmbd_jax.image import channels, resample, targets
+from dicexmbd_jax.io import images as image_reader
+from dicexmbd_jax.io import labels, listing, panel, write
+from dicexmbd_jax.masks import match
+from dicexmbd_jax.types import Image, Labels
+
+Path = pathlib.Path
+Pair = tuple[str, Image, Labels]  # Name, the two channels, the cells.
+
+
+def run(flags) -> int:
+  """Runs the command; returns the exit code.
+
+  Args:
+    flags: workdir, config.
+  """
+  config, workdir = flags.config, Path(flags.workdir)
+  try:
+    write.write_json(workdir / "config.json", config.to_dict())
+    examples = list(make_examples(config))
+    held_out = list(read_pairs(config, is_validation=True))
+  except (ValueError, OSError) as error:
+    logging.error("%s", error)
+    return 2
+  logging.info("%d images to train on", len(examples))
+  log: list[dict[str, float]] = []
+
+  def report(step: int, loss: float, model: nnx.Module):
+    scores = score_cells(held_out, model, config)
+    log.append({"step": step, "loss": loss, **scores})
+    logging.info("step %d  %s", step, format_scores(scores))
+    write.write_text(workdir / "log.csv", format_log(log))
+    checkpoint.write_model(workdir, model, config)
+
+  try:
+    train.train(examples, config, report)
+  except FloatingPointError as error:
+    logging.error("%s; the last good weights are in %s", error, workdir)
+    return 1
+  logging.info("weights: %s", workdir)
+  return 0
+
+
+def make_examples(config: ConfigDict) -> Iterator[train.Example]:
+  """Yields the training images; a source's share is spread over its images.
+
+  Raises:
+    ValueError: a source cannot be read, or image and mask do not fit.
+  """
+  for name, source in config.train.sources.items():
+    pairs = list(read_source(name, source, config, is_validation=False))
+    for stem, image, cells in pairs:
+      target = targets.make_target(cells, config.train.rim_fraction)
+      yield train.Example(stem, image, target, source.share / len(pairs))
+
+
+def read_pairs(config: ConfigDict, is_validation: bool) -> Iterator[Pair]:
+  """Yields images and cells of all sources."""
+  for name, source in config.train.sources.items():
+    yield from read_source(name, source, config, is_validation)
+
+
+def read_source(
+  name: str, source: ConfigDict, config: ConfigDict, is_validation: bool
+) -> Iterator[Pair]:
+  """Yields one source's images, as prediction sees them, with their cells.
+
+  Args:
+    name: for messages.
+    source: images, panel, masks: paths; validation: stems kept for choices;
+      unseen: stems never read.
+    config: the whole configuration.
+    is_validation: which of the two sets.
+
+  Raises:
+    ValueError: a file cannot be read, or image and mask do not fit.
+  """
+  rows = panel.read_panel(source.panel)
+  found, broken = listing.list_images(source.images)
+  for path, message in broken:
+    raise ValueError(f"{path}: {message}")
+  for item in found:
+    if item.stem in source.unseen:
+      continue
+    if (item.stem in source.validation) != is_validation:
+      continue
+    loaded = image_reader.read_image(item, rows)
+    channels.check_stack(loaded.stack, loaded.names)
+    image, _ = channels.merge_channels(
+      loaded.stack, loaded.nuclear, loaded.membrane, config.image, loaded.names
+    )
+    path = Path(source.masks) / f"{item.stem}.tiff"
+    cells = labels.read_labels(path)
+    if cells.shape != image.shape[:2]:
+      raise ValueError(
+        f"{path}: found {cells.shape} px, expected {image.shape[:2]} as the "
+        f"image {item.path} has"
+      )
+    yield f"{name}/{item.stem}", *to_model_grid(image, cells, loaded, config)
+
+
+def to_model_grid(
+  image: Image, cells: Labels, loaded, config: ConfigDict
+) -> tuple[Image, Labels]:
+  """Returns image and cells at the network's pixel size."""
+  shape = resample.resampled_shape(
+    cells.shape, loaded.pixel_size_um or 1.0, config.image.pixel_size_um
+  )
+  rows, columns = (
+    (np.arange(new) * old // new)
+    for new, old in zip(shape, cells.shape, strict=True)
+  )
+  return resample.resample_image(image, shape), cells[np.ix_(rows, columns)]
+
+
+def score_cells(
+  pairs: Iterable[Pair], model: nnx.Module, config: ConfigDict
+) -> dict[str, float]:
+  """Returns F1 at IoU 0.5 of each image, by its name."""
+  cells = {name: reference for name, _, reference in pairs}
+  images = ((name, image) for name, image, _ in pairs)
+  scores = {}
+  for name, maps in predict.predict_images(images, model, config.predict):
+    found = segment.segment_image(maps, config.segment).cells
+    scores[name] = match.score_f1(found, cells[name])
+  return scores
+
+
+def format_scores(scores: dict[str, float]) -> str:
+  """Returns the scores as one line."""
+  return "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
+
+
+def format_log(log: list[dict[str, float]]) -> str:
+  """Returns the log as CSV: step, loss, then each validation image's F1."""
+  text = io.StringIO()
+  writer = csv.DictWriter(text, list(log[0]), lineterminator="\n")
+  writer.writeheader()
+  writer.writerows(log)
+  return text.getvalue()
