@@ -4,21 +4,20 @@ A file that cannot be used costs what needs it and no more: one line, a row of
 failures.csv, and the exit code 1.
 """
 
-import csv
 import dataclasses
-import io
 import os
 import pathlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import logging
 
+from dicexmbd_jax.commands import score_files
+
 if TYPE_CHECKING:
   import numpy as np
-  import pandas as pd
 
   from dicexmbd_jax.io.pairing import Failure, Sources
   from dicexmbd_jax.masks.evaluate import Evaluation
@@ -42,23 +41,6 @@ class Task:
   reference: "ImageSource"
   masks: Mapping[str, "ImageSource"]
   image: "ImageSource | None"
-
-
-@dataclasses.dataclass
-class Results:
-  """What the images give.
-
-  Attributes:
-    scores: method -> image -> score -> value.
-    cells: tables with a row per cell, one per image and method.
-    markers: tables with a row per marker, likewise; none without images.
-    failures: rows of failures.csv.
-  """
-
-  scores: dict[str, dict[str, dict[str, float]]]
-  cells: list["pd.DataFrame"] = dataclasses.field(default_factory=list)
-  markers: list["pd.DataFrame"] = dataclasses.field(default_factory=list)
-  failures: list["Failure"] = dataclasses.field(default_factory=list)
 
 
 def run(flags) -> int:
@@ -123,7 +105,7 @@ def evaluate_methods(methods: Mapping[str, str], flags) -> int:
     As `run`.
   """
   started_s = time.perf_counter()
-  results = Results({name: {} for name in methods})
+  results = score_files.Results({name: {} for name in methods})
   try:
     panel, tasks = plan_run(methods, flags, results.failures)
   except (ValueError, OSError) as error:
@@ -134,8 +116,9 @@ def evaluate_methods(methods: Mapping[str, str], flags) -> int:
   for _, _, line in results.failures:
     logging.error("%s", line)
   try:
-    summary = write_tables(results, flags)
-    write_report(results, tasks, summary, flags)
+    summary = score_files.write_tables(results, flags)
+    example = make_example(results, tasks)
+    score_files.write_report(results, example, summary, flags)
   except OSError as error:
     logging.error("%s", describe_error(error))
     return 2
@@ -215,7 +198,10 @@ def find_masks(pattern: str) -> str:
 
 
 def evaluate_task(
-  task: Task, panel: "Panel | None", tolerance_px: float, results: Results
+  task: Task,
+  panel: "Panel | None",
+  tolerance_px: float,
+  results: score_files.Results,
 ) -> None:
   """Evaluates all methods on one image and adds to the results."""
   from dicexmbd_jax.masks import evaluate
@@ -242,7 +228,7 @@ def evaluate_task(
         image, (predicted, reference), evaluation, cells, (labels, results)
       )
     results.scores[name][task.stem] = scores
-    results.cells.append(make_table(labels, cells))
+    results.cells.append(score_files.make_table(labels, cells))
 
 
 def add_profiles(
@@ -250,7 +236,7 @@ def add_profiles(
   masks: tuple["np.ndarray", "np.ndarray"],
   evaluation: "Evaluation",
   cells: dict[str, "np.ndarray"],
-  target: tuple[dict[str, str], Results],
+  target: tuple[dict[str, str], score_files.Results],
 ) -> dict[str, float]:
   """Correlates profiles; adds a column to cells and a table to the results."""
   import numpy as np
@@ -269,7 +255,7 @@ def add_profiles(
     "pearson": found.markers,
     "num_cells": np.full(len(image.names), len(pairs)),
   }
-  results.markers.append(make_table(labels, columns))
+  results.markers.append(score_files.make_table(labels, columns))
   return found.score()
 
 
@@ -283,7 +269,10 @@ def read_mask(source: "ImageSource") -> "np.ndarray":
 
 
 def load_image(
-  task: Task, panel: "Panel | None", reference: "np.ndarray", results: Results
+  task: Task,
+  panel: "Panel | None",
+  reference: "np.ndarray",
+  results: score_files.Results,
 ) -> "LoadedImage | None":
   """Reads the image to measure on; None, and a failure, if that fails."""
   from dicexmbd_jax.io import images
@@ -317,7 +306,10 @@ def check_size(
 
 
 def add_failure(
-  results: Results, stem: str, source: "ImageSource", error: Exception
+  results: score_files.Results,
+  stem: str,
+  source: "ImageSource",
+  error: Exception,
 ) -> None:
   """Adds a row for failures.csv."""
   results.failures.append((stem, str(source.path), describe_error(error)))
@@ -333,128 +325,14 @@ def describe_error(error: Exception) -> str:
   return str(error)
 
 
-def make_table(
-  labels: Mapping[str, str], columns: Mapping[str, Any]
-) -> "pd.DataFrame":
-  """Puts the labels, the same in each row, before the columns."""
-  import pandas as pd
-
-  table = pd.DataFrame(columns)
-  for i, (name, value) in enumerate(labels.items()):
-    table.insert(i, name, value)
-  return table
-
-
-def write_tables(results: Results, flags) -> dict[str, dict]:
-  """Writes the tables and summary.json; returns the summary.
-
-  Raises:
-    OSError: the output folder cannot be written to.
-  """
-  import pandas as pd
-
-  from dicexmbd_jax.io import write
-  from dicexmbd_jax.masks import summary
-
-  output = Path(flags.output)
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerows([("image", "file", "error"), *results.failures])
-  write.write_text(output / "failures.csv", text.getvalue())
-  rows = [
-    {"method": name, "image": stem, **scores}
-    for name, images in results.scores.items()
-    for stem, scores in images.items()
-  ]
-  write.write_table(output / "per_image.csv", pd.DataFrame(rows))
-  for name, tables in (
-    ("per_cell", results.cells),
-    ("per_marker", results.markers),
-  ):
-    if tables:
-      write.write_table(output / f"{name}.csv", pd.concat(tables))
-  found = summary.summarise_methods(results.scores, flags.seed)
-  write.write_json(output / "summary.json", drop_nan(found))
-  return found
-
-
-def drop_nan(value: Any) -> Any:
-  """Replaces NaN, which JSON does not have, by None; tuples by lists."""
-  if isinstance(value, Mapping):
-    return {name: drop_nan(part) for name, part in value.items()}
-  if isinstance(value, tuple | list):
-    return [drop_nan(part) for part in value]
-  return None if isinstance(value, float) and value != value else value
-
-
-def write_report(
-  results: Results, tasks: Sequence[Task], summary: dict[str, dict], flags
-) -> None:
-  """Draws the figures and writes them and the page.
-
-  Raises:
-    OSError: the output folder cannot be written to.
-  """
-  import pandas as pd
-
-  from dicexmbd_jax import __version__
-  from dicexmbd_jax.io import write
-  from dicexmbd_jax.report import scores
-
-  images = [
-    {"method": name, "image": stem, **values}
-    for name, found in results.scores.items()
-    for stem, values in found.items()
-  ]
-  report = scores.ScoreReport(
-    summary=summary,
-    images=pd.DataFrame(images),
-    ious=collect_matched(results, "iou"),
-    example=make_example(results, tasks, flags.tolerance_px),
-    profiles=collect_matched(results, "profile_pearson"),
-    markers=pd.concat(results.markers) if results.markers else None,
-    failures=[line for _, _, line in results.failures],
-    details={
-      "Reference": flags.reference,
-      "Images": flags.images or "none: no profiles",
-      "Boundary tolerance": f"{flags.tolerance_px:g} px",
-      "Bootstrap": f"10,000 draws of images, seed {flags.seed}",
-      "Version": __version__,
-    },
-  )
-  output = Path(flags.output)
-  pictures = {}
-  for name, page in scores.draw_figures(report).items():
-    pictures[name] = scores.render_figure(page, "png")
-    for kind, data in (
-      ("png", pictures[name]),
-      ("pdf", scores.render_figure(page, "pdf")),
-    ):
-      with write.replace_file(output / "figures" / f"{name}.{kind}") as path:
-        path.write_bytes(data)
-  write.write_text(output / "report.html", scores.render_page(report, pictures))
-
-
-def collect_matched(results: Results, column: str) -> dict[str, "np.ndarray"]:
-  """Values of all one-to-one pairs by method; without the column, nothing."""
-  import pandas as pd
-
-  tables = [table for table in results.cells if column in table]
-  if not tables:
-    return {}
-  cells = pd.concat(tables)
-  is_pair = (cells["mask"] == "predicted") & (cells["kind"] == "matched")
-  groups = cells[is_pair].groupby("method")[column]
-  found = {name: values.to_numpy() for name, values in groups}
-  return {name: found[name] for name in results.scores if name in found}
-
-
-def make_example(results: Results, tasks: Sequence[Task], tolerance_px: float):
+def make_example(
+  results: score_files.Results, tasks: Sequence[Task]
+) -> "Example | None":
   """Paints the matches of the most ordinary image: median F1, most methods."""
   import numpy as np
 
   from dicexmbd_jax.masks import boundary, evaluate
-  from dicexmbd_jax.report import score_figures
+  from dicexmbd_jax.report import cell_figures
 
   values = {
     task.stem: [
@@ -473,7 +351,7 @@ def make_example(results: Results, tasks: Sequence[Task], tolerance_px: float):
   for name, source in task.masks.items():
     if stem in results.scores[name]:
       predicted = read_mask(source)
-      evaluation = evaluate.evaluate_image(predicted, reference, tolerance_px)
+      evaluation = evaluate.evaluate_image(predicted, reference)
       painted[name] = evaluate.paint_matches(predicted, evaluation)
   outlines = boundary.find_boundaries(reference)
-  return score_figures.Example(stem, painted, outlines)
+  return cell_figures.Example(stem, painted, outlines)

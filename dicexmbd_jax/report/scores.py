@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import numpy as np
 
-from dicexmbd_jax.report import score_figures
+from dicexmbd_jax.report import cell_figures, score_figures
 from dicexmbd_jax.report.html import CONTROLS
 
 if TYPE_CHECKING:
@@ -40,7 +40,13 @@ TABLE_SCORES = (
   ("profile_pearson", "Profile correlation", True),
   ("marker_pearson", "Marker correlation", True),
 )
-DIFFERENCE_SCORES = ("f1_iou_0.50", "cell_f1", "pixel_f1", "pq", "aji")
+DIFFERENCE_SCORES = {
+  "f1_iou_0.50": "F1 at IoU 0.5",
+  "cell_f1": "cell F1",
+  "pixel_f1": "boundary F1",
+  "pq": "panoptic quality",
+  "aji": "aggregated Jaccard",
+}
 EVENT_SCORES = (
   ("num_reference", "Reference cells"),
   ("num_predicted", "Predicted cells"),
@@ -92,7 +98,7 @@ class ScoreReport:
   summary: Mapping[str, Mapping]
   images: "pd.DataFrame"
   ious: Mapping[str, np.ndarray]
-  example: score_figures.Example | None
+  example: cell_figures.Example | None
   profiles: Mapping[str, np.ndarray]
   markers: "pd.DataFrame | None"
   failures: Sequence[str]
@@ -112,17 +118,17 @@ def draw_figures(report: ScoreReport) -> dict[str, "Figure"]:
     "scores": score_figures.draw_scores(report.images),
     "thresholds": score_figures.draw_thresholds(evaluated),
     "counts": score_figures.draw_counts(report.images, pearson),
-    "ious": score_figures.draw_densities(report.ious),
+    "ious": cell_figures.draw_densities(report.ious),
     "heat_map": score_figures.draw_heat_map(report.images),
     "differences": score_figures.draw_differences(
       report.summary["differences"], DIFFERENCE_SCORES
     ),
   }
   if report.example is not None:
-    figures["example"] = score_figures.draw_example(report.example)
-  figures["profiles"] = score_figures.draw_profiles(report.profiles)
+    figures["example"] = cell_figures.draw_example(report.example)
+  figures["profiles"] = cell_figures.draw_profiles(report.profiles)
   if report.markers is not None:
-    figures["markers"] = score_figures.draw_markers(report.markers)
+    figures["markers"] = cell_figures.draw_markers(report.markers)
   return {name: page for name, page in figures.items() if page is not None}
 
 
