@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import glob
+import itertools
 import pathlib
 import re
 import zipfile
@@ -52,7 +53,7 @@ def list_images(
   """Lists the images that a file, a folder or a glob pattern stands for.
 
   A folder stands for the images in it or, if it has none, in its subfolders.
-  Hidden files and folders of results (with a run.json, or named masks,
+  Hidden files and subfolders of results (with a run.json, or named masks,
   nuclei, probabilities, overlays or ilastik...) are left out, as is any .txt
   without Fluidigm's header. Archives stand for their members.
   Every acquisition of an .mcd is one image, named FILE_001 after its id. A
@@ -121,29 +122,41 @@ def _find_files(pattern: str | pathlib.Path) -> list[pathlib.Path]:
     return [path]
   if path.is_dir():
     return _scan_folder(path)
-  found = map(pathlib.Path, glob.glob(str(path), recursive=True))
-  files: set[pathlib.Path] = set()
-  for entry in found:
-    files.update(_scan_folder(entry) if entry.is_dir() else _filter([entry]))
-  if not files and not glob.has_magic(str(path)):
+  if not glob.has_magic(str(path)):
     raise ValueError(
       f"{path}: found no such file or folder, expected {_WANTED}"
     )
+  return _expand_pattern(path)
+
+
+def _expand_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
+  """Lists files and folders of a glob; of results only those it spells out."""
+  files: set[pathlib.Path] = set()
+  num_plain = sum(1 for _ in itertools.takewhile(_is_plain, pattern.parts))
+  for found in map(pathlib.Path, glob.glob(str(pattern), recursive=True)):
+    folders = [found, *found.parents][: len(found.parts) - num_plain]
+    if any(_holds_results(folder) for folder in folders if folder.is_dir()):
+      continue
+    files.update(_scan_folder(found) if found.is_dir() else _filter([found]))
   return sorted(files)
 
 
+def _is_plain(part: str) -> bool:
+  return not glob.has_magic(part)
+
+
 def _scan_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-  if _is_output(folder):
-    return []
+  """Takes a folder's own images, or else those of its subfolders."""
   entries = sorted(folder.iterdir())
   if files := _filter(entries):
     return files
-  folders = [e for e in entries if e.is_dir() and not _RESULTS.match(e.name)]
+  folders = [e for e in entries if e.is_dir() and not _holds_results(e)]
   return [file for entry in folders for file in _scan_folder(entry)]
 
 
-def _is_output(folder: pathlib.Path) -> bool:
-  return any((folder / mark).is_file() for mark in _OUTPUT_MARKS)
+def _holds_results(folder: pathlib.Path) -> bool:
+  is_output = any((folder / mark).is_file() for mark in _OUTPUT_MARKS)
+  return is_output or _RESULTS.match(folder.name) is not None
 
 
 def _filter(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
