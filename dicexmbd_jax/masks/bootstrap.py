@@ -63,10 +63,10 @@ def bound_pearson(
     draws: from draw_images; those in which a or b is constant are left out.
 
   Returns:
-    Lower and upper bound; NaN with fewer than three images, where every
-    correlation is 1 or -1.
+    Lower and upper bound; NaN with fewer than five images: draws of so few
+    often hold only two different ones, whose correlation is 1 or -1.
   """
-  if len(a) < 3:
+  if len(a) < 5:
     return float("nan"), float("nan")
   weights = draws / draws.sum(axis=1, keepdims=True)
   # Centred first, so that equal values leave exactly 0 behind.

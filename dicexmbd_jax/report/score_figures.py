@@ -86,11 +86,11 @@ def draw_counts(
       ax.scatter(
         rows["num_reference"],
         rows["num_predicted"],
-        s=22,
-        color=style.COLORS[i % len(style.COLORS)],
+        s=24,
+        facecolor="none",  # Equal counts of two methods both show.
+        edgecolor=style.COLORS[i % len(style.COLORS)],
         marker=style.MARKERS[i % len(style.MARKERS)],
-        edgecolor="white",
-        linewidth=0.4,
+        linewidth=1.1,
         label=f"{name}" + ("" if np.isnan(value) else f", r = {value:.3f}"),
         zorder=2,
       )
