@@ -183,7 +183,7 @@ def _shift_layer(
   rng: np.random.Generator, signal: optics.Signal
 ) -> optics.Signal:
   """Stands in for cells above and below focus: the same tissue, displaced."""
-  weight = np.float32(rng.uniform(0.02, 0.25))
+  weight = np.float32(rng.uniform(0, 0.2))
   index = []
   for num in signal.shape[:2]:
     moved = np.arange(num) + rng.choice([-1, 1]) * rng.integers(7, 25)

@@ -224,6 +224,7 @@ def make_fibres(
     Float32 (y, x) of 0 (none) to about 3 (a dense bundle).
   """
   noise = rng.standard_normal(angle.shape).astype(np.float32)
+  noise = ndimage.gaussian_filter(noise, 0.8)  # Else steps of 2 leave beads.
   y, x = np.mgrid[: angle.shape[0], : angle.shape[1]].astype(np.float32)
   step_y, step_x = np.sin(angle), np.cos(angle)
   total = np.zeros_like(noise)

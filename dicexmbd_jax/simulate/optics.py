@@ -145,6 +145,7 @@ def make_background(
   """
   shape = (is_tissue.shape[0], is_tissue.shape[1])
   planes = []
+  haze = rng.lognormal(0, 0.6)
   drift = [make_field(rng, shape, 120) for _ in range(2)]
   for channel in channels:
     mix = drift[0] * rng.normal(0, 1) + drift[1] * rng.normal(0, 1)
@@ -154,7 +155,7 @@ def make_background(
       planes.append(np.float32(channel.marker.counts) * slow)
       continue
     counts = channel.marker.counts
-    tissue = counts * 10 ** rng.uniform(-2.4, -1.0)
-    glass = counts * 10 ** rng.uniform(-4, -2.3)
+    tissue = counts * haze * 10 ** rng.uniform(-2.8, -1.4)
+    glass = counts * haze * 10 ** rng.uniform(-4, -2.5)
     planes.append((np.float32(glass) + np.float32(tissue) * is_tissue) * slow)
   return np.stack(planes, axis=-1).astype(np.float32)

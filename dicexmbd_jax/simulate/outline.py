@@ -96,21 +96,25 @@ def _draw_shapes(
   ratios = np.array([t.nucleus_ratio for t in CELL_TYPES])[cells.type]
   elongation = cells.long / cells.short
   ratio = rng.uniform(ratios[:, 0], ratios[:, 1]) * rng.uniform(0.9, 1.15)
-  stretch = rng.uniform(0.9, 1.15, num) * np.where(elongation > 2, 0.9, 0.75)
-  nucleus_elongation = np.maximum(elongation**0.8 * stretch, 0.8)
+  stretch = rng.uniform(0.85, rng.uniform(1.1, 1.5), num)
+  stretch = np.where(elongation > 2, 0.8, 1) * stretch
+  nucleus_elongation = elongation ** rng.uniform(0.3, 0.9) * stretch
   radius = np.sqrt(np.clip(ratio, 0.1, 0.85) * cells.long * cells.short)
   # The nucleus may lie off the centre as far as it stays inside.
   free = np.clip(1 - np.sqrt(ratio), 0, None)[:, None] * rng.uniform(0, 0.7)
   offset = rng.uniform(-1, 1, (num, 2)) * free
   has_bend = elongation > 1.8
-  return {
+  uneven = rng.uniform(0.02, 0.09) + 0.3 * roughness[:, None]
+  shapes = {
     "lobes": rng.normal(0, 1, (num, 4)) * roughness[:, None],
+    "nucleus_lobes": rng.normal(0, 1, (num, 4)) * uneven,
     "bend": rng.normal(0, 0.25, num) * has_bend / cells.long,
     "nucleus_u": offset[:, 0] * cells.long,
     "nucleus_v": offset[:, 1] * cells.short,
     "nucleus_long": radius * np.sqrt(nucleus_elongation),
     "nucleus_short": radius / np.sqrt(nucleus_elongation),
   }
+  return {name: value.astype(np.float32) for name, value in shapes.items()}
 
 
 def _find_window(
@@ -140,23 +144,30 @@ def _measure_cell(
   cos, sin = math.cos(cells.angle[i]), math.sin(cells.angle[i])
   u = dx * np.float32(cos) + dy * np.float32(sin)
   v = dy * np.float32(cos) - dx * np.float32(sin)
-  v = v + np.float32(shapes["bend"][i]) * u * u
-  p, q = u / np.float32(cells.long[i]), v / np.float32(cells.short[i])
+  v = v + shapes["bend"][i] * u * u
+  cell = _measure_lobed(
+    u / np.float32(cells.long[i]),
+    v / np.float32(cells.short[i]),
+    shapes["lobes"][i],
+  )
+  nucleus = _measure_lobed(
+    (u - shapes["nucleus_u"][i]) / shapes["nucleus_long"][i],
+    (v - shapes["nucleus_v"][i]) / shapes["nucleus_short"][i],
+    shapes["nucleus_lobes"][i],
+  )
+  return cell, nucleus
+
+
+def _measure_lobed(p: np.ndarray, q: np.ndarray, lobes: np.ndarray):
+  """Distance from the centre relative to an uneven circle's radius."""
   square = p * p + q * q + np.float32(1e-9)
-  a, b, c, d = shapes["lobes"][i].astype(np.float32)
+  a, b, c, d = lobes
   # Second and third harmonics of the direction, without trigonometry.
-  lobes = (a * (p * p - q * q) + b * p * q) / square
-  lobes += (c * p * (p * p - 3 * q * q) + d * q * (3 * p * p - q * q)) / (
+  uneven = (a * (p * p - q * q) + b * p * q) / square
+  uneven += (c * p * (p * p - 3 * q * q) + d * q * (3 * p * p - q * q)) / (
     square * np.sqrt(square)
   )
-  distance = np.sqrt(square) / np.maximum(1 + lobes, 0.4)
-  nu = (u - np.float32(shapes["nucleus_u"][i])) / np.float32(
-    shapes["nucleus_long"][i]
-  )
-  nv = (v - np.float32(shapes["nucleus_v"][i])) / np.float32(
-    shapes["nucleus_short"][i]
-  )
-  return distance, np.sqrt(nu * nu + nv * nv)
+  return np.sqrt(square) / np.maximum(1 + uneven, np.float32(0.4))
 
 
 def cut_labels(
