@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
-from dicexmbd_jax.commands import score_files
+from dicexmbd_jax.commands import batch, failures, progress, score_files
 
 if TYPE_CHECKING:
   import numpy as np
 
-  from dicexmbd_jax.io.pairing import Failure, Sources
+  from dicexmbd_jax.io.pairing import Sources
   from dicexmbd_jax.masks.evaluate import Evaluation
   from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 
@@ -107,28 +107,28 @@ def evaluate_methods(methods: Mapping[str, str], flags) -> int:
   started_s = time.perf_counter()
   results = score_files.Results({name: {} for name in methods})
   try:
-    panel, tasks = plan_run(methods, flags, results.failures)
-  except (ValueError, OSError) as error:
-    logging.error("%s", describe_error(error))
+    panel, tasks = plan_run(methods, flags, results.log)
+  except (ValueError, OSError, MemoryError) as error:
+    logging.error("%s", batch.describe_error(error, flags.reference))
     return 2
-  for task in tasks:
-    evaluate_task(task, panel, flags.tolerance_px, results)
-  for _, _, line in results.failures:
-    logging.error("%s", line)
+  with progress.Progress(len(tasks)) as shown:
+    for task in tasks:
+      evaluate_task(task, panel, flags.tolerance_px, results)
+      shown.tell(describe_scores(results.scores, task.stem))
   try:
     summary = score_files.write_tables(results, flags)
     example = make_example(results, tasks)
     score_files.write_report(results, example, summary, flags)
   except OSError as error:
-    logging.error("%s", describe_error(error))
+    logging.error("%s", batch.describe_error(error, flags.output))
     return 2
   seconds = time.perf_counter() - started_s
   logging.info("%d images, %.1f s: %s", len(tasks), seconds, flags.output)
-  return 1 if results.failures else 0
+  return 1 if results.log else 0
 
 
 def plan_run(
-  methods: Mapping[str, str], flags, failures: list["Failure"]
+  methods: Mapping[str, str], flags, log: failures.FailureLog
 ) -> tuple["Panel | None", list[Task]]:
   """Checks the call and reads what all images share.
 
@@ -140,7 +140,7 @@ def plan_run(
   from dicexmbd_jax.io import panel
 
   check_flags(flags)
-  tasks = plan_tasks(methods, flags, failures)
+  tasks = plan_tasks(methods, flags, log)
   return panel.read_panel(flags.panel) if flags.panel else None, tasks
 
 
@@ -155,9 +155,9 @@ def check_flags(flags) -> None:
 
 
 def plan_tasks(
-  methods: Mapping[str, str], flags, failures: list["Failure"]
+  methods: Mapping[str, str], flags, log: failures.FailureLog
 ) -> list[Task]:
-  """Pairs the files of all folders by stem; adds what is alone to failures.
+  """Pairs the files of all folders by stem; logs what is alone.
 
   Returns:
     One task for each reference that any method has a mask for.
@@ -165,21 +165,22 @@ def plan_tasks(
   from dicexmbd_jax.io import pairing
 
   references, lost = pairing.list_sources(find_masks(flags.reference))
-  failures += lost
   masks: dict[str, Sources] = {}
   for name, pattern in methods.items():
-    found, lost = pairing.list_sources(find_masks(pattern))
+    found, unlisted = pairing.list_sources(find_masks(pattern))
     masks[name], alone = pairing.pair_sources(found, references, pattern)
-    failures += [*lost, *alone]
+    lost += [*unlisted, *alone]
   stems = [s for s in references if any(s in found for found in masks.values())]
   images: Sources = {}
   if flags.images:
-    images, lost = pairing.list_sources(flags.images)
-    failures += lost
+    images, unlisted = pairing.list_sources(flags.images)
+    lost += unlisted
     for stem in stems:
       if stem not in images:
         line = f"{flags.images}: found no image {stem}, expected one"
-        failures.append((stem, flags.images, line))
+        lost.append((stem, flags.images, line))
+  for stem, file, line in lost:
+    log.add(stem, file, ValueError(line))
   return [
     Task(
       stem,
@@ -208,8 +209,8 @@ def evaluate_task(
 
   try:
     reference = read_mask(task.reference)
-  except (ValueError, OSError) as error:
-    add_failure(results, task.stem, task.reference, error)
+  except (ValueError, OSError, MemoryError) as error:
+    results.log.add(task.stem, task.reference.path, error)
     return
   image = load_image(task, panel, reference, results)
   for name, source in task.masks.items():
@@ -217,8 +218,8 @@ def evaluate_task(
       predicted = read_mask(source)
       check_size(source, predicted, task.reference, reference)
       evaluation = evaluate.evaluate_image(predicted, reference, tolerance_px)
-    except (ValueError, OSError) as error:
-      add_failure(results, task.stem, source, error)
+    except (ValueError, OSError, MemoryError) as error:
+      results.log.add(task.stem, source.path, error)
       continue
     labels = {"method": name, "image": task.stem}
     scores = dict(evaluation.scores)
@@ -282,8 +283,8 @@ def load_image(
   try:
     image = images.read_image(task.image, panel)
     check_size(task.image, image.stack, task.reference, reference)
-  except (ValueError, OSError) as error:
-    add_failure(results, task.stem, task.image, error)
+  except (ValueError, OSError, MemoryError) as error:
+    results.log.add(task.stem, task.image.path, error)
     return None
   return image
 
@@ -305,24 +306,16 @@ def check_size(
     )
 
 
-def add_failure(
-  results: score_files.Results,
-  stem: str,
-  source: "ImageSource",
-  error: Exception,
-) -> None:
-  """Adds a row for failures.csv."""
-  results.failures.append((stem, str(source.path), describe_error(error)))
-
-
-def describe_error(error: Exception) -> str:
-  """Says in one line which file, what was found, what was expected."""
-  if isinstance(error, OSError) and error.strerror:
-    return (
-      f"{error.filename}: found {error.strerror}, expected a file or folder "
-      "that can be used"
-    )
-  return str(error)
+def describe_scores(
+  scores: Mapping[str, Mapping[str, Mapping[str, float]]], stem: str
+) -> str:
+  """Names each method's F1 on one image."""
+  parts = [
+    f"{name} {found[stem]['f1_iou_0.50']:.3f}"
+    for name, found in scores.items()
+    if stem in found
+  ]
+  return f"{stem}: F1 at IoU 0.5: {', '.join(parts) or 'none'}"
 
 
 def make_example(

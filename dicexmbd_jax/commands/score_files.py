@@ -1,17 +1,16 @@
 """The files of an evaluation: tables, summary, figures and the page."""
 
-import csv
 import dataclasses
-import io
 import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from dicexmbd_jax.commands import failures
 
 if TYPE_CHECKING:
   import numpy as np
   import pandas as pd
 
-  from dicexmbd_jax.io.pairing import Failure
   from dicexmbd_jax.report.cell_figures import Example
 
 Path = pathlib.Path
@@ -38,13 +37,15 @@ class Results:
     scores: method -> image -> score -> value.
     cells: tables with a row per cell, one per image and method.
     markers: tables with a row per marker, likewise; none without images.
-    failures: rows of failures.csv.
+    log: what could not be evaluated.
   """
 
   scores: dict[str, dict[str, dict[str, float]]]
   cells: list["pd.DataFrame"] = dataclasses.field(default_factory=list)
   markers: list["pd.DataFrame"] = dataclasses.field(default_factory=list)
-  failures: list["Failure"] = dataclasses.field(default_factory=list)
+  log: failures.FailureLog = dataclasses.field(
+    default_factory=failures.FailureLog
+  )
 
 
 def write_tables(results: Results, flags) -> dict[str, dict]:
@@ -59,10 +60,7 @@ def write_tables(results: Results, flags) -> dict[str, dict]:
   from dicexmbd_jax.masks import summary
 
   output = Path(flags.output)
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerows([("image", "file", "error"), *results.failures])
-  write.write_text(output / "failures.csv", text.getvalue())
+  results.log.write(output)
   rows = [
     {"method": name, "image": stem, **scores}
     for name, images in results.scores.items()
@@ -119,7 +117,7 @@ def write_report(
     example=example,
     profiles=collect_matched(results, "profile_pearson"),
     markers=pd.concat(results.markers) if results.markers else None,
-    failures=[line for _, _, line in results.failures],
+    failures=[line for _, _, line in results.log.rows],
     details={
       "Reference": flags.reference,
       "Images": flags.images or "none: no profiles",

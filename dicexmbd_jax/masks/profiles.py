@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64
 
-from dicexmbd_jax.masks import evaluate, match
+from dicexmbd_jax.masks import evaluate, match, measure
 from dicexmbd_jax.types import Stack
 
 
@@ -81,18 +81,15 @@ def measure_means(
   Args:
     stack: counts (y, x, m).
     labels: (y, x).
-    ids: cells that occur in labels, each once, in any order.
+    ids: of cells in labels, in any order.
 
   Returns:
-    float64, one row per id, one column per marker.
+    One row per id, one column per marker.
   """
-  order = np.argsort(ids)
-  is_wanted = np.isin(labels, ids)
-  rows = order[np.searchsorted(ids[order], labels[is_wanted])]
-  areas_px = np.bincount(rows, minlength=len(ids))
-  counts = stack[is_wanted]
-  sums = [np.bincount(rows, c, minlength=len(ids)) for c in counts.T]
-  return np.reshape(sums, (stack.shape[2], len(ids))).T / areas_px[:, None]
+  names = [str(i) for i in range(stack.shape[2])]
+  table = measure.measure_intensities(stack, labels, names)
+  rows = np.searchsorted(table["Object"].to_numpy(), ids)
+  return table[names].to_numpy(float)[rows]
 
 
 def correlate_rows(a: np.ndarray, b: np.ndarray) -> Float64[np.ndarray, " n"]:
