@@ -138,3 +138,9 @@ def predict_tiles(
   num_missing = model.encoders[0].conv1.in_features - pixels.shape[-1]
   pixels = jnp.pad(pixels, [(0, 0), (0, 0), (0, 0), (0, num_missing)])
   return jax.nn.sigmoid(model(pixels, valid))
+
+
+def describe_device() -> str:
+  """Returns the kind and number of the devices that the network runs on."""
+  devices = jax.devices()
+  return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

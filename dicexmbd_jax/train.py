@@ -106,8 +106,8 @@ def make_train_step(
 def train(
   examples: Sequence[Example],
   config: ConfigDict,
-  report: Callable[[int, float, nnx.Module], None] | None = None,
-) -> nnx.Module:
+  report: Callable[[int, float, unet.UNet], None] | None = None,
+) -> unet.UNet:
   """Trains a network from its random start.
 
   Args:
@@ -149,7 +149,7 @@ def train(
   return _evaluation_model(graph, state)
 
 
-def _evaluation_model(graph, state: TrainState) -> nnx.Module:
+def _evaluation_model(graph, state: TrainState) -> unet.UNet:
   # The next step donates the state's buffers: the model gets its own.
   params, stats = jax.tree.map(jnp.copy, state.average)
   model = nnx.merge(graph, params, stats)

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -327,7 +326,6 @@ def describe_run(
   job: Job, stems: Sequence[str], failures: FailureLog, started: float
 ) -> dict[str, Any]:
   """Returns the record of the run, as run.json has it."""
-  device = jax.devices()[0]
   return {
     "command": shlex.join(["dicexmbd", *sys.argv[1:]]),
     "finished": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
@@ -336,7 +334,7 @@ def describe_run(
     "config": config_lib.flatten(job.config),
     "model": {"name": job.model_path.name, "sha256": job.hashes["model"]},
     "panel_sha256": job.hashes["panel"],
-    "device": f"{device.device_kind} ({device.platform})",
+    "device": predict.describe_device(),
     "versions": describe_versions(),
     "seconds": {"total": round(time.perf_counter() - started, 3)},
   }

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dicexmbd_jax.commands.failures import FailureLog
 from dicexmbd_jax.io import h5ad, write
+from dicexmbd_jax.io import tables as tables_reader
 from dicexmbd_jax.masks import measure
 from dicexmbd_jax.report import html, overlay, summary
 from dicexmbd_jax.segment import Segmentation
@@ -185,7 +186,9 @@ def write_run(
 def read_tables(output: Path, stem: str) -> list[pd.DataFrame]:
   """Returns an image's intensities, regionprops and neighbors."""
   kinds = ("intensities", "regionprops", "neighbors")
-  return [pd.read_csv(locate(output, kind, stem)) for kind in kinds]
+  return [
+    tables_reader.read_table(locate(output, kind, stem)) for kind in kinds
+  ]
 
 
 def describe_run(run: Mapping[str, Any]) -> dict[str, Any]:

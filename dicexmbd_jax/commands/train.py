@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from absl import logging
-from flax import nnx
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import checkpoint, predict, segment, train
@@ -15,6 +14,7 @@ from dicexmbd_jax.image import channels, resample, targets
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import labels, listing, panel, write
 from dicexmbd_jax.masks import match
+from dicexmbd_jax.model.unet import UNet
 from dicexmbd_jax.types import Image, Labels
 
 Path = pathlib.Path
@@ -38,7 +38,7 @@ def run(flags) -> int:
   logging.info("%d images to train on", len(examples))
   log: list[dict[str, float]] = []
 
-  def report(step: int, loss: float, model: nnx.Module):
+  def report(step: int, loss: float, model: UNet):
     scores = score_cells(held_out, model, config)
     log.append({"step": step, "loss": loss, **scores})
     logging.info("step %d  %s", step, format_scores(scores))
@@ -127,7 +127,7 @@ def to_model_grid(
 
 
 def score_cells(
-  pairs: Iterable[Pair], model: nnx.Module, config: ConfigDict
+  pairs: Iterable[Pair], model: UNet, config: ConfigDict
 ) -> dict[str, float]:
   """Returns F1 at IoU 0.5 of each image, by its name."""
   cells = {name: reference for name, _, reference in pairs}

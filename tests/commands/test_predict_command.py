@@ -1,0 +1,428 @@
+"""`predict` as its users call it: results, restarts, and wrong input."""
+
+import errno
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from flax import nnx
+
+from configs import default
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax import checkpoint
+from dicexmbd_jax.io import write
+from dicexmbd_jax.model import unet
+
+NAMES = ("DNA1_Ir191", "CD45_Sm152", "Ki67_Er168")
+PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
+Ir191,DNA1_Ir191,1,1,0
+Sm152,CD45_Sm152,1,0,1
+Er168,Ki67_Er168,1,0,0
+"""
+FOLDERS = (
+  "probabilities",
+  "nuclei",
+  "masks",
+  "intensities",
+  "regionprops",
+  "neighbors",
+  "overlays",
+)
+
+
+def make_stack(shape=(70, 50), seed=0):
+  """Counts of round nuclei with a ring of membrane on a grid of 10 px."""
+  rng = np.random.default_rng(seed)
+  y, x = np.mgrid[: shape[0], : shape[1]]
+  distance = np.hypot(y % 10 - 4.5, x % 10 - 4.5)
+  means = [20 * (distance < 3), 8 * (abs(distance - 4) < 1), 1 + 0 * distance]
+  return rng.poisson(np.stack(means, -1)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+  """A tiny network, good enough to find the cells of make_stack."""
+  config = default.get_config()
+  config.model.update({"width": 2, "depth": 1})
+  config.predict.update({"tile_px": 64, "batch_size": 2})
+  model = unet.build_model(config.model)
+  # The decoder passes the nuclear and the membrane channel through.
+  for block in (model.encoders[0], model.decoders[0]):
+    for conv in (block.conv1, block.conv2):
+      kernel = np.zeros(conv.kernel.shape, np.float32)
+      kernel[1, 1, -2:, :] = np.eye(2)
+      conv.kernel[...] = kernel
+  head = np.array([[0.05, -0.02, -0.05], [-0.02, 0.05, -0.05]], np.float32)
+  model.head.kernel[...] = head[None, None]
+  model.head.bias[...] = np.array([-3.0, -3.0, 3.0], np.float32)
+  folder = tmp_path_factory.mktemp("model")
+  checkpoint.write_model(folder, model, config)
+  return folder
+
+
+@pytest.fixture
+def study(tmp_path):
+  """A folder of three images and a panel."""
+  for i, shape in enumerate([(70, 50), (64, 64), (33, 90)]):
+    write.write_stack(
+      tmp_path / f"study/ROI{i}.ome.tiff", make_stack(shape, i), NAMES
+    )
+  (tmp_path / "panel.csv").write_text(PANEL)
+  return tmp_path
+
+
+def call(study, model, *more, images="study", output="out"):
+  return program.main(
+    [
+      "predict",
+      f"--images={study / images}",
+      f"--panel={study / 'panel.csv'}",
+      f"--output={study / output}",
+      f"--checkpoint={model}",
+      "--num_workers=0",
+      *more,
+    ]
+  )
+
+
+def read_failures(folder):
+  return pd.read_csv(folder / "failures.csv")
+
+
+def read_results(folder):
+  """Returns the bytes or pixels of every file that a run must reproduce."""
+  found = {}
+  for kind in FOLDERS:
+    for path in sorted((folder / kind).iterdir()):
+      name = f"{kind}/{path.name}"
+      is_tiff = path.suffix == ".tiff"
+      found[name] = (
+        tifffile.imread(path).tobytes() if is_tiff else path.read_bytes()
+      )
+  return found
+
+
+def test_every_file_is_there_and_they_agree(study, model_folder):
+  assert call(study, model_folder) == 0
+  out = study / "out"
+  for kind in FOLDERS:
+    assert {path.stem for path in (out / kind).iterdir()} == {
+      "ROI0", "ROI1", "ROI2"
+    }  # fmt: skip
+  masks = tifffile.imread(out / "masks/ROI0.tiff")
+  nuclei = tifffile.imread(out / "nuclei/ROI0.tiff")
+  maps = tifffile.imread(out / "probabilities/ROI0.tiff")
+  assert masks.shape == nuclei.shape == (70, 50)
+  assert masks.dtype == np.uint16
+  assert maps.shape == (70, 50, 3)
+  assert maps.dtype == np.uint16
+  ids = np.unique(masks[masks > 0])
+  assert 25 <= len(ids) <= 40  # 35 cells were drawn.
+  np.testing.assert_array_equal(ids, np.arange(1, len(ids) + 1))
+  assert (masks[nuclei > 0] == nuclei[nuclei > 0]).all()
+  stack = make_stack()
+  counts = pd.read_csv(out / "intensities/ROI0.csv")
+  assert list(counts) == ["Object", *NAMES]
+  expected = stack[masks == 3].mean(0)
+  np.testing.assert_allclose(counts.iloc[2, 1:].astype(float), expected)
+  regions = pd.read_csv(out / "regionprops/ROI0.csv")
+  is_border = np.isin(
+    ids, np.concatenate([masks[0], masks[-1], masks[:, 0], masks[:, -1]])
+  )
+  np.testing.assert_array_equal(regions["is_border"], is_border)
+  images = pd.read_csv(out / "images.csv")
+  assert list(images["image"]) == ["ROI0.tiff", "ROI1.tiff", "ROI2.tiff"]
+  assert len(read_failures(out)) == 0
+  assert "ROI2" in (out / "report.html").read_text()
+  run = json.loads((out / "run.json").read_text())
+  assert run["num_images"] == 3
+  assert run["model"]["sha256"] == checkpoint.hash_model(model_folder)
+
+
+def test_anndata_holds_all_cells(study, model_folder):
+  import anndata
+
+  assert call(study, model_folder) == 0
+  cells = anndata.read_h5ad(study / "out/cells.h5ad")
+  numbers = [
+    tifffile.imread(path).max() for path in (study / "out/masks").iterdir()
+  ]
+  assert cells.n_obs == sum(numbers)
+  assert list(cells.var_names) == list(NAMES)
+  regions = pd.read_csv(study / "out/regionprops/ROI0.csv")
+  np.testing.assert_allclose(
+    cells.obsm["spatial"][:5],
+    regions.loc[:4, ["centroid-1", "centroid-0"]].to_numpy(float),
+  )
+
+
+def test_segment_repeats_the_masks_from_the_probabilities(study, model_folder):
+  assert call(study, model_folder) == 0
+  code = program.main(
+    [
+      "segment",
+      f"--probabilities={study / 'out/probabilities'}",
+      f"--output={study / 'again'}",
+      "--num_workers=0",
+    ]
+  )
+  assert code == 0
+  for path in (study / "out/masks").iterdir():
+    np.testing.assert_array_equal(
+      tifffile.imread(path), tifffile.imread(study / "again/masks" / path.name)
+    )
+
+
+def test_neither_workers_nor_tiles_change_anything(study, model_folder):
+  assert call(study, model_folder, output="one") == 0
+  assert call(study, model_folder, "--num_workers=2", output="two") == 0
+  tiles = ["--config.predict.tile_px=32", "--config.predict.batch_size=3"]
+  assert call(study, model_folder, *tiles, output="three") == 0
+  first = read_results(study / "one")
+  assert first == read_results(study / "two")
+  third = read_results(study / "three")
+  exact = [name for name in first if not name.startswith("probabilities")]
+  assert all(first[name] == third[name] for name in exact)
+
+
+def test_masks_lie_on_the_input_grid(study, model_folder):
+  coarse = make_stack()
+  fine = coarse.repeat(2, 0).repeat(2, 1)
+  write.write_stack(study / "fine/A.tiff", fine, NAMES, pixel_size_um=0.5)
+  assert call(study, model_folder, images="fine") == 0
+  assert tifffile.imread(study / "out/masks/A.tiff").shape == (140, 100)
+  maps = tifffile.imread(study / "out/probabilities/A.tiff")
+  assert maps.shape == (70, 50, 3)
+  fine_cells = tifffile.imread(study / "out/masks/A.tiff").max()
+  assert call(study, model_folder, "--pixel_size_um=1", output="flag") == 0
+  assert 25 <= fine_cells <= 40
+  size = pd.read_csv(study / "out/images.csv")["pixel_size_um"]
+  assert list(size) == [0.5]
+
+
+def test_a_finished_run_does_nothing_again(study, model_folder, caplog):
+  assert call(study, model_folder) == 0
+  out = study / "out"
+  before = {p: p.stat().st_mtime_ns for p in out.glob("masks/*")}
+  assert call(study, model_folder) == 0
+  assert before == {p: p.stat().st_mtime_ns for p in out.glob("masks/*")}
+  assert call(study, model_folder, "--overwrite") == 0
+  after = {p: p.stat().st_mtime_ns for p in out.glob("masks/*")}
+  assert all(after[path] > before[path] for path in before)
+
+
+@pytest.mark.parametrize("what", ["image", "panel", "config", "missing file"])
+def test_what_changed_is_done_again(study, model_folder, what):
+  assert call(study, model_folder) == 0
+  out = study / "out"
+  before = {p.stem: p.stat().st_mtime_ns for p in out.glob("masks/*")}
+  more = []
+  changed = {"ROI0", "ROI1", "ROI2"}
+  if what == "image":
+    stack = make_stack((64, 64), seed=9)
+    write.write_stack(study / "study/ROI1.ome.tiff", stack, NAMES)
+    changed = {"ROI1"}
+  elif what == "panel":
+    (study / "panel.csv").write_text(PANEL.replace("1,0,0", "1,0,1"))
+  elif what == "config":
+    more = ["--config.segment.regularisation=0.1"]
+  else:
+    (out / "neighbors/ROI2.csv").unlink()
+    changed = {"ROI2"}
+  assert call(study, model_folder, *more) == 0
+  after = {p.stem: p.stat().st_mtime_ns for p in out.glob("masks/*")}
+  assert {stem for stem in after if after[stem] > before[stem]} == changed
+
+
+def test_a_killed_run_goes_on(study, model_folder):
+  for i in range(3, 9):
+    stack = make_stack((150, 150), i)
+    write.write_stack(study / f"study/ROI{i}.ome.tiff", stack, NAMES)
+  command = [
+    sys.executable, "-m", "dicexmbd_jax", "predict",
+    f"--images={study / 'study'}", f"--panel={study / 'panel.csv'}",
+    f"--output={study / 'out'}", f"--checkpoint={model_folder}",
+    "--num_workers=0",
+  ]  # fmt: skip
+  process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+  state = study / "out/state"
+  deadline = time.monotonic() + 120
+  while not (state.is_dir() and any(state.glob("*.json"))):
+    assert process.poll() is None
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  kept = {p: p.stat().st_mtime_ns for p in state.glob("*.json")}
+  assert call(study, model_folder) == 0
+  assert all(path.stat().st_mtime_ns == kept[path] for path in kept)
+  assert call(study, model_folder, output="whole") == 0
+  found = read_results(study / "out")
+  found = {n: b for n, b in found.items() if not n.endswith(".tmp")}
+  assert found == read_results(study / "whole")
+
+
+def break_nothing(folder):
+  del folder
+
+
+def truncate(folder):
+  path = folder / "BAD.tiff"
+  path.write_bytes((folder / "ROI0.ome.tiff").read_bytes()[:-500])
+
+
+def write_text(folder):
+  (folder / "BAD.tiff").write_text("this is no image")
+
+
+def write_stack_with(value):
+  def write_bad(folder):
+    stack = make_stack()
+    stack[3, 4, 1] = value
+    tifffile.imwrite(
+      folder / "BAD.tiff", stack.transpose(2, 0, 1), photometric="minisblack"
+    )
+
+  return write_bad
+
+
+def write_two_channels(folder):
+  stack = make_stack()[..., :2]
+  write.write_stack(folder / "BAD.tiff", stack, NAMES[:2])
+
+
+def write_other_names(folder):
+  names = ("DNA1_Ir191", "CD3_Er170", "Ki67_Er168")
+  write.write_stack(folder / "BAD.tiff", make_stack(), names)
+
+
+@pytest.mark.parametrize(
+  ("spoil", "message"),
+  [
+    (truncate, "truncated"),
+    (write_text, "expected"),
+    (write_stack_with(np.nan), "CD45.*NaN"),
+    (write_stack_with(np.inf), "CD45.*infinite"),
+    (write_stack_with(-1), "CD45.*negative"),
+    (write_two_channels, "Ki67"),
+    (write_other_names, "CD45"),
+  ],
+)
+def test_a_bad_image_is_told_and_the_others_are_done(
+  study, model_folder, spoil, message
+):
+  spoil(study / "study")
+  assert call(study, model_folder) == 1
+  failures = read_failures(study / "out")
+  assert list(failures["image"]) == ["BAD"]
+  error = failures["error"][0]
+  assert "BAD.tiff" in error
+  assert "\n" not in error
+  assert pd.Series([error]).str.contains(message, case=False)[0], error
+  assert len(list((study / "out/masks").iterdir())) == 3
+  assert "BAD.tiff" in (study / "out/report.html").read_text()
+
+
+def test_images_of_one_stem_are_told(study, model_folder):
+  write.write_stack(study / "study/ROI1.tif", make_stack(), NAMES)
+  assert call(study, model_folder) == 1
+  error = " ".join(read_failures(study / "out")["error"])
+  assert "ROI1.tif" in error
+  assert "ROI1.ome.tiff" in error
+  assert {p.stem for p in (study / "out/masks").iterdir()} == {"ROI0", "ROI2"}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (70, 50)])
+def test_empty_and_tiny_images_are_done(study, model_folder, shape):
+  stack = np.zeros((*shape, 3), np.float32)
+  write.write_stack(study / "tiny/A.tiff", stack, NAMES)
+  assert call(study, model_folder, images="tiny") == 0
+  assert not tifffile.imread(study / "out/masks/A.tiff").any()
+  counts = pd.read_csv(study / "out/intensities/A.csv")
+  assert list(counts) == ["Object", *NAMES]
+  assert len(counts) == 0
+  state = json.loads((study / "out/state/A.json").read_text())
+  assert any("DNA1" in line for line in state["report"]["warnings"])
+
+
+def test_a_full_disk_is_told(study, model_folder, monkeypatch):
+  true_write = write.write_labels
+
+  def write_until_full(path, *arguments):
+    if pathlib.Path(path).stem == "ROI1":
+      raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    true_write(path, *arguments)
+
+  monkeypatch.setattr(write, "write_labels", write_until_full)
+  assert call(study, model_folder) == 1
+  failures = read_failures(study / "out")
+  assert list(failures["image"]) == ["ROI1"]
+  assert "No space left" in failures["error"][0]
+  monkeypatch.setattr(write, "write_labels", true_write)
+  assert call(study, model_folder) == 0
+
+
+def spoil_panel(text):
+  def spoil(study):
+    (study / "panel.csv").write_text(text)
+    return []
+
+  return spoil
+
+
+@pytest.mark.parametrize(
+  ("spoil", "message"),
+  [
+    (spoil_panel(PANEL.replace(",1,1,0", ",1,0,0")), "nuclear"),
+    (spoil_panel(PANEL.replace(",1,0,1", ",1,0,0")), "membrane"),
+    (spoil_panel(""), "panel.csv"),
+    (lambda study: (study / "panel.csv").unlink() or [], "panel.csv"),
+    (lambda study: ["--images=/nowhere/at/all"], "/nowhere/at/all"),
+    (lambda study: ["--output=/proc/nothing"], "/proc/nothing"),
+    (lambda study: ["--pixel_size_um=0"], "pixel_size_um"),
+    (lambda study: ["--pixel_size_um=wide"], "wide"),
+    (lambda study: ["--config.segment.scales=1"], "segment.scales"),
+    (lambda study: ["--config.segment.preset=best"], "touching"),
+    (lambda study: ["--config.image.preset=best"], "reference"),
+    (lambda study: ["--config.model.width=64"], "expected 2"),
+    (lambda study: ["--config.predict.tile_px=4"], "tile_px"),
+    (lambda study: ["--checkpoint=/nowhere"], "config.json"),
+    (lambda study: ["--config=/nowhere.py"], "/nowhere.py"),
+    (lambda study: ["--num_workers=-1"], "num_workers"),
+    (lambda study: ["stray"], "stray"),
+  ],
+)
+def test_a_wrong_call_is_refused(study, model_folder, capfd, spoil, message):
+  more = spoil(study)
+  assert call(study, model_folder, *more) == 2
+  lines = capfd.readouterr().err.strip().splitlines()
+  assert any(message in line for line in lines), lines
+  assert not any("Traceback" in line for line in lines)
+  assert not list(study.glob("out/masks/*"))
+
+
+def test_help_does_not_load_jax():
+  code = (
+    "import sys; from dicexmbd_jax import __main__ as m;"
+    "m.main(['predict', '--help']);"
+    "sys.exit(any(n in sys.modules for n in ('jax', 'numpy', 'scipy')))"
+  )
+  result = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True
+  )
+  assert result.returncode == 0
+  assert "--pixel_size_um" in result.stdout
+
+
+def test_the_network_runs_in_evaluation_mode(model_folder):
+  model, _ = checkpoint.read_model(model_folder)
+  norms = [m for _, m in nnx.iter_graph(model) if isinstance(m, nnx.BatchNorm)]
+  assert len(norms) == 6
+  assert all(norm.use_running_average for norm in norms)

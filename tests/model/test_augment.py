@@ -1,0 +1,130 @@
+"""Augmentation: identity at zero strength, target moves with the image."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dicexmbd_jax.model import augment
+
+ALL = augment.Strengths(
+  contrast=0.5,
+  intensity=0.5,
+  rotation_deg=180,
+  flip=True,
+  noise=10,
+  log_scale=0.3,
+  blur_px=1,
+  gamma=0.4,
+  channel_dropout=0.5,
+)
+
+
+def make_batch(num=3, size=24):
+  rng = np.random.default_rng(0)
+  image = rng.uniform(0, 255, (num, size, size, 2)).astype(np.float32)
+  target = rng.uniform(0, 1, (num, size, size, 3)).astype(np.float32)
+  return image, target, np.ones((num, size, size, 1), np.float32)
+
+
+def test_no_strength_is_the_identity():
+  image, target, valid = make_batch()
+  key = jax.random.key(0)
+  found = augment.augment_batch(
+    key, image, target, valid, augment.Strengths(), 24
+  )
+  np.testing.assert_allclose(found[0], image, atol=1e-3)
+  np.testing.assert_allclose(found[1], target, atol=1e-5)
+  np.testing.assert_array_equal(found[2], valid)
+
+
+def test_no_strength_cuts_the_centre():
+  image, target, valid = make_batch()
+  key = jax.random.key(0)
+  found = augment.augment_batch(
+    key, image, target, valid, augment.Strengths(), 16
+  )
+  np.testing.assert_allclose(found[0], image[:, 4:20, 4:20], atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_target_moves_with_the_image(seed):
+  image, target, valid = make_batch()
+  target[..., :2] = image / 255
+  strengths = augment.Strengths(rotation_deg=180, flip=True, log_scale=0.3)
+  found = augment.augment_batch(
+    jax.random.key(seed), image, target, valid, strengths, 16
+  )
+  np.testing.assert_allclose(found[0] / 255, found[1][..., :2], atol=1e-5)
+  assert not np.allclose(found[0], image[:, 4:20, 4:20], atol=1)
+
+
+def test_sampling_at_pixels_and_between():
+  fields = jnp.arange(9.0).reshape(3, 3, 1)
+  rows = jnp.array([[0.0, 1.0, 0.5, -0.5, 5.0]])
+  columns = jnp.array([[0.0, 2.0, 0.5, 0.0, 5.0]])
+  found = augment.sample_bilinear(fields, rows, columns)
+  np.testing.assert_allclose(found[..., 0], [[0, 5, 2, 0, 0]], atol=1e-6)
+
+
+def test_outside_the_patch_is_zero_and_not_valid():
+  image, target, valid = make_batch(size=8)
+  found = augment.augment_batch(
+    jax.random.key(0), image, target, valid, augment.Strengths(), 16
+  )
+  is_inside = np.zeros((16, 16), bool)
+  is_inside[4:12, 4:12] = True
+  for field in found:
+    assert not np.asarray(field)[:, ~is_inside].any()
+  assert np.asarray(found[2])[:, is_inside].all()
+
+
+def test_seeds_reproduce_and_differ():
+  batch = make_batch()
+  first = augment.augment_batch(jax.random.key(3), *batch, ALL, 16)
+  again = augment.augment_batch(jax.random.key(3), *batch, ALL, 16)
+  other = augment.augment_batch(jax.random.key(4), *batch, ALL, 16)
+  for a, b, c in zip(first, again, other, strict=True):
+    np.testing.assert_array_equal(a, b)
+    assert a.shape == c.shape
+  assert not np.allclose(first[0], other[0])
+  # Examples of one batch change each in their own way.
+  same = tuple(np.stack([field[0]] * 3) for field in batch)
+  found = augment.augment_batch(jax.random.key(3), *same, ALL, 16)
+  assert not np.allclose(found[0][0], found[0][1])
+
+
+@pytest.mark.parametrize(
+  "name", [field.name for field in dataclasses.fields(augment.Strengths)]
+)
+def test_each_step_alone_changes_the_image_within_its_range(name):
+  image, target, valid = make_batch(num=8)
+  value = {"flip": True, "channel_dropout": 1.0}.get(name, getattr(ALL, name))
+  strengths = augment.Strengths(**{name: value})
+  found, moved, _ = augment.augment_batch(
+    jax.random.key(0), image, target, valid, strengths, 24
+  )
+  assert not np.allclose(found, image, atol=0.5)
+  assert found.min() >= 0
+  assert found.max() <= 255
+  does_move = name in ("rotation_deg", "flip", "log_scale")
+  assert np.allclose(moved, target, atol=1e-4) != does_move
+
+
+def test_constant_image_stays_finite():
+  zero = np.zeros((2, 16, 16, 2), np.float32)
+  found = augment.augment_batch(
+    jax.random.key(0), zero, zero[..., :1], zero[..., :1], ALL, 16
+  )
+  assert all(np.isfinite(field).all() for field in found)
+
+
+def test_blur_keeps_a_constant_and_spreads_a_point():
+  constant = jnp.full((9, 9, 1), 7.0)
+  np.testing.assert_allclose(augment.blur(constant, 1.0), 7.0, rtol=1e-6)
+  point = jnp.zeros((9, 9, 1)).at[4, 4, 0].set(1.0)
+  spread = augment.blur(point, 1.0)
+  np.testing.assert_allclose(spread.sum(), 1.0, rtol=1e-5)
+  assert spread[4, 4, 0] < 0.2
