@@ -147,8 +147,8 @@ def place_cells(
   Returns:
     The cells, none where the whole layout is empty.
   """
-  scale = float(np.clip(rng.lognormal(0, 0.16), 0.8, 1.5))
-  type_scale = np.clip(rng.lognormal(0, 0.12, len(CELL_TYPES)), 0.75, 1.4)
+  scale = float(np.clip(rng.lognormal(0.02, 0.16), 0.88, 1.5))
+  type_scale = np.clip(rng.lognormal(0, 0.12, len(CELL_TYPES)), 0.82, 1.4)
   type_scale[TYPE_INDEX["b_cell"]] = type_scale[TYPE_INDEX["t_cell"]]
   parts = [
     _fill_compartment(rng, layout, compartment, scale * type_scale)

@@ -304,7 +304,7 @@ def draw_levels(
   level = level * np.exp(grazed)[:, None]
   # Nuclei differ in all their stains alike: ploidy, condensed chromatin.
   dense = rng.uniform(0.1, 0.35) * rng.standard_normal(shape[:1])
-  dense += 0.8 * (rng.uniform(size=shape[:1]) < 0.03)
+  dense += 0.6 * (rng.uniform(size=shape[:1]) < 0.02)
   level = level * np.where(places == "nucleus", np.exp(dense)[:, None], 1)
   sticky = rng.uniform(0, 0.04) * np.array([c.marker.counts for c in channels])
   sticky = np.where((places == "junk") | (places == "fibre"), 0, sticky)

@@ -74,7 +74,7 @@ def _draw_line_gain(
   gain = np.exp(strength * rng.standard_normal(num))
   gain *= 1 + 0.3 * strength * (-1.0) ** np.arange(num)
   gain *= np.exp(rng.normal(0, 0.1) * np.linspace(-1, 1, num))
-  if rng.uniform() < 0.15:
+  if rng.uniform() < 0.08:
     gain[rng.integers(0, num, max(num // 150, 1))] *= rng.uniform(0.1, 0.8)
   return gain.astype(np.float32)[:, None, None]
 

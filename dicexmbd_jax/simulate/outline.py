@@ -250,7 +250,8 @@ def cover_pixels(
   thickness_px = rng.uniform(0.45, 1.05)
   membrane = np.exp(-((depth_px / thickness_px) ** 2))
   # Sections are several um thick: some membrane lies above the nucleus.
-  membrane = membrane + rng.uniform(0.03, 0.4)
+  above = rng.uniform(0.03, 0.4) * (1 - rng.uniform(0, 0.9) * nucleus)
+  membrane = membrane + np.maximum(above, 0)
   scale = SUBPIXELS * rng.uniform(0.6, 1.5)
   patch = np.exp(rng.uniform(0.2, 0.7) * make_field(rng, shape, scale))
   cytoplasm = (1 - rng.uniform(0.6, 0.95) * np.clip(nucleus, 0, 1)) * is_cell
