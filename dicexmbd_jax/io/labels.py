@@ -54,7 +54,12 @@ def _read_pixels(path: pathlib.Path) -> np.ndarray:
 
 
 def _squeeze(data: np.ndarray, path: pathlib.Path) -> np.ndarray:
-  plane = data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data
+  plane = data
+  if data.ndim == 3 and data.shape[2] == 1:
+    plane = data[..., 0]
+  elif data.ndim == 3 and data.shape[1] == 1:
+    # A mask has one plane: what reads as a stack one pixel wide was (y, x, 1).
+    plane = data[:, 0].T
   if plane.ndim != 2:
     raise ValueError(
       f"{path}: found pixels of shape {data.shape}, expected one plane (y, x)"

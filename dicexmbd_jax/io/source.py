@@ -32,6 +32,7 @@ def open_source(
 
   Raises:
     ValueError: no such file, no such member, or a broken archive.
+    OSError: no place for the copy.
   """
   if not path.is_file():
     raise ValueError(f"{path}: found no such file, expected one")
@@ -142,4 +143,8 @@ def _read_block(path: pathlib.Path, member: str | None, source) -> bytes:
 
 def _copy_bytes(path: pathlib.Path, member: str, source, target) -> None:
   while block := _read_block(path, member, source):
-    target.write(block)
+    try:
+      target.write(block)
+    except OSError as error:
+      reason = f"{error.strerror}, copying {member} of {path} to"
+      raise OSError(error.errno, reason, target.name) from error

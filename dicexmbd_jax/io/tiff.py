@@ -149,6 +149,8 @@ def _choose_series(
 ) -> list[tifffile.TiffPageSeries]:
   """Takes the only series, or all where each is one plane of the same shape."""
   series = list(file.series)
+  if not series:
+    raise OSError("no image in it")
   if len(series) == 1:
     return series
   shapes = {(one.shape, str(one.dtype)) for one in series}

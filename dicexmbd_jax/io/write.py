@@ -1,6 +1,7 @@
 """Writes every output file: whole or not at all."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -205,8 +206,17 @@ def write_h5ad(path: str | pathlib.Path, data: "anndata.AnnData") -> None:
   Raises:
     OSError: the file cannot be written.
   """
+  import anndata
+  import h5py
+
+  # By way of memory: when the disk is full, HDF5 takes the process down.
+  buffer = io.BytesIO()
+  with h5py.File(buffer, "w") as file:
+    anndata.io.write_elem(
+      file, "/", data, dataset_kwargs={"compression": "gzip"}
+    )
   with replace_file(path) as temporary:
-    data.write_h5ad(temporary, compression="gzip")
+    temporary.write_bytes(buffer.getbuffer())
 
 
 def _write_tiff(
@@ -238,6 +248,7 @@ def _write_tiff(
 def _name_file(error: OSError, path: pathlib.Path) -> OSError:
   """Repeats a system error with the name of the file that was to be."""
   reason = error.strerror or str(error) or type(error).__name__
+  reason = " ".join(reason.split())
   if error.errno is None:
     return OSError(f"{path}: found {reason}, expected a writable place")
   return OSError(error.errno, reason, str(path))

@@ -48,6 +48,7 @@ def test_natural_order():
   ]
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(st.lists(st.text(max_size=5)))
 def test_natural_order_holds_for_any_text(names):
   assert len(sorted(names, key=natural_key)) == len(names)

@@ -196,6 +196,7 @@ def test_unique_names():
   assert make_unique(names) == ("A", "A_3", "A_2", "A_4", "B")
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(st.lists(st.sampled_from(["A", "A_2", "A_3", "B"])))
 def test_unique_names_are_unique_and_keep_first_uses(names):
   unique = make_unique(names)
@@ -205,6 +206,7 @@ def test_unique_names_are_unique_and_keep_first_uses(names):
   )
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(st.permutations(range(8)), st.sets(st.integers(0, 7)))
 def test_order_of_the_file_does_not_matter(order, dropped):
   metals = [

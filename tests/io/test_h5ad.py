@@ -1,0 +1,134 @@
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from dicexmbd_jax.io import h5ad, images, listing, write
+from dicexmbd_jax.io.labels import read_labels
+from dicexmbd_jax.io.panel import read_panel
+from dicexmbd_jax.masks import measure
+from dicexmbd_jax.types import Panel, PanelRow
+
+CELLS = np.array([[1, 1, 2], [0, 0, 2], [5, 5, 5]], np.int32)
+PANEL = Panel(
+  "panel.csv",
+  (
+    PanelRow("Ir191", "DNA", True, True, False),
+    PanelRow(None, "CD45", True, False, True),
+    PanelRow("Xe131", "Xe", False, False, False),
+  ),
+)
+
+
+def measure_all(name, cells=CELLS, **row):
+  stack = np.arange(2.0 * cells.size, dtype=np.float32)
+  stack = stack.reshape(*cells.shape, 2)
+  return h5ad.ImageTables(
+    image={"image": f"{name}.tiff", "width_px": cells.shape[1], **row},
+    intensities=measure.measure_intensities(stack, cells, ["DNA", "CD45"]),
+    regions=measure.measure_regions(cells).assign(is_border=True),
+    neighbors=measure.measure_neighbors(cells, 0),
+  )
+
+
+def write_and_read(tmp_path, data):
+  write.write_h5ad(tmp_path / "cells.h5ad", data)
+  return anndata.read_h5ad(tmp_path / "cells.h5ad")
+
+
+def test_two_images(tmp_path):
+  tables = [measure_all("a", source_file="a.mcd"), measure_all("b")]
+  data = write_and_read(tmp_path, h5ad.build_anndata(tables, PANEL))
+  assert list(data.obs_names) == [
+    f"Object {number} in {image}.tiff" for image in "ab" for number in (1, 2, 5)
+  ]
+  assert list(data.obs["Object"]) == [1, 2, 5] * 2
+  assert list(data.obs["image"]) == ["a.tiff"] * 3 + ["b.tiff"] * 3
+  assert list(data.obs["image_width_px"]) == [3] * 6
+  assert list(data.obs["is_border"]) == [True] * 6
+  assert data.obs["image_source_file"].isna().sum() == 3
+  assert data.X.dtype == np.float32
+  np.testing.assert_array_equal(data.X[0], [1, 2])
+  np.testing.assert_array_equal(data.obsm["spatial"][0], [0.5, 0])
+  np.testing.assert_array_equal(data.obsm["spatial"][5], [1, 2])
+  assert list(data.var_names) == ["DNA", "CD45"]
+  assert list(data.var["channel"]) == ["Ir191", ""]
+  assert list(data.var["nuclear"]) == [True, False]
+  one = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]])
+  expected = np.kron(np.eye(2), one)
+  np.testing.assert_array_equal(data.obsp["adj"].toarray(), expected)
+  linked = data.obsp["spatial_connectivities"].toarray()
+  np.testing.assert_array_equal(linked, expected)
+  distances = data.obsp["spatial_distances"].toarray()
+  assert distances[0, 1] == pytest.approx(np.hypot(1.5, 0.5))
+  assert "dist" not in data.obsp
+
+
+def test_distances_are_kept_where_there_are_any():
+  tables = measure_all("a")
+  tables.neighbors["Distance"] = np.float32(2.5)
+  data = h5ad.build_anndata([tables])
+  assert set(data.obsp["dist"].data) == {2.5}
+
+
+@pytest.mark.parametrize("num_images", [0, 1, 2])
+def test_no_cells_at_all(tmp_path, num_images):
+  empty = np.zeros((3, 3), np.int32)
+  tables = [measure_all(str(i), empty) for i in range(num_images)]
+  data = write_and_read(tmp_path, h5ad.build_anndata(tables, PANEL))
+  assert data.n_obs == 0
+  assert data.n_vars == (2 if num_images else 0)
+  assert data.obsm["spatial"].shape == (0, 2)
+  assert data.obsp["adj"].shape == (0, 0)
+
+
+def test_images_without_cells_change_nothing():
+  empty = measure_all("b", np.zeros((3, 3), np.int32))
+  data = h5ad.build_anndata([measure_all("a"), empty, measure_all("c")])
+  expected = h5ad.build_anndata([measure_all("a"), measure_all("c")])
+  pd.testing.assert_frame_equal(data.obs, expected.obs)
+  assert (data.obsp["adj"] != expected.obsp["adj"]).nnz == 0
+
+
+def test_mixed_origins_can_be_written(tmp_path):
+  tables = [
+    measure_all("a", recovered=False, acquisition_id=3),
+    measure_all("b", recovery_file=None),
+  ]
+  obs = write_and_read(tmp_path, h5ad.build_anndata(tables)).obs
+  assert list(obs["image_recovered"].isna()) == [False] * 3 + [True] * 3
+  assert obs["image_acquisition_id"].iloc[0] == 3
+
+
+@pytest.mark.real
+def test_observations_equal_steinbocks(real_data, tmp_path):
+  folder = real_data / "imc_testdata"
+  panel = read_panel(folder / "panel.csv")
+  stacks, _ = listing.list_images(folder / "img")
+  origins, _ = listing.list_images(folder / "raw")
+  tables = []
+  for stack, origin in zip(stacks, origins, strict=True):
+    loaded = images.read_image(stack, panel)
+    cells = read_labels(folder / "masks_deepcell" / f"{stack.stem}.tiff")
+    tables.append(
+      h5ad.ImageTables(
+        images.describe_image(origin, images.read_image(origin, panel)),
+        measure.measure_intensities(loaded.stack, cells, loaded.names),
+        measure.measure_regions(cells),
+        measure.measure_neighbors(cells),
+      )
+    )
+  data = write_and_read(tmp_path, h5ad.build_anndata(tables, panel))
+  expected = anndata.read_h5ad(folder / "cells.h5ad")
+  assert list(data.obs_names) == list(expected.obs_names)
+  assert list(data.var_names) == list(expected.var_names)
+  np.testing.assert_allclose(data.X, expected.X, rtol=1e-5)
+  for name, column in expected.obs.items():
+    if column.dtype.kind in "fiu":
+      np.testing.assert_allclose(
+        data.obs[name].astype(float), column.astype(float), rtol=1e-6
+      )
+    else:
+      assert list(data.obs[name].astype(str)) == list(column.astype(str))
+  for name in ("channel", "name", "keep"):
+    assert list(data.var[name]) == list(expected.var[name])
