@@ -7,7 +7,7 @@ the answers of the last one are fetched. Only images in flight are held.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -20,7 +20,7 @@ from dicexmbd_jax.image import tiling
 from dicexmbd_jax.model.unet import NUM_CLASSES, UNet
 from dicexmbd_jax.types import Image, Probabilities
 
-Key = TypeVar("Key", bound=Hashable)
+Key = TypeVar("Key")
 
 
 def predict_images(

@@ -120,6 +120,11 @@ MERGES = {"paper": _merge_as_paper, "reference": _merge_as_reference}
 
 
 def get_preset(preset: str) -> Callable:
+  """Returns the function that merges one group of markers the preset's way.
+
+  Raises:
+    ValueError: an unknown preset; names those there are.
+  """
   if preset not in MERGES:
     raise ValueError(
       f"config.image.preset: found {preset!r}, expected one of {list(MERGES)}"
