@@ -13,7 +13,8 @@ from dicexmbd_jax.simulate.layout import make_field
 from dicexmbd_jax.types import Labels
 
 SUBPIXELS = 2  # Per axis; a lymphocyte's outline is about 8 pixels across.
-MIN_AREA_PX = 8  # Smaller slivers are no cells one could see or measure.
+MIN_AREA_PX = 12  # Smaller slivers are no cells one could see or measure.
+MIN_NUCLEUS_PX = 4  # Smaller ones cannot be told from a speck.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +23,12 @@ class Painting:
 
   Attributes:
     owner: index of the cell, -1 for none.
+    depth_px: distance to the owner's edge, 0 on the sub-pixels along it.
     nucleus_distance: 0 at the nucleus's centre, 1 at its outline.
   """
 
   owner: np.ndarray
+  depth_px: Float32[np.ndarray, "Y X"]
   nucleus_distance: Float32[np.ndarray, "Y X"]
 
 
@@ -79,7 +82,10 @@ def paint_cells(
     near[is_won] = cell_distance[is_won]
     owner[window][is_won] = i
     nucleus_distance[window][is_won] = nucleus[is_won]
-  return Painting(owner, nucleus_distance)
+  depth_px = _measure_depth(owner)
+  # Where neighbours press on a cell, its nucleus keeps off the membrane.
+  nucleus_distance += 0.6 * np.maximum(1 - depth_px, 0)
+  return Painting(owner, depth_px, nucleus_distance)
 
 
 def _find_centres(num: int) -> np.ndarray:
@@ -194,6 +200,8 @@ def cut_labels(
   is_inside &= has_nucleus[painting.owner]
   nuclei = np.where(_vote(is_inside.astype(np.int32)) > 0, cells, 0)
   nuclei = _keep_largest(nuclei).astype(np.int32)
+  is_seen = np.bincount(nuclei.ravel(), minlength=1) >= MIN_NUCLEUS_PX
+  nuclei = np.where(is_seen[nuclei], nuclei, 0).astype(np.int32)
   return cells.astype(np.int32), nuclei, kept
 
 
@@ -244,11 +252,10 @@ def cover_pixels(
   """
   owner, shape = painting.owner, painting.owner.shape
   is_cell = owner >= 0
-  depth_px = _measure_depth(owner)
   has = has_nucleus[owner] & is_cell
   nucleus = _shade_nuclei(rng, painting, hollow) * has
   thickness_px = rng.uniform(0.45, 1.05)
-  membrane = np.exp(-((depth_px / thickness_px) ** 2))
+  membrane = np.exp(-((painting.depth_px / thickness_px) ** 2))
   # Sections are several um thick: some membrane lies above the nucleus.
   above = rng.uniform(0.03, 0.4) * (1 - rng.uniform(0, 0.9) * nucleus)
   membrane = membrane + np.maximum(above, 0)
