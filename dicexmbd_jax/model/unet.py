@@ -5,6 +5,8 @@ feed a BatchNorm carry no bias: its true gradient is zero, and BatchNorm's own
 shift takes its place.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -18,8 +20,18 @@ class ConvBlock(nnx.Module):
   """Twice: 3x3 convolution, BatchNorm, ReLU."""
 
   def __init__(self, num_in: int, num_out: int, *, dtype, rngs: nnx.Rngs):
-    conv = {"padding": 1, "use_bias": False, "dtype": dtype, "rngs": rngs}
-    norm = {"momentum": 0.9, "epsilon": 1e-5, "dtype": dtype, "rngs": rngs}
+    conv: dict[str, Any] = {
+      "padding": 1,
+      "use_bias": False,
+      "dtype": dtype,
+      "rngs": rngs,
+    }
+    norm: dict[str, Any] = {
+      "momentum": 0.9,
+      "epsilon": 1e-5,
+      "dtype": dtype,
+      "rngs": rngs,
+    }
     self.conv1 = nnx.Conv(num_in, num_out, (3, 3), **conv)
     self.norm1 = nnx.BatchNorm(num_out, **norm)
     self.conv2 = nnx.Conv(num_out, num_out, (3, 3), **conv)
@@ -73,7 +85,7 @@ class UNet(nnx.Module):
     rngs: nnx.Rngs,
   ):
     widths = [width * 2**level for level in range(depth + 1)]
-    options = {"dtype": jnp.dtype(dtype), "rngs": rngs}
+    options: dict[str, Any] = {"dtype": jnp.dtype(dtype), "rngs": rngs}
     self.depth = depth
     self.encoders = nnx.List(
       ConvBlock(num_in, num_out, **options)
