@@ -273,9 +273,9 @@ def _drop_duplicates(
   groups = collections.defaultdict(list)
   for source in sources:
     groups[source.stem].append(source)
-  for stem, group in groups.items():
+  for group in groups.values():
     if len(group) > 1:
-      failures += [(_locate(source), _blame(stem, group)) for source in group]
+      failures += [(_locate(source), _blame(source, group)) for source in group]
   return [group[0] for group in groups.values() if len(group) == 1]
 
 
@@ -283,9 +283,9 @@ def _locate(source: ImageSource) -> pathlib.Path:
   return source.path / source.member if source.member else source.path
 
 
-def _blame(stem: str, group: Iterable[ImageSource]) -> str:
-  first, *others = [str(_locate(source)) for source in group]
+def _blame(source: ImageSource, group: Iterable[ImageSource]) -> str:
+  others = [str(_locate(other)) for other in group if other is not source]
   return (
-    f"{first}: found another image of the same name {stem!r} in "
+    f"{_locate(source)}: found another image named {source.stem} in "
     f"{', '.join(others)}; expected one file per name"
   )

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -131,9 +132,10 @@ def _explain(shown: pathlib.Path) -> Iterator[None]:
   except Exception as error:
     # Broken files make it fail in any way: TiffFileError, struct.error,
     # ValueError, zlib.error, IndexError, ...
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"<[^>]*> *", "", " ".join(str(error).split()))
+    text = text[:200] or type(error).__name__
     raise ValueError(
-      f"{shown}: found a truncated or unreadable TIFF ({text[:200]}), "
+      f"{shown}: found a truncated or unreadable TIFF ({text}), "
       "expected a complete one"
     ) from error
   finally:

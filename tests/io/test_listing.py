@@ -105,7 +105,8 @@ def test_one_stem_twice_leaves_both_out(tmp_path):
     tmp_path / "s1/a.tiff",
     tmp_path / "s2/a.ome.tiff",
   }
-  for _, message in failures:
+  for path, message in failures:
+    assert message.startswith(f"{path}: found another image named a in ")
     assert "a.tiff" in message
     assert "a.ome.tiff" in message
     assert "expected one file per name" in message
