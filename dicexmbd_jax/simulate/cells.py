@@ -31,9 +31,9 @@ class CellType:
 
 
 CELL_TYPES = (
-  CellType("t_cell", 3.5, (1.0, 1.35), 0.05, (0.4, 0.7), 0.05),
-  CellType("b_cell", 3.6, (1.0, 1.3), 0.04, (0.42, 0.72), 0.05),
-  CellType("blast", 4.7, (1.0, 1.35), 0.05, (0.4, 0.65), 0.04),
+  CellType("t_cell", 3.5, (1.0, 1.35), 0.05, (0.45, 0.78), 0.05),
+  CellType("b_cell", 3.6, (1.0, 1.3), 0.04, (0.48, 0.8), 0.05),
+  CellType("blast", 4.7, (1.0, 1.35), 0.05, (0.42, 0.75), 0.04),
   CellType("plasma", 4.6, (1.0, 1.6), 0.05, (0.22, 0.4), 0.08),
   CellType("macrophage", 5.6, (1.0, 2.2), 0.16, (0.15, 0.35), 0.2),
   CellType("dendritic", 5.2, (1.0, 2.6), 0.2, (0.15, 0.35), 0.2),
@@ -76,7 +76,7 @@ MIXES: dict[Compartment, tuple[dict[str, float], tuple[float, float]]] = {
       "endothelial": 12,
       "fibroblast": 4,
     },
-    (0.5, 1.1),
+    (0.4, 1.05),
   ),
   Compartment.NEST: (
     {"epithelial": 88, "t_cell": 6, "macrophage": 4, "dendritic": 2},

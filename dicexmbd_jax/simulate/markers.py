@@ -240,7 +240,7 @@ def _choose_membranes(
   usable = [i for i, m in enumerate(group) if m.role == "membrane"]
   if not usable:
     return [False] * len(group)
-  share = rng.uniform(0.2, 1)
+  share = rng.uniform(0, 1)
   used = {i for i in usable if rng.uniform() < share} | {usable[0]}
   return [i in used for i in range(len(group))]
 
@@ -294,10 +294,11 @@ def draw_levels(
   dim = np.clip(rng.lognormal(-0.5, 0.6, len(channels)), 0.08, 2.5)
   dim = np.where(rng.uniform(size=len(channels)) < 0.08, 0.05, dim)
   dim = np.where(places == "nucleus", np.sqrt(dim), dim)
-  level = table[types] * dim
+  level = (_vary_table(rng, table, places) * dim)[types]
   # Markers that mark a positive few do so by cell, not by type.
   level = level * (rng.uniform(size=shape) < positive)
-  spread = np.where(places == "nucleus", 0.15, 0.4)
+  spread = rng.uniform(0.25, 0.8, len(channels))
+  spread = np.where(places == "nucleus", 0.15, spread)
   level = level * np.exp(spread * rng.standard_normal(shape))
   # A cell that the section only grazes is dim in everything.
   grazed = rng.uniform(0.1, 0.4) * rng.standard_normal(shape[:1])
@@ -324,6 +325,19 @@ def draw_levels(
     level * in_cytoplasm.astype(np.float32),
     level * in_nucleus,
   )
+
+
+def _vary_table(
+  rng: np.random.Generator, table: np.ndarray, places: np.ndarray
+) -> np.ndarray:
+  """Changes the program of each cell type from image to image.
+
+  Some types show hardly any of their membrane and cytoplasm markers.
+  """
+  factor = rng.lognormal(0, 0.5, table.shape)
+  is_silent = rng.uniform(size=(len(table), 1)) < rng.choice([0.02, 0.2])
+  factor = np.where(is_silent, 0.1, factor)
+  return np.where(places == "nucleus", 1, factor) * table
 
 
 def _tabulate_marker(marker: Marker) -> np.ndarray:

@@ -84,7 +84,7 @@ def paint_cells(
     nucleus_distance[window][is_won] = nucleus[is_won]
   depth_px = _measure_depth(owner)
   # Where neighbours press on a cell, its nucleus keeps off the membrane.
-  nucleus_distance += 0.6 * np.maximum(1 - depth_px, 0)
+  nucleus_distance += rng.uniform(0.1, 0.6) * np.maximum(1 - depth_px, 0)
   return Painting(owner, depth_px, nucleus_distance)
 
 
