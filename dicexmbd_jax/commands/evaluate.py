@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from absl import logging
@@ -94,21 +94,30 @@ def parse_methods(
   return methods
 
 
-def evaluate_methods(methods: Mapping[str, str], flags) -> int:
+def evaluate_methods(
+  methods: Mapping[str, str],
+  flags,
+  log: failures.FailureLog | None = None,
+  stems: Collection[str] | None = None,
+) -> int:
   """Evaluates masks by method and writes every result into flags.output.
 
   Args:
     methods: name -> folder or pattern of masks.
     flags: as for `run`, without predicted.
+    log: what went wrong before.
+    stems: the references to use; None: all.
 
   Returns:
     As `run`.
   """
   started_s = time.perf_counter()
-  results = score_files.Results({name: {} for name in methods})
+  results = score_files.Results(
+    {name: {} for name in methods}, log=log or failures.FailureLog()
+  )
   try:
-    panel, tasks = plan_run(methods, flags, results.log)
-  except (ValueError, OSError, MemoryError) as error:
+    panel, tasks = plan_run(methods, flags, stems, results.log)
+  except (ValueError, OSError) as error:
     logging.error("%s", batch.describe_error(error, flags.reference))
     return 2
   with progress.Progress(len(tasks)) as shown:
@@ -128,7 +137,10 @@ def evaluate_methods(methods: Mapping[str, str], flags) -> int:
 
 
 def plan_run(
-  methods: Mapping[str, str], flags, log: failures.FailureLog
+  methods: Mapping[str, str],
+  flags,
+  stems: Collection[str] | None,
+  log: failures.FailureLog,
 ) -> tuple["Panel | None", list[Task]]:
   """Checks the call and reads what all images share.
 
@@ -140,7 +152,7 @@ def plan_run(
   from dicexmbd_jax.io import panel
 
   check_flags(flags)
-  tasks = plan_tasks(methods, flags, log)
+  tasks = plan_tasks(methods, flags, stems, log)
   return panel.read_panel(flags.panel) if flags.panel else None, tasks
 
 
@@ -155,7 +167,10 @@ def check_flags(flags) -> None:
 
 
 def plan_tasks(
-  methods: Mapping[str, str], flags, log: failures.FailureLog
+  methods: Mapping[str, str],
+  flags,
+  only: Collection[str] | None,
+  log: failures.FailureLog,
 ) -> list[Task]:
   """Pairs the files of all folders by stem; logs what is alone.
 
@@ -169,8 +184,14 @@ def plan_tasks(
   for name, pattern in methods.items():
     found, unlisted = pairing.list_sources(find_masks(pattern))
     masks[name], alone = pairing.pair_sources(found, references, pattern)
+    alone = [row for row in alone if only is None or row[0] in only]
     lost += [*unlisted, *alone]
-  stems = [s for s in references if any(s in found for found in masks.values())]
+  stems = [
+    stem
+    for stem in references
+    if (only is None or stem in only)
+    and any(stem in found for found in masks.values())
+  ]
   images: Sources = {}
   if flags.images:
     images, unlisted = pairing.list_sources(flags.images)
@@ -209,7 +230,7 @@ def evaluate_task(
 
   try:
     reference = read_mask(task.reference)
-  except (ValueError, OSError, MemoryError) as error:
+  except Exception as error:  # One bad image must not stop the others.
     results.log.add(task.stem, task.reference.path, error)
     return
   image = load_image(task, panel, reference, results)
@@ -218,7 +239,7 @@ def evaluate_task(
       predicted = read_mask(source)
       check_size(source, predicted, task.reference, reference)
       evaluation = evaluate.evaluate_image(predicted, reference, tolerance_px)
-    except (ValueError, OSError, MemoryError) as error:
+    except Exception as error:  # One bad image must not stop the others.
       results.log.add(task.stem, source.path, error)
       continue
     labels = {"method": name, "image": task.stem}
@@ -283,7 +304,7 @@ def load_image(
   try:
     image = images.read_image(task.image, panel)
     check_size(task.image, image.stack, task.reference, reference)
-  except (ValueError, OSError, MemoryError) as error:
+  except Exception as error:  # One bad image must not stop the others.
     results.log.add(task.stem, task.image.path, error)
     return None
   return image

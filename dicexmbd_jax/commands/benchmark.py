@@ -1,0 +1,180 @@
+"""`benchmark`: this system, the paper's baselines and other tools' masks.
+
+It is the paper's figure 2 on one's own data: every method gets the same two
+channels of the same images and is judged against the same reference.
+"""
+
+import copy
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from dicexmbd_jax import segment
+from dicexmbd_jax.commands import batch, evaluate, failures
+from dicexmbd_jax.commands.progress import Progress
+from dicexmbd_jax.image import channels, resample
+from dicexmbd_jax.io import images as image_reader
+from dicexmbd_jax.io import pairing, panel, write
+from dicexmbd_jax.types import ImageSource, Panel
+
+Path = pathlib.Path
+
+OURS = "dicexmbd_jax"
+# Name in the results -> method of segment.segment_baseline.
+BASELINES = {
+  "CP-distance": "distance",
+  "CP-watershed": "watershed",
+  "CP-propagation": "propagation",
+}
+
+
+def run(flags) -> int:
+  """Runs all methods and evaluates them; returns the exit code.
+
+  Each method's files go to OUTPUT/methods/NAME, this system's with all that
+  `predict` writes; the comparison goes to OUTPUT, as `evaluate` writes it.
+  References without an image are left out.
+
+  Args:
+    flags: images, panel, reference, output, masks (list of "name=DIR"),
+      checkpoint, pixel_size_um, num_workers, overwrite, tolerance_px, seed,
+      config.
+
+  Returns:
+    0: done; 1: some images failed; 2: wrong call.
+  """
+  log = failures.FailureLog()
+  try:
+    others = parse_others(flags.masks or [])
+    evaluate.check_flags(flags)
+    sources = list_judged(flags, log)
+    rows = panel.read_panel(flags.panel) if flags.panel else None
+  except (ValueError, OSError) as error:
+    logging.error("%s", batch.describe_error(error, ""))
+    return 2
+  folder = Path(flags.output) / "methods"
+  if run_model(flags, folder / OURS) == 2:
+    return 2
+  run_baselines(list(sources.values()), rows, folder, flags, log)
+  names = (OURS, *BASELINES)
+  methods = {name: str(folder / name / "masks") for name in names}
+  return evaluate.evaluate_methods(
+    {**methods, **others}, flags, log, set(sources)
+  )
+
+
+def parse_others(words: Sequence[str]) -> dict[str, str]:
+  """Splits "name=DIR" of masks made elsewhere.
+
+  Raises:
+    ValueError: no name, or one that this command gives to a method of its own.
+  """
+  for word in words:
+    name = word.partition("=")[0]
+    if "=" not in word or name in (OURS, *BASELINES):
+      raise ValueError(
+        f"--masks: found {word!r}, expected name=DIR with a name other than "
+        f"{', '.join((OURS, *BASELINES))}"
+      )
+  return evaluate.parse_methods(words, "masks")
+
+
+def list_judged(flags, log: failures.FailureLog) -> pairing.Sources:
+  """Lists the images that have a reference; logs those that have none.
+
+  What cannot be listed is logged later, by `evaluate`.
+
+  Raises:
+    ValueError: there are no images or no references, or none fits.
+  """
+  images, _ = pairing.list_sources(flags.images)
+  references, _ = pairing.list_sources(evaluate.find_masks(flags.reference))
+  for stem, source in images.items():
+    if stem not in references:
+      line = f"{source.path}: found no reference {stem}, expected one"
+      log.add(stem, source.path, ValueError(line))
+  judged = {stem: images[stem] for stem in references if stem in images}
+  if not judged:
+    raise ValueError(
+      f"{flags.reference}: found no reference for any of the {len(images)} "
+      f"images of {flags.images}, expected files of the same names"
+    )
+  return judged
+
+
+def run_model(flags, output: Path) -> int:
+  """Runs `predict` into a folder of its own; returns its exit code."""
+  # Only here: the evaluation of finished masks needs no JAX.
+  from dicexmbd_jax.commands import predict
+
+  mine = copy.copy(flags)
+  mine.output = str(output)
+  return predict.run(mine)
+
+
+def run_baselines(
+  sources: Sequence[ImageSource],
+  rows: Panel | None,
+  folder: Path,
+  flags,
+  log: failures.FailureLog,
+) -> None:
+  """Writes the masks of every baseline; an image that fails is logged."""
+  function = functools.partial(
+    segment_source,
+    rows=rows,
+    folder=folder,
+    config=flags.config.to_json(),
+    pixel_size_um=flags.pixel_size_um,
+  )
+  num_workers = batch.count_workers(flags.num_workers, len(sources))
+  with Progress(len(sources)) as progress:
+    for source, result in batch.map_images(function, sources, num_workers):
+      if isinstance(result, Exception):
+        log.add(source.stem, source.path, result)
+      else:
+        counts = ", ".join(f"{name} {n}" for name, n in result.items())
+        progress.tell(f"{source.stem}: {counts} cells")
+
+
+def segment_source(
+  source: ImageSource,
+  rows: Panel | None,
+  folder: Path,
+  config: str,
+  pixel_size_um: float | None,
+) -> dict[str, int]:
+  """Writes one image's masks by all baselines; returns the cell counts.
+
+  Args:
+    source: the image.
+    rows: its panel.
+    folder: masks go to folder/NAME/masks/STEM.tiff, on the image's grid.
+    config: the whole configuration, JSON: it crosses a process border.
+    pixel_size_um: of the image; None: as its metadata says.
+
+  Raises:
+    ValueError: the file or what is in it cannot be used; one line.
+    OSError: a file cannot be written.
+  """
+  values = ConfigDict(json.loads(config))
+  loaded = image_reader.read_image(source, rows)
+  channels.check_stack(loaded.stack, loaded.names)
+  image, _ = channels.merge_channels(
+    loaded.stack, loaded.nuclear, loaded.membrane, values.image, loaded.names
+  )
+  size_um = pixel_size_um or loaded.pixel_size_um or 1.0
+  shape = image.shape[:2]
+  grid = resample.resampled_shape(shape, size_um, values.image.pixel_size_um)
+  image = resample.resample_image(image, grid)
+  counts = {}
+  for name, method in BASELINES.items():
+    masks = segment.segment_baseline(image, method, values.segment, shape)
+    path = folder / name / "masks" / f"{source.stem}.tiff"
+    write.write_labels(path, masks.cells, size_um)
+    counts[name] = len(masks.is_border)
+  return counts
