@@ -10,7 +10,7 @@ import logging as standard_logging
 import os
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
@@ -21,7 +21,7 @@ from dicexmbd_jax import config as config_lib
 class Flag:
   """One flag: how to define it, its default, whether a call needs it."""
 
-  define: object
+  define: Callable[..., object]
   default: object
   help: str
   is_required: bool = False

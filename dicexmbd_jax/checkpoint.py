@@ -8,6 +8,7 @@ network) and, where it is shipped, `README.md` (the model card).
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +34,7 @@ def write_model(
     dtype: of the parameters. The statistics stay float32: a variance of
       inputs up to 255 does not fit float16.
   """
-  arrays = {}
+  arrays: dict[str, Any] = {}
   for path, leaf in nnx.to_flat_state(nnx.state(model)):
     value = np.asarray(leaf[...])
     is_param = isinstance(leaf, nnx.Param)
@@ -41,9 +42,11 @@ def write_model(
       dtype if is_param else value.dtype
     )
   folder = Path(folder)
-  with write.replace_file(folder / "params.npz") as temporary:
-    with temporary.open("wb") as file:
-      np.savez_compressed(file, **arrays)
+  with (
+    write.replace_file(folder / "params.npz") as temporary,
+    temporary.open("wb") as file,
+  ):
+    np.savez_compressed(file, **arrays)
   write.write_json(folder / "config.json", json.loads(config.to_json()))
 
 

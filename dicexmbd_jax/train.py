@@ -9,12 +9,13 @@ import numpy as np
 import optax
 from absl import logging
 from flax import nnx
-from jaxtyping import Float32
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.image import targets
 from dicexmbd_jax.model import augment, losses, unet
 from dicexmbd_jax.types import Image
+
+Patches = tuple[np.ndarray, np.ndarray, np.ndarray]  # image, target, valid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ def make_train_step(
   def train_step(state: TrainState, key, batch):
     key = jax.random.fold_in(key, state.step)
     image, target, valid = augment.augment_batch(
-      key, *batch, strengths, config.crop_px
+      key, batch, strengths, config.crop_px
     )
 
     def compute_loss(params):
@@ -123,7 +124,8 @@ def train(
     FloatingPointError: the loss is no longer finite.
   """
   model = unet.build_model(config.model, config.seed)
-  graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+  parts: tuple = nnx.split(model, nnx.Param, nnx.BatchStat)
+  graph, params, stats = parts
   tx = make_optimizer(config.train)
   # Copies: the state is donated, and no buffer may be donated twice.
   average = jax.tree.map(jnp.copy, (params, stats))
@@ -159,7 +161,7 @@ def _evaluation_model(graph, state: TrainState) -> unet.UNet:
 
 def draw_batches(
   examples: Sequence[Example], config: ConfigDict, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> Iterator[Patches]:
   """Yields endless batches (image, target, valid) of random windows.
 
   Windows are `config.window_px` wide, more than the crop, so that rotated and
@@ -175,22 +177,23 @@ def draw_batches(
       example = examples[index]
       centre = [rng.integers(0, n) for n in example.image.shape[:2]]
       windows.append(cut_window(example, centre, size))
-    yield tuple(np.stack(fields) for fields in zip(*windows, strict=True))
+    image, target, valid = map(np.stack, zip(*windows, strict=True))
+    yield image, target, valid
 
 
-def cut_window(example: Example, centre: Sequence[int], size: int):
+def cut_window(example: Example, centre: Sequence[int], size: int) -> Patches:
   """Returns (image, target, valid) of size x size around a pixel."""
-  fields = (example.image, example.target)
-  outputs = [np.zeros((size, size, f.shape[-1]), np.float32) for f in fields]
-  valid: Float32[np.ndarray, "size size 1"]
-  valid = np.zeros((size, size, 1), np.float32)
   source, window = [], []
   for middle, length in zip(centre, example.image.shape[:2], strict=True):
-    start = middle - size // 2
-    low, high = max(start, 0), min(start + size, length)
-    source.append(slice(low, high))
-    window.append(slice(low - start, high - start))
-  for output, field in zip(outputs, fields, strict=True):
-    output[tuple(window)] = field[tuple(source)]
-  valid[tuple(window)] = 1
-  return *outputs, valid
+    low = middle - size // 2
+    start, stop = max(low, 0), min(low + size, length)
+    source.append(slice(start, stop))
+    window.append(slice(start - low, stop - low))
+  inside = np.ones((*example.image.shape[:2], 1), np.float32)
+  patches = []
+  for field in (example.image, example.target, inside):
+    patch = np.zeros((size, size, field.shape[-1]), np.float32)
+    patch[tuple(window)] = field[tuple(source)]
+    patches.append(patch)
+  image, target, valid = patches
+  return image, target, valid

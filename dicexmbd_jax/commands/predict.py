@@ -72,7 +72,16 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """One image before and after the network; `probabilities` comes last."""
+  """One image, ready for the network.
+
+  Attributes:
+    source: where it comes from.
+    key: hashes of all that its results depend on.
+    loaded: counts and names.
+    image: the two channels, on the input grid.
+    pixel_size_um: of the input grid.
+    seconds: by stage, so far.
+  """
 
   source: ImageSource
   key: Mapping[str, str]
@@ -80,7 +89,15 @@ class Prepared:
   image: Image
   pixel_size_um: float
   seconds: Mapping[str, float]
-  probabilities: Probabilities | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+  """One image after the network; `probabilities` on the network's grid."""
+
+  prepared: Prepared
+  probabilities: Probabilities
+  network_s: float
 
 
 def run(flags) -> int:
@@ -165,7 +182,8 @@ def split_finished(
   job: Job, overwrite: bool, failures: FailureLog
 ) -> tuple[set[str], list[Waiting]]:
   """Returns the finished images' stems, and what is left to do."""
-  finished, waiting = set(), []
+  finished: set[str] = set()
+  waiting: list[Waiting] = []
   for image in job.sources:
     try:
       key = {**job.hashes, "image": source.hash_source(image)}
@@ -191,15 +209,16 @@ def finish_images(
   finish = functools.partial(
     finish_image, config=job.config.to_json(), output=job.output
   )
-  prepared = predict_prepared(job, prepare_images(job, waiting, failures))
+  predicted = predict_prepared(job, prepare_images(job, waiting, failures))
   done = set()
   with Progress(len(waiting)) as progress:
-    for item, result in batch.map_images(finish, prepared, num_workers):
+    for item, result in batch.map_images(finish, predicted, num_workers):
+      image = item.prepared.source
       if isinstance(result, Exception):
-        failures.add(item.source.stem, item.source.path, result)
+        failures.add(image.stem, describe_source(image), result)
       else:
-        done.add(item.source.stem)
-        progress.tell(f"{item.source.stem}: {result} cells")
+        done.add(image.stem)
+        progress.tell(f"{image.stem}: {result} cells")
   return done
 
 
@@ -246,7 +265,9 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
   )
 
 
-def predict_prepared(job: Job, items: Iterable[Prepared]) -> Iterator[Prepared]:
+def predict_prepared(
+  job: Job, items: Iterable[Prepared]
+) -> Iterator[Predicted]:
   """Yields the images with their probabilities, on the network's grid.
 
   The probabilities are rounded to the 65,536 levels of the file, so that
@@ -274,18 +295,15 @@ def predict_prepared(job: Job, items: Iterable[Prepared]) -> Iterator[Prepared]:
     prepare_s = sum(sum(item.seconds.values()) for item in taken)
     taken.clear()
     item, probabilities = answer
-    yield dataclasses.replace(
-      item,
-      probabilities=np.rint(probabilities * 65535) / np.float32(65535),
-      seconds={**item.seconds, "network": max(elapsed - prepare_s, 0.0)},
-    )
+    rounded = np.rint(probabilities * 65535) / np.float32(65535)
+    yield Predicted(item, rounded, network_s=max(elapsed - prepare_s, 0.0))
 
 
-def finish_image(item: Prepared, config: str, output: Path) -> int:
+def finish_image(predicted: Predicted, config: str, output: Path) -> int:
   """Segments and measures one image, writes its files; returns its cells.
 
   Args:
-    item: the image with its probabilities.
+    predicted: the image with its probabilities.
     config: the whole configuration, JSON: it crosses a process border.
     output: the output folder.
 
@@ -293,20 +311,25 @@ def finish_image(item: Prepared, config: str, output: Path) -> int:
     OSError: a file cannot be written; names it.
   """
   values = ConfigDict(json.loads(config))
+  item = predicted.prepared
   started = time.perf_counter()
-  shape = item.image.shape[:2]
-  masks = segment.segment_image(item.probabilities, values.segment, shape)
-  seconds = {**item.seconds, "segment": time.perf_counter() - started}
+  masks = segment.segment_image(
+    predicted.probabilities, values.segment, item.image.shape[:2]
+  )
   outputs = results.ImageOutputs(
     stem=item.source.stem,
     row=image_reader.describe_image(item.source, item.loaded),
     loaded=item.loaded,
     image=item.image,
-    probabilities=item.probabilities,
+    probabilities=predicted.probabilities,
     masks=masks,
     model_pixel_um=values.image.pixel_size_um,
     pixel_size_um=item.pixel_size_um,
-    seconds=seconds,
+    seconds={
+      **item.seconds,
+      "network": predicted.network_s,
+      "segment": time.perf_counter() - started,
+    },
   )
   results.write_image(output, outputs, item.key)
   return len(masks.is_border)

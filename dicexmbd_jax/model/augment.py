@@ -40,24 +40,27 @@ class Strengths:
   channel_dropout: float = 0.0
 
 
+Patches = tuple[
+  Float[Array, "b h w c"], Float[Array, "b h w k"], Float[Array, "b h w 1"]
+]
+
+
 def augment_batch(
   key: Key[Array, ""],
-  image: Float[Array, "b h w c"],
-  target: Float[Array, "b h w k"],
-  valid: Float[Array, "b h w 1"],
+  patches: Patches,
   strengths: Strengths,
   crop_px: int,
-):
+) -> Patches:
   """Returns (image, target, valid) of crop_px x crop_px, each changed.
 
   Args:
     key: one key for the batch; example i uses the i-th split of it.
-    image: values 0..255, larger than the crop by what the rotation needs.
-    target: moves with the image.
-    valid: 1 where the example has pixels; moves with the image.
+    patches: image, values 0..255, larger than the crop by what the rotation
+      needs; target, which moves with it; valid, 1 where there are pixels.
     strengths: how much each step may change.
     crop_px: edge of the result, cut around the centre.
   """
+  image, target, valid = patches
   size = target.shape[-1]
 
   def augment_one(key, image, target, valid):
@@ -147,10 +150,9 @@ def blur(image: Float[Array, "h w c"], sigma_px, radius_px: int = 3):
   pad = (radius_px, radius_px)
   padded = jnp.pad(image, (pad, (0, 0), (0, 0)), mode="edge")
   height, width, _ = image.shape
-  image = sum(
-    window[i] * padded[i : i + height] for i in range(2 * radius_px + 1)
-  )
+  starts = range(2 * radius_px + 1)
+  image = jnp.stack([window[i] * padded[i : i + height] for i in starts]).sum(0)
   padded = jnp.pad(image, ((0, 0), pad, (0, 0)), mode="edge")
-  return sum(
-    window[i] * padded[:, i : i + width] for i in range(2 * radius_px + 1)
+  return jnp.stack([window[i] * padded[:, i : i + width] for i in starts]).sum(
+    0
   )

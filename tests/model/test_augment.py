@@ -33,7 +33,7 @@ def test_no_strength_is_the_identity():
   image, target, valid = make_batch()
   key = jax.random.key(0)
   found = augment.augment_batch(
-    key, image, target, valid, augment.Strengths(), 24
+    key, (image, target, valid), augment.Strengths(), 24
   )
   np.testing.assert_allclose(found[0], image, atol=1e-3)
   np.testing.assert_allclose(found[1], target, atol=1e-5)
@@ -44,7 +44,7 @@ def test_no_strength_cuts_the_centre():
   image, target, valid = make_batch()
   key = jax.random.key(0)
   found = augment.augment_batch(
-    key, image, target, valid, augment.Strengths(), 16
+    key, (image, target, valid), augment.Strengths(), 16
   )
   np.testing.assert_allclose(found[0], image[:, 4:20, 4:20], atol=1e-3)
 
@@ -55,7 +55,7 @@ def test_target_moves_with_the_image(seed):
   target[..., :2] = image / 255
   strengths = augment.Strengths(rotation_deg=180, flip=True, log_scale=0.3)
   found = augment.augment_batch(
-    jax.random.key(seed), image, target, valid, strengths, 16
+    jax.random.key(seed), (image, target, valid), strengths, 16
   )
   np.testing.assert_allclose(found[0] / 255, found[1][..., :2], atol=1e-5)
   assert not np.allclose(found[0], image[:, 4:20, 4:20], atol=1)
@@ -72,7 +72,7 @@ def test_sampling_at_pixels_and_between():
 def test_outside_the_patch_is_zero_and_not_valid():
   image, target, valid = make_batch(size=8)
   found = augment.augment_batch(
-    jax.random.key(0), image, target, valid, augment.Strengths(), 16
+    jax.random.key(0), (image, target, valid), augment.Strengths(), 16
   )
   is_inside = np.zeros((16, 16), bool)
   is_inside[4:12, 4:12] = True
@@ -83,16 +83,16 @@ def test_outside_the_patch_is_zero_and_not_valid():
 
 def test_seeds_reproduce_and_differ():
   batch = make_batch()
-  first = augment.augment_batch(jax.random.key(3), *batch, ALL, 16)
-  again = augment.augment_batch(jax.random.key(3), *batch, ALL, 16)
-  other = augment.augment_batch(jax.random.key(4), *batch, ALL, 16)
+  first = augment.augment_batch(jax.random.key(3), batch, ALL, 16)
+  again = augment.augment_batch(jax.random.key(3), batch, ALL, 16)
+  other = augment.augment_batch(jax.random.key(4), batch, ALL, 16)
   for a, b, c in zip(first, again, other, strict=True):
     np.testing.assert_array_equal(a, b)
     assert a.shape == c.shape
   assert not np.allclose(first[0], other[0])
   # Examples of one batch change each in their own way.
   same = tuple(np.stack([field[0]] * 3) for field in batch)
-  found = augment.augment_batch(jax.random.key(3), *same, ALL, 16)
+  found = augment.augment_batch(jax.random.key(3), same, ALL, 16)
   assert not np.allclose(found[0][0], found[0][1])
 
 
@@ -104,7 +104,7 @@ def test_each_step_alone_changes_the_image_within_its_range(name):
   value = {"flip": True, "channel_dropout": 1.0}.get(name, getattr(ALL, name))
   strengths = augment.Strengths(**{name: value})
   found, moved, _ = augment.augment_batch(
-    jax.random.key(0), image, target, valid, strengths, 24
+    jax.random.key(0), (image, target, valid), strengths, 24
   )
   assert not np.allclose(found, image, atol=0.5)
   assert found.min() >= 0
@@ -116,7 +116,7 @@ def test_each_step_alone_changes_the_image_within_its_range(name):
 def test_constant_image_stays_finite():
   zero = np.zeros((2, 16, 16, 2), np.float32)
   found = augment.augment_batch(
-    jax.random.key(0), zero, zero[..., :1], zero[..., :1], ALL, 16
+    jax.random.key(0), (zero, zero[..., :1], zero[..., :1]), ALL, 16
   )
   assert all(np.isfinite(field).all() for field in found)
 
