@@ -62,6 +62,13 @@ def test_truth_fits_the_stacks_and_itself(folder):
     assert masks.max() > 0
 
 
+def test_images_of_a_study_differ(folder):
+  first, second = (
+    tifffile.imread(folder / "truth" / "masks" / name) for name in NAMES
+  )
+  assert not np.array_equal(first, second)
+
+
 def test_an_image_depends_on_seed_and_index_alone(folder, tmp_path):
   list(study.simulate_study(tmp_path, num_images=1, seed=5, size_px=60))
   short, long = read_files(tmp_path), read_files(folder)
