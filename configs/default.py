@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
     regularisation=float,  # Growth: a step against a change of intensity.
     keeps_border=bool,  # Whether nuclei at the image's edge become cells.
     parts_cells=bool,  # Whether background parts neighbouring cells.
+    block_px=int,  # Edge of the blocks worked on; never changes the result.
   )
 
   # Training (first weights: in memory, one device).

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from dicexmbd_jax.masks import grid, nuclei, propagate
+from dicexmbd_jax.masks import grid, halving, nuclei, propagate
 from dicexmbd_jax.masks.adjacency import list_edge_labels
 from dicexmbd_jax.masks.holes import fill_object_holes
+from dicexmbd_jax.masks.lookup import count_labels, replace_labels
+from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings, resolve_settings
 from dicexmbd_jax.types import Labels, Probabilities
 
@@ -30,6 +32,11 @@ class Segmentation:
   is_border: Bool[np.ndarray, "n"]
 
 
+def check_config(config: Mapping[str, Any]) -> None:
+  """Raises a ValueError if `config.segment` has a wrong setting."""
+  resolve_settings(config)
+
+
 def segment_image(
   probabilities: Probabilities,
   config: Mapping[str, Any],
@@ -38,7 +45,8 @@ def segment_image(
   """Finds nuclei and cells.
 
   Args:
-    probabilities: nucleus, membrane/cytoplasm and background, 0..1.
+    probabilities: nucleus, membrane/cytoplasm and, not used, background: 0..1,
+      or unsigned integers whose highest value stands for 1.
     config: `config.segment`, see masks.settings.
     shape: rows and columns of the masks where the image's pixels are not the
       map's; None: the map's, divided by the preset's map_scale.
@@ -53,33 +61,37 @@ def segment_image(
   settings = resolve_settings(config)
   check_probabilities(probabilities)
   if shape is None:
-    shape = tuple(
-      max(round(n / settings.map_scale), 1) for n in probabilities.shape[:2]
+    height, width = probabilities.shape[:2]
+    shape = (
+      max(round(height / settings.map_scale), 1),
+      max(round(width / settings.map_scale), 1),
     )
-  factor = settings.scale // settings.map_scale
-  nucleus = grid.upscale_plane(probabilities[..., 0], factor)
-  membrane = grid.upscale_plane(probabilities[..., 1], factor)
-  foreground = np.clip(nucleus + membrane, 0, 1)
-  smooth = nuclei.smooth_nucleus(nucleus, settings)
-  found = nuclei.find_nuclei(smooth, settings)
-  kept, seeds = nuclei.select_nuclei(found, settings)
-  mask = propagate.mask_cells(foreground, settings)
-  cells = propagate.grow_cells(foreground, seeds, mask, settings.regularisation)
-  cells = fill_object_holes(cells)
-  cells[cells > kept.max(initial=0)] = 0
-  return finish_masks(kept, cells, settings, shape)
+  maps = WorkingMaps(probabilities, settings)
+  kept, seeds = nuclei.select_nuclei(
+    nuclei.find_nuclei(maps, settings), settings
+  )
+  mask = propagate.mask_cells(maps, settings)
+  cells = propagate.grow_cells(maps, seeds, mask, settings)
+  del maps, mask, seeds  # Large images: their memory is needed.
+  return finish_masks(kept, fill_object_holes(cells), settings, shape)
 
 
-def check_probabilities(probabilities: Probabilities) -> None:
+def check_probabilities(probabilities: np.ndarray) -> None:
   """Raises a ValueError if the maps are not probabilities."""
   if probabilities.ndim != 3 or probabilities.shape[2] not in (2, 3):
     raise ValueError(
-      f"probabilities have shape {probabilities.shape}, "
-      "expected (y, x, 3): nucleus, membrane, background"
+      f"probabilities have shape {probabilities.shape}, expected (y, x, 2 or "
+      "3): nucleus, membrane, background"
     )
   if 0 in probabilities.shape:
     raise ValueError(
       f"probabilities have shape {probabilities.shape}, expected pixels"
+    )
+  if probabilities.dtype.kind == "u":
+    return
+  if probabilities.dtype.kind != "f":
+    raise ValueError(
+      f"probabilities are {probabilities.dtype}, expected uint8, uint16, float"
     )
   low, high = float(probabilities.min()), float(probabilities.max())
   if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN fails as well.
@@ -94,34 +106,43 @@ def finish_masks(
   """Brings nuclei and cells to the output grid and numbers them together.
 
   Args:
-    kept: nuclei on the working grid.
-    cells: cells on the working grid, with their nuclei's ids.
+    kept: nuclei 1..n on the working grid.
+    cells: cells on the working grid, with their nuclei's ids; higher ids are
+      dropped.
     settings: parts_cells says how neighbours are parted.
     shape: of the output grid.
 
   Returns:
     The masks. A cell without a pixel on the grid is dropped in both.
   """
-  planes = [
-    rescale_labels(labels, settings.parts_cells, shape)
+  num_nuclei = int(kept.max())
+  inner, outer = (
+    rescale_labels(labels, num_nuclei, settings.parts_cells, shape)
     for labels in (kept, cells)
-  ]
-  occurs = np.bincount(planes[1].ravel(), minlength=kept.max(initial=0) + 1) > 0
+  )
+  occurs = count_labels(outer, num_nuclei + 1) > 0
   occurs[0] = False
-  numbers = np.where(occurs, np.cumsum(occurs), 0).astype(np.int32)
-  cells = numbers[planes[1]]
-  inner = np.where(planes[0] == planes[1], planes[0], 0)
+  numbers = nuclei.number_labels(occurs)
+  cells = replace_labels(outer, numbers)
+  inner = replace_labels(np.where(inner == outer, inner, 0), numbers)
   is_border = np.zeros(np.count_nonzero(occurs) + 1, bool)
   is_border[list_edge_labels(cells)] = True
-  return Segmentation(numbers[inner], cells, is_border[1:])
+  return Segmentation(inner, cells, is_border[1:])
 
 
 def rescale_labels(
-  labels: Labels, parts_cells: bool, shape: tuple[int, int]
+  labels: Labels, highest: int, parts_cells: bool, shape: tuple[int, int]
 ) -> Labels:
-  """Brings labels to the output grid, touching or parted by a line."""
-  if not parts_cells:
-    return grid.sample_labels(labels, shape)
-  if labels.shape == (2 * shape[0], 2 * shape[1]):
-    return grid.part_labels(grid.halve_labels(labels))
-  return grid.part_labels(grid.sample_labels(labels, shape))
+  """Brings labels to the output grid, touching or parted by a line.
+
+  Args:
+    labels: on the working grid.
+    highest: labels above are dropped.
+    parts_cells: whether a line parts neighbours.
+    shape: of the output grid.
+  """
+  if parts_cells and labels.shape == (2 * shape[0], 2 * shape[1]):
+    return halving.part_labels(halving.halve_labels(labels, highest))
+  sampled = grid.sample_labels(labels, shape)
+  sampled[sampled > highest] = 0
+  return halving.part_labels(sampled) if parts_cells else sampled

@@ -1,4 +1,8 @@
-"""Which regions of a labelled image touch, and what encloses what; compiled."""
+"""Which regions of a labelled image touch, and what encloses what; compiled.
+
+Regions are the objects 1..num_objects and, numbered on from there in raster
+order, the 4-connected groups of background.
+"""
 
 import numpy as np
 
@@ -6,146 +10,237 @@ from dicexmbd_jax.masks.compiler import compile_kernel
 
 
 def list_edge_labels(labels: np.ndarray) -> np.ndarray:
-  """Lists the labels on the outermost rows and columns, 0 included."""
+  """Lists the labels on the outermost rows and columns, 0 included if there."""
   rims = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
   return np.unique(np.concatenate(rims))
 
 
 @compile_kernel
-def keep_outer_nodes(nodes, num_objects, num_nodes):
-  """Marks the regions that are kept at first sight, when holes are filled.
-
-  These touch the edge, or are objects beside background that does.
+def number_regions(labels, num_objects):
+  """Numbers objects and groups of background.
 
   Args:
-    nodes: int32 (y, x); objects 1..num_objects, groups of background above.
+    labels: int32 (y, x), objects 1..num_objects, 0 = background.
     num_objects: the highest object.
-    num_nodes: one more than the highest region.
 
   Returns:
-    bool (num_nodes,).
+    int32 (y, x), regions 1..n; and n.
   """
-  height, width = nodes.shape
-  touches_edge = np.zeros(num_nodes, np.bool_)
-  for y in range(height):
-    touches_edge[nodes[y, 0]] = True
-    touches_edge[nodes[y, width - 1]] = True
-  for x in range(width):
-    touches_edge[nodes[0, x]] = True
-    touches_edge[nodes[height - 1, x]] = True
-  is_kept = touches_edge.copy()
+  height, width = labels.shape
+  regions = np.empty((height, width), np.int32)
+  # At most every other pixel begins a group; only what is used is touched.
+  parent = np.empty(height * width // 2 + 2, np.int32)
+  count = 0
   for y in range(height):
     for x in range(width):
-      node = nodes[y, x]
-      if node <= num_objects or not touches_edge[node]:
+      if labels[y, x]:
+        regions[y, x] = 0
         continue
-      if y and nodes[y - 1, x] <= num_objects:
-        is_kept[nodes[y - 1, x]] = True
-      if y + 1 < height and nodes[y + 1, x] <= num_objects:
-        is_kept[nodes[y + 1, x]] = True
-      if x and nodes[y, x - 1] <= num_objects:
-        is_kept[nodes[y, x - 1]] = True
-      if x + 1 < width and nodes[y, x + 1] <= num_objects:
-        is_kept[nodes[y, x + 1]] = True
+      left = regions[y, x - 1] if x else 0
+      above = regions[y - 1, x] if y else 0
+      if left == 0 and above == 0:
+        count += 1
+        parent[count] = count
+        regions[y, x] = count
+      elif left == 0 or above == 0 or left == above:
+        regions[y, x] = max(left, above)
+      else:
+        while parent[left] != left:
+          left = parent[left]
+        while parent[above] != above:
+          above = parent[above]
+        root = min(left, above)
+        parent[max(left, above)] = root
+        regions[y, x] = root
+  # Parents come before their children, so that one turn resolves all.
+  num_regions = num_objects
+  for group in range(1, count + 1):
+    if parent[group] == group:
+      num_regions += 1
+      parent[group] = num_regions
+    else:
+      parent[group] = parent[parent[group]]
+  for y in range(height):
+    for x in range(width):
+      label = labels[y, x]
+      regions[y, x] = label if label else parent[regions[y, x]]
+  return regions, num_regions
+
+
+@compile_kernel
+def keep_outer_regions(regions, num_objects, num_regions):
+  """Marks the regions that are kept at first sight, when holes are filled.
+
+  These touch the edge, or are objects beside background that does, or numbers
+  that no pixel has.
+
+  Args:
+    regions: int32 (y, x), from number_regions.
+    num_objects: the highest object.
+    num_regions: the highest region.
+
+  Returns:
+    bool (num_regions + 1,).
+  """
+  height, width = regions.shape
+  touches_edge = np.zeros(num_regions + 1, np.bool_)
+  touches_edge[regions[:, 0]] = True
+  touches_edge[regions[:, width - 1]] = True
+  touches_edge[regions[0]] = True
+  touches_edge[regions[height - 1]] = True
+  is_kept = touches_edge.copy()
+  occurs = np.zeros(num_regions + 1, np.bool_)
+  for y in range(height):
+    for x in range(width):
+      region = regions[y, x]
+      occurs[region] = True
+      for turn in range(2):
+        if (y if turn else x) == 0:
+          continue
+        other = regions[y - turn, x - 1 + turn]
+        if other == region:
+          continue
+        if region > num_objects and touches_edge[region]:
+          is_kept[other] = True
+        elif other > num_objects and touches_edge[other]:
+          is_kept[region] = True
+  return is_kept | ~occurs
+
+
+@compile_kernel
+def keep_inner_regions(regions, is_kept, num_objects):
+  """Marks what lies next to two kept objects, or is an object by kept ground.
+
+  One turn over the pixels; what is left is for fill_regions.
+
+  Args:
+    regions: int32 (y, x), from number_regions.
+    is_kept: bool (n + 1,), from keep_outer_regions.
+    num_objects: the highest object.
+
+  Returns:
+    bool (n + 1,).
+  """
+  height, width = regions.shape
+  is_kept = is_kept.copy()
+  around = np.zeros(is_kept.size, np.int32)
+  for y in range(height):
+    for x in range(width):
+      for turn in range(2):
+        if (y if turn else x) == 0:
+          continue
+        here = regions[y, x]
+        there = regions[y - turn, x - 1 + turn]
+        if is_kept[here] == is_kept[there]:
+          continue
+        if is_kept[there]:
+          here, there = there, here
+        # Now `here` is kept and `there` is open.
+        is_first = around[there] == 0 or around[there] == here
+        if here <= num_objects and is_first:
+          around[there] = here
+        else:
+          is_kept[there] = True
   return is_kept
 
 
 @compile_kernel
-def list_open_pairs(nodes, is_kept):
+def list_open_pairs(regions, is_kept):
   """Lists the touching regions (4-neighbours) of which one is not kept yet.
 
   Returns:
     int64 (n,), first * 2**32 + second, both ways, with repeats.
   """
-  height, width = nodes.shape
+  height, width = regions.shape
   pairs = np.empty(1024, np.int64)
   used = 0
   for y in range(height):
+    if used + 4 * width > pairs.size:
+      pairs = np.append(pairs, np.empty(used + 4 * width, np.int64))
     for x in range(width):
-      here = np.int64(nodes[y, x])
+      here = np.int64(regions[y, x])
       for turn in range(2):
-        v = y + turn
-        u = x + 1 - turn
-        if v >= height or u >= width:
+        if (y if turn else x) == 0:
           continue
-        there = np.int64(nodes[v, u])
+        there = np.int64(regions[y - turn, x - 1 + turn])
         if here == there or (is_kept[here] and is_kept[there]):
           continue
-        if used + 2 > pairs.size:
-          pairs = np.append(pairs, np.empty(pairs.size, np.int64))
         pairs[used] = here << 32 | there
         pairs[used + 1] = there << 32 | here
         used += 2
-  return pairs[:used]
+  return pairs[:used].copy()
 
 
 def list_neighbours(
-  nodes: np.ndarray, is_kept: np.ndarray, num_nodes: int
+  regions: np.ndarray, is_kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Lists each region's neighbours, rising, where one of the two is open.
 
   Returns:
-    starts int64 (num_nodes + 1,) and neighbours int64: those of region i are
+    starts int64 (n + 2,) and neighbours int64: those of region i are
     neighbours[starts[i]:starts[i + 1]].
   """
-  pairs = np.unique(list_open_pairs(nodes, is_kept))
-  counts = np.bincount(pairs >> 32, minlength=num_nodes)
+  pairs = np.unique(list_open_pairs(regions, is_kept))
+  counts = np.bincount(pairs >> 32, minlength=is_kept.size)
   starts = np.concatenate([[0], np.cumsum(counts)])
   return starts, pairs & (2**32 - 1)
 
 
 @compile_kernel
-def fill_nodes(is_kept, starts, neighbours, num_objects):
+def fill_regions(is_kept, starts, neighbours, num_objects):
   """Finds the label that every region ends with.
 
   Args:
-    is_kept: bool (num_nodes,), from keep_outer_nodes; changed in place.
-    starts: int64 (num_nodes + 1,), from list_neighbours.
+    is_kept: bool (n + 1,), from keep_outer_regions.
+    starts: int64 (n + 2,), from list_neighbours.
     neighbours: int64, from list_neighbours.
     num_objects: regions above this are background.
 
   Returns:
-    int32 (num_nodes,).
+    int32 (n + 1,).
   """
-  num_nodes = is_kept.size
-  around = np.zeros(num_nodes, np.int32)
-  waiting = np.empty(2 * num_nodes + 1, np.int64)
+  is_kept = is_kept.copy()
+  around = np.zeros(is_kept.size, np.int32)
+  waiting = np.empty(is_kept.size, np.int64)
   count = 0
-  for node in range(1, num_nodes):
-    if is_kept[node]:
-      waiting[count] = node
+  for region in range(1, is_kept.size):
+    if is_kept[region]:
+      waiting[count] = region
       count += 1
   while count:
     count -= 1
-    node = waiting[count]
-    for index in range(starts[node], starts[node + 1]):
+    region = waiting[count]
+    for index in range(starts[region], starts[region + 1]):
       other = neighbours[index]
       if is_kept[other]:
         continue
-      if node <= num_objects and around[other] in (0, node):
-        around[other] = node
+      if region > num_objects and other > num_objects:
+        continue
+      is_first = around[other] == 0 or around[other] == region
+      if region <= num_objects and is_first:
+        around[other] = region
         continue
       is_kept[other] = True  # Beside kept background, or a second object.
       waiting[count] = other
       count += 1
   # What is left is filled from outside inwards, the highest region first.
-  for node in range(1, num_nodes):
-    if not is_kept[node] and around[node]:
-      waiting[count] = node
+  for region in range(1, is_kept.size):
+    if not is_kept[region] and around[region]:
+      waiting[count] = region
       count += 1
   while count:
     count -= 1
-    node = waiting[count]
-    for index in range(starts[node], starts[node + 1]):
+    region = waiting[count]
+    for index in range(starts[region], starts[region + 1]):
       other = neighbours[index]
       if not is_kept[other] and around[other] == 0:
-        around[other] = around[node]
+        around[other] = around[region]
         waiting[count] = other
         count += 1
-  filling = np.zeros(num_nodes, np.int32)
-  for node in range(1, num_nodes):
-    if not is_kept[node]:
-      filling[node] = around[node]
-    elif node <= num_objects:
-      filling[node] = node
+  filling = np.zeros(is_kept.size, np.int32)
+  for region in range(1, is_kept.size):
+    if not is_kept[region]:
+      filling[region] = around[region]
+    elif region <= num_objects:
+      filling[region] = region
   return filling

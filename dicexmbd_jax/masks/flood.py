@@ -1,113 +1,132 @@
 """Watershed from markers, compiled: lowest first, then first in first out.
 
-The order is that of scikit-image's watershed, which CellProfiler calls.
+The order is that of scikit-image's watershed as CellProfiler 3 calls it.
+Arrays are flat with a rim of one pixel: p = (y + 1) * (width + 2) + x + 1.
 """
 
 import numpy as np
 
 from dicexmbd_jax.masks.compiler import compile_kernel
 
+UNKNOWN = -1  # Label of what came, or may have come, in from outside.
+_CLOSED = -2  # Label of what lies outside the mask, while flooding.
+
 
 @compile_kernel
-def flood_markers(values, markers, mask):
+def flood_markers(levels, markers, mask, is_open):
   """Floods the mask from the markers.
 
   A pixel takes the label of the neighbour (of eight) that is flooded first.
-  Pixels are flooded by value, equal values in the order in which they were
+  Pixels are flooded by level, equal ones in the order in which they were
   reached, markers in raster order.
 
   Args:
-    values: float64 (y, x), low is flooded first; no NaN.
+    levels: int64 (y, x), at least 0; the lowest is flooded first.
     markers: int32 (y, x), 0 none.
     mask: bool (y, x); markers outside are ignored.
+    is_open: bool (4,): whether the image goes on above, below, left, right.
+      What could come in from there is flooded before all else.
 
   Returns:
-    int32 (y, x): labels; 0 outside the mask and where no marker reaches.
+    int32 (y, x): labels; 0 outside the mask and where no marker reaches,
+    UNKNOWN where water from outside may come first.
   """
-  height, width = values.shape
+  height, width = markers.shape
   stride = width + 2
-  labels = np.full((height + 2) * stride, -1, np.int32)
-  level = np.zeros((height + 2) * stride)
+  labels = np.full((height + 2) * stride, _CLOSED, np.int32)
+  level = np.empty(labels.size, np.int64)
   count = 0
   for y in range(height):
     for x in range(width):
-      if mask[y, x]:
-        p = (y + 1) * stride + x + 1
-        labels[p] = markers[y, x]
-        level[p] = values[y, x]
-        count += 1
-  levels = np.empty(count + 1)
-  ages = np.empty(count + 1, np.int64)
-  pixels = np.empty(count + 1, np.int32)
+      if not mask[y, x]:
+        continue
+      p = (y + 1) * stride + x + 1
+      labels[p] = markers[y, x]
+      level[p] = levels[y, x]
+      count += 1
+      is_outer = (
+        (is_open[0] and y == 0)
+        or (is_open[1] and y == height - 1)
+        or (is_open[2] and x == 0)
+        or (is_open[3] and x == width - 1)
+      )
+      if is_outer and labels[p] == 0:
+        labels[p] = UNKNOWN
+        level[p] = -1
+  # Each entry is a level, then age and pixel in one number: the age decides.
+  heap = np.empty((count + 1, 2), np.int64)
   size = 0
   age = 0
   for p in range(labels.size):
-    if labels[p] > 0:
-      size = push_pixel(levels, ages, pixels, size, level[p], age, p)
+    if labels[p] > 0 or labels[p] == UNKNOWN:
+      size = _push(heap, size, level[p], age << 32 | p)
       age += 1
   # The nearest first, as scikit-image sorts its neighbourhood.
   offsets = np.array(
     [-stride, -1, 1, stride, -stride - 1, 1 - stride, stride - 1, stride + 1]
   )
   while size:
-    p = pixels[0]
-    size = pop_pixel(levels, ages, pixels, size)
-    for offset in offsets:
-      q = p + offset
-      if labels[q]:
+    p = heap[0, 1] & 0xFFFFFFFF
+    size = _pop(heap, size)
+    for index in range(8):
+      q = p + offsets[index]
+      if labels[q] != 0:
         continue
       labels[q] = labels[p]
-      size = push_pixel(levels, ages, pixels, size, level[q], age, q)
       age += 1
+      for other in range(8):
+        if labels[q + offsets[other]] == 0:  # Else it leads nowhere.
+          size = _push(heap, size, level[q], age << 32 | q)
+          break
   flooded = np.empty((height, width), np.int32)
   for y in range(height):
     for x in range(width):
-      flooded[y, x] = max(labels[(y + 1) * stride + x + 1], 0)
+      label = labels[(y + 1) * stride + x + 1]
+      flooded[y, x] = 0 if label == _CLOSED else label
   return flooded
 
 
 @compile_kernel
-def push_pixel(levels, ages, pixels, size, level, age, pixel):
-  """Adds a pixel to the heap; returns the new size. Ages only ever grow."""
+def _push(heap, size, level, entry):
+  """Adds an entry, the youngest so far; returns the new size."""
   child = size
   while child:
     parent = (child - 1) >> 1
-    if levels[parent] <= level:  # The older goes first when equal.
+    if heap[parent, 0] <= level:  # The older goes first when equal.
       break
-    levels[child] = levels[parent]
-    ages[child] = ages[parent]
-    pixels[child] = pixels[parent]
+    heap[child, 0] = heap[parent, 0]
+    heap[child, 1] = heap[parent, 1]
     child = parent
-  levels[child] = level
-  ages[child] = age
-  pixels[child] = pixel
+  heap[child, 0] = level
+  heap[child, 1] = entry
   return size + 1
 
 
 @compile_kernel
-def pop_pixel(levels, ages, pixels, size):
-  """Removes the first pixel of the heap; returns the new size."""
+def _pop(heap, size):
+  """Removes the first entry; returns the new size."""
   size -= 1
-  level = levels[size]
-  age = ages[size]
-  pixel = pixels[size]
+  level = heap[size, 0]
+  entry = heap[size, 1]
   hole = 0
   child = 1
   while child < size:
     right = child + 1
-    if right < size and (
-      levels[right] < levels[child]
-      or (levels[right] == levels[child] and ages[right] < ages[child])
+    if right < size and _precedes(
+      heap[right, 0], heap[right, 1], heap[child, 0], heap[child, 1]
     ):
       child = right
-    if level < levels[child] or (level == levels[child] and age < ages[child]):
+    if _precedes(level, entry, heap[child, 0], heap[child, 1]):
       break
-    levels[hole] = levels[child]
-    ages[hole] = ages[child]
-    pixels[hole] = pixels[child]
+    heap[hole, 0] = heap[child, 0]
+    heap[hole, 1] = heap[child, 1]
     hole = child
     child = 2 * hole + 1
-  levels[hole] = level
-  ages[hole] = age
-  pixels[hole] = pixel
+  heap[hole, 0] = level
+  heap[hole, 1] = entry
   return size
+
+
+@compile_kernel
+def _precedes(level, entry, other_level, other_entry):
+  return level < other_level or (level == other_level and entry < other_entry)

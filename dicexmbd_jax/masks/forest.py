@@ -3,137 +3,139 @@
 Every masked pixel takes the label of the seed with the cheapest path. Because
 no step costs less than the regularisation, pixels whose costs fall into one
 bucket of that width cannot improve one another: buckets replace the heap.
+
+Arrays in here are flat with a rim of one pixel, so that p + offset is always
+an index: p = (y + 1) * (width + 2) + x + 1.
 """
 
 import numpy as np
 
 from dicexmbd_jax.masks.compiler import compile_kernel
 
-
-@compile_kernel
-def sum_differences(image, dy, dx):
-  """Sums |I(p + o) - I(q + o)| over the 3x3 offsets o, with q = p + (dy, dx).
-
-  Coordinates are clamped at the border, and the nine terms are added row by
-  row as CellProfiler does, so that ties fall the same way.
-
-  Args:
-    image: float64 (y, x).
-    dy: 0 or 1.
-    dx: -1, 0 or 1.
-
-  Returns:
-    float64 (y, x); 0 where q lies outside.
-  """
-  height, width = image.shape
-  padded = np.empty((height + 2, width + 2))
-  for y in range(height + 2):
-    row = min(max(y - 1, 0), height - 1)
-    padded[y, 1:-1] = image[row]
-    padded[y, 0] = image[row, 0]
-    padded[y, -1] = image[row, width - 1]
-  sums = np.zeros((height, width))
-  first = max(0, -dx)
-  last = width - max(0, dx)
-  for y in range(height - dy):
-    for oy in range(3):
-      here = padded[y + oy]
-      there = padded[y + oy + dy]
-      for ox in range(3):
-        for x in range(first, last):
-          sums[y, x] += abs(here[x + ox] - there[x + ox + dx])
-  return sums
+UNKNOWN = -1  # Label of what came, or may have come, in from outside.
+_NONE = -1  # Parent of a seed, or of a pixel not reached.
+_DONE = -2  # Parent of a pixel that has grown.
 
 
 @compile_kernel
-def weigh_steps(image, regularisation):
-  """Returns the costs of the steps right, down-left, down and down-right.
+def weigh_steps(image, top, left, height, width, regularisation):
+  """Computes what the steps right, down-left, down and down-right cost.
+
+  A step from p to q costs sqrt(D^2 + L * w^2): L = |dy| + |dx|, D the sum of
+  |I(p + o) - I(q + o)| over the 3x3 offsets o, coordinates clamped at the
+  border. The nine terms are added row by row as CellProfiler does, so that
+  equal costs stay equal.
 
   Args:
-    image: float64 (y, x).
-    regularisation: w of sqrt(D^2 + L * w^2), L = |dy| + |dx|.
+    image: float64 (y, x), the window and one pixel more where there is one.
+    top: the window's first row in the image.
+    left: its first column.
+    height: its rows.
+    width: its columns.
+    regularisation: w.
 
   Returns:
-    float64 (4, y, x); a cost at p is that of the step from p.
+    float64 ((height + 2) * (width + 2), 4), the costs of the steps from p.
   """
-  height, width = image.shape
-  costs = np.empty((4, height, width))
+  stride = width + 2
+  costs = np.empty(((height + 2) * stride, 4))
+  rows, columns = image.shape
+  padded = np.empty((rows + 2, columns + 2))
+  for y in range(rows + 2):
+    row = image[min(max(y - 1, 0), rows - 1)]
+    padded[y, 1:-1] = row
+    padded[y, 0] = row[0]
+    padded[y, -1] = row[columns - 1]
   square = regularisation * regularisation
+  changes = np.zeros((3, columns + 4))
   for index in range(4):
     dy = 0 if index == 0 else 1
     dx = 1 if index == 0 else index - 2
-    length = dy + abs(dx)
-    sums = sum_differences(image, dy, dx)
-    for y in range(height):
+    fixed = (dy + abs(dx)) * square
+    # Columns of `changes` at which both ends of the step are in `padded`.
+    first = max(0, -dx)
+    last = columns + 2 - max(0, dx)
+    for y in range(rows + 2 - dy):
+      here = padded[y, first:last]
+      there = padded[y + dy, first + dx : last + dx]
+      change = changes[y % 3, first:last]
+      for x in range(last - first):
+        change[x] = abs(here[x] - there[x])
+      row = y - 2 - top
+      if row < 0 or row >= height:
+        continue
+      a = changes[(y - 2) % 3, left:]
+      b = changes[(y - 1) % 3, left:]
+      c = changes[y % 3, left:]
+      out = costs[
+        (row + 1) * stride + 1 : (row + 1) * stride + 1 + width, index
+      ]
       for x in range(width):
-        costs[index, y, x] = np.sqrt(sums[y, x] ** 2 + length * square)
+        total = a[x] + a[x + 1] + a[x + 2]
+        total = total + b[x] + b[x + 1] + b[x + 2]
+        total = total + c[x] + c[x + 1] + c[x + 2]
+        out[x] = np.sqrt(total * total + fixed)
+    # Steps down from the image's last row lead nowhere, but are read.
+    for row in range(rows - dy - top, height):
+      costs[(row + 1) * stride : (row + 2) * stride, index] = regularisation
   return costs
 
 
 @compile_kernel
-def grow_forest(costs, seeds, mask, shortest):
+def grow_forest(costs, longest, seeds, mask, shortest, is_open):
   """Grows the seeds over the mask along the cheapest paths.
 
   Equal costs go to the predecessor that itself costs less, then to the lower
   label, so the result does not depend on the order of the search.
 
   Args:
-    costs: float64 (4, y, x) from weigh_steps.
+    costs: float64, from weigh_steps.
+    longest: no step costs more.
     seeds: int32 (y, x), labels; 0 none.
     mask: bool (y, x), where labels may grow.
     shortest: no step costs less, > 0.
+    is_open: bool (4,): whether the image goes on above, below, left, right.
+      What could come in from there is taken to have cost nothing so far.
 
   Returns:
     int32 (y, x): labels; seeds outside the mask keep their pixels only.
+    UNKNOWN where a path from outside may be the cheapest.
   """
   height, width = seeds.shape
   stride = width + 2
-  size = (height + 2) * stride
-  labels = np.zeros(size, np.int32)
-  distance = np.full(size, -1.0)  # Closed: nothing is less than -1.
-  parent = np.full(size, -1, np.int32)
-  step = np.zeros((4, size))
-  longest = shortest
+  labels, distance, parent = _place_seeds(seeds, mask, is_open)
+  # A hair below the shortest step, so that rounding never joins two rounds.
+  inverse = 1.0 / (shortest * (1.0 - 1e-9))
+  num_buckets = 1
+  while num_buckets < longest * inverse + 3:
+    num_buckets *= 2
+  heads = np.full(num_buckets, -1, np.int32)
+  # A pixel is put into buckets at most once per neighbour: room enough, of
+  # which the system only gives what is touched.
+  pixels = np.empty(8 * np.count_nonzero(mask) + 1, np.int32)
+  links = np.empty(pixels.size, np.int32)
+  used = 0
   for y in range(height):
     for x in range(width):
       p = (y + 1) * stride + x + 1
-      if mask[y, x]:
-        distance[p] = np.inf
-        for index in range(4):
-          step[index, p] = costs[index, y, x]
-          longest = max(longest, costs[index, y, x])
-  # A hair below the shortest step, so that rounding never joins two rounds.
-  inverse = 1.0 / (shortest * (1.0 - 1e-9))
-  num_buckets = int(longest * inverse) + 3
-  heads = np.full(num_buckets, -1, np.int32)
-  capacity = 1024
-  pixels = np.empty(capacity, np.int32)
-  links = np.empty(capacity, np.int32)
-  used = 0
+      if distance[p] != 0:
+        continue
+      nearest = max(distance[p - 1], distance[p + 1])
+      for q in (p - stride, p + stride):
+        nearest = max(nearest, distance[q - 1], distance[q], distance[q + 1])
+      if nearest <= 0:
+        parent[p] = _DONE  # Inside a seed: nowhere to go.
+        continue
+      pixels[used] = p
+      links[used] = heads[0]
+      heads[0] = used
+      used += 1
+  waiting = used
   free = -1
-  waiting = 0
-  for y in range(height):
-    for x in range(width):
-      if seeds[y, x]:
-        p = (y + 1) * stride + x + 1
-        labels[p] = seeds[y, x]
-        if mask[y, x]:
-          distance[p] = 0.0
-          if used == capacity:
-            capacity *= 2
-            pixels = np.append(pixels, np.empty(capacity // 2, np.int32))
-            links = np.append(links, np.empty(capacity // 2, np.int32))
-          pixels[used] = p
-          links[used] = heads[0]
-          heads[0] = used
-          used += 1
-          waiting += 1
-        else:
-          distance[p] = -1.0
   offsets = np.array([1, stride - 1, stride, stride + 1], np.int64)
-  bucket = 0
   turn = 0
   while waiting:
+    bucket = turn & (num_buckets - 1)
     entry = heads[bucket]
     heads[bucket] = -1
     while entry != -1:
@@ -144,49 +146,69 @@ def grow_forest(costs, seeds, mask, shortest):
       entry = following
       waiting -= 1
       here = distance[p]
-      if int(here * inverse) != turn or parent[p] == -2:
-        continue  # Overtaken by a cheaper path, or done.
+      if parent[p] == _DONE or int(here * inverse) != turn:
+        continue  # Done already, by a cheaper path.
       if parent[p] >= 0:
         labels[p] = labels[parent[p]]
-      parent[p] = -2
+      parent[p] = _DONE
       for index in range(8):
         q = p + offsets[index] if index < 4 else p - offsets[index - 4]
         there = distance[q]
         if there <= here:
           continue
-        cost = step[index, p] if index < 4 else step[index - 4, q]
+        cost = costs[p, index] if index < 4 else costs[q, index - 4]
         reached = here + cost
         if reached > there:
           continue
         if reached == there:
           rival = parent[q]
-          if distance[rival] < here or (
-            distance[rival] == here and labels[rival] <= labels[p]
+          if here < distance[rival] or (
+            here == distance[rival] and labels[p] < labels[rival]
           ):
-            continue
-          parent[q] = p
+            parent[q] = p
           continue
         distance[q] = reached
         parent[q] = p
-        slot = int(reached * inverse) % num_buckets
-        if free != -1:
-          new = free
-          free = links[free]
-        else:
-          if used == capacity:
-            capacity *= 2
-            pixels = np.append(pixels, np.empty(capacity // 2, np.int32))
-            links = np.append(links, np.empty(capacity // 2, np.int32))
+        bucket = int(reached * inverse) & (num_buckets - 1)
+        new = free
+        if new == -1:
           new = used
           used += 1
+        else:
+          free = links[free]
         pixels[new] = q
-        links[new] = heads[slot]
-        heads[slot] = new
+        links[new] = heads[bucket]
+        heads[bucket] = new
         waiting += 1
     turn += 1
-    bucket = turn % num_buckets
-  grown = np.zeros((height, width), np.int32)
+  grown = np.empty((height, width), np.int32)
+  for y in range(height):
+    first = (y + 1) * stride + 1
+    grown[y] = labels[first : first + width]
+  return grown
+
+
+@compile_kernel
+def _place_seeds(seeds, mask, is_open):
+  """Lays out labels, distances and parents as they are before any step."""
+  height, width = seeds.shape
+  stride = width + 2
+  labels = np.zeros((height + 2) * stride, np.int32)
+  distance = np.full(labels.size, -1.0)  # Nothing costs less: closed.
+  parent = np.full(labels.size, _NONE, np.int32)
   for y in range(height):
     for x in range(width):
-      grown[y, x] = labels[(y + 1) * stride + x + 1]
-  return grown
+      p = (y + 1) * stride + x + 1
+      labels[p] = seeds[y, x]
+      if not mask[y, x]:
+        continue
+      is_outer = (
+        (is_open[0] and y == 0)
+        or (is_open[1] and y == height - 1)
+        or (is_open[2] and x == 0)
+        or (is_open[3] and x == width - 1)
+      )
+      if is_outer and labels[p] == 0:
+        labels[p] = UNKNOWN
+      distance[p] = 0.0 if labels[p] else np.inf
+  return labels, distance, parent

@@ -2,9 +2,9 @@
 
 import numpy as np
 from jaxtyping import Bool
-from scipy import ndimage
 
 from dicexmbd_jax.masks import adjacency
+from dicexmbd_jax.masks.lookup import count_labels, replace_labels
 from dicexmbd_jax.types import Labels
 
 
@@ -23,11 +23,11 @@ def fill_small_holes(
     The filled mask; a clear mask stays clear. Source: fill_labeled_holes of
     CellProfiler's library with its size function.
   """
-  groups, count = ndimage.label(~mask)
-  is_hole = np.bincount(groups.ravel(), minlength=count + 1) < max_area_px
-  is_hole[adjacency.list_edge_labels(groups)] = False
-  is_hole[0] = True  # The mask itself.
-  return is_hole[groups]
+  regions, count = adjacency.number_regions(mask.view(np.int8), 1)
+  is_filled = count_labels(regions, count + 1) < max_area_px
+  is_filled[adjacency.list_edge_labels(regions)] = False
+  is_filled[1] = True  # The mask itself.
+  return replace_labels(regions, is_filled)
 
 
 def fill_object_holes(labels: Labels) -> Labels:
@@ -42,17 +42,18 @@ def fill_object_holes(labels: Labels) -> Labels:
     labels: objects 1..n, 0 = background.
 
   Returns:
-    The filled labels. Source: fill_labeled_holes of CellProfiler's library.
+    The filled labels, or `labels` itself where there is nothing to fill.
+    Source: fill_labeled_holes of CellProfiler's library.
   """
-  num_objects = int(labels.max(initial=0))
-  if num_objects == 0:
-    return labels.copy()
-  groups, num_groups = ndimage.label(labels == 0)
-  nodes = np.where(groups > 0, groups + num_objects, labels).astype(np.int32)
-  num_nodes = num_objects + num_groups + 1
-  is_kept = adjacency.keep_outer_nodes(nodes, num_objects, num_nodes)
-  if is_kept[1:].all():
-    return labels.copy()
-  starts, neighbours = adjacency.list_neighbours(nodes, is_kept, num_nodes)
-  filling = adjacency.fill_nodes(is_kept, starts, neighbours, num_objects)
-  return filling[nodes]
+  num_objects = int(labels.max())
+  regions, num_regions = adjacency.number_regions(labels, num_objects)
+  is_kept = adjacency.keep_outer_regions(regions, num_objects, num_regions)
+  num_kept = 0
+  while num_kept < np.count_nonzero(is_kept) < is_kept.size:
+    num_kept = int(np.count_nonzero(is_kept))
+    is_kept = adjacency.keep_inner_regions(regions, is_kept, num_objects)
+  if is_kept.all():
+    return labels
+  starts, neighbours = adjacency.list_neighbours(regions, is_kept)
+  filling = adjacency.fill_regions(is_kept, starts, neighbours, num_objects)
+  return replace_labels(regions, filling)

@@ -1,56 +1,87 @@
 """Cells grown from nuclei: CellProfiler's Propagation."""
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
+from scipy import ndimage
 
+from dicexmbd_jax.masks.blocks import Window, solve_blocks
 from dicexmbd_jax.masks.forest import grow_forest, weigh_steps
+from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings
-from dicexmbd_jax.masks.smooth import smooth_plane
 from dicexmbd_jax.masks.threshold import find_threshold
 from dicexmbd_jax.types import Labels
 
 
 def mask_cells(
-  foreground: Float64[np.ndarray, "y x"], settings: Settings
+  maps: WorkingMaps, settings: Settings
 ) -> Bool[np.ndarray, "y x"]:
-  """Marks where cells may be.
-
-  Args:
-    foreground: nucleus plus membrane/cytoplasm, 0..1, on the working grid.
-    settings: threshold and smoothing.
-
-  Returns:
-    True where the smoothed foreground reaches the threshold of the foreground.
-  """
-  cut = settings.cell_correction * find_threshold(
-    foreground, settings.threshold
+  """Marks where cells may be: the smoothed foreground against its threshold."""
+  threshold = find_threshold(
+    lambda: map(maps.read_foreground, maps.cut_strips()), settings.threshold
   )
-  sigma = settings.cell_threshold_sigma_px * settings.scale
-  return smooth_plane(foreground, sigma) >= min(max(cut, 0), 1)
+  cut = np.clip(settings.cell_correction * threshold, 0, 1)
+  mask = np.empty(maps.shape, bool)
+  for strip in maps.cut_strips():
+    mask[strip.slices] = maps.read_thresholded_foreground(strip) >= cut
+  return mask
 
 
 def grow_cells(
-  foreground: Float64[np.ndarray, "y x"],
+  maps: WorkingMaps,
   seeds: Labels,
   mask: Bool[np.ndarray, "y x"],
-  regularisation: float,
+  settings: Settings,
 ) -> Labels:
   """Gives each masked pixel the seed with the cheapest path to it.
 
-  A step from p to one of its eight neighbours q costs
-  sqrt(D^2 + L * regularisation^2), L = |dy| + |dx|, D the sum of
-  |I(p + o) - I(q + o)| over the 3x3 offsets o, clamped at the border.
+  Steps go to the eight neighbours; forest.weigh_steps says what they cost.
 
   Args:
-    foreground: the intensities I.
+    maps: the foreground's changes are what makes steps dear.
     seeds: 1..n.
     mask: where cells grow; a seed outside keeps its pixels and does not grow.
-    regularisation: above 0.
+    settings: regularisation, block_px.
 
   Returns:
     Labels of the seeds; 0 where no seed reaches. Ties go to the path whose
     last step is the longest, then to the lower label. Source: Jones et al.
     2005 as CellProfiler's propagate computes it.
   """
-  costs = weigh_steps(foreground, regularisation)
-  return grow_forest(costs, seeds, mask, regularisation)
+  if max(maps.shape) > settings.block:
+    mask = drop_seedless(mask, seeds)
+  weight = settings.regularisation
+  longest = np.hypot(9.0, np.sqrt(2) * weight)  # Intensities are 0..1.
+
+  def grow(window: Window, is_open: Bool[np.ndarray, "4"]) -> Labels:
+    outer = window.expand(1, maps.shape)
+    costs = weigh_steps(
+      np.ascontiguousarray(maps.read_foreground(outer)),
+      window.top - outer.top,
+      window.left - outer.left,
+      *window.shape,
+      weight,
+    )
+    return grow_forest(
+      costs,
+      longest,
+      np.ascontiguousarray(seeds[window.slices]),
+      np.ascontiguousarray(mask[window.slices]),
+      weight,
+      is_open,
+    )
+
+  return solve_blocks(maps.shape, settings.block, grow)
+
+
+def drop_seedless(
+  mask: Bool[np.ndarray, "y x"], seeds: Labels
+) -> Bool[np.ndarray, "y x"]:
+  """Clears the groups of the mask that hold no seed: no cell grows there.
+
+  Without this, a block inside a large one could not tell that none comes.
+  """
+  groups, count = ndimage.label(mask, np.ones((3, 3), int))
+  has_seed = np.zeros(count + 1, bool)
+  has_seed[groups[seeds > 0]] = True
+  has_seed[0] = False
+  return has_seed[groups]

@@ -35,6 +35,8 @@ class Settings:
       grow; larger gives rounder cells.
     keeps_border: whether nuclei at the image's edge become cells.
     parts_cells: whether a line of background parts neighbouring cells.
+    block_px: edge of the blocks that planes are worked on in; sets speed and
+      memory, never the result.
   """
 
   scale: int = 2
@@ -52,6 +54,12 @@ class Settings:
   regularisation: float = 0.05
   keeps_border: bool = True
   parts_cells: bool = False
+  block_px: int = 128
+
+  @property
+  def block(self) -> int:
+    """Edge of the blocks in working pixels."""
+    return self.block_px * self.scale
 
 
 PRESETS = {
@@ -112,6 +120,7 @@ def check_settings(settings: Settings) -> None:
   lowest = {
     "scale": 1,
     "map_scale": 1,
+    "block_px": 1,
     "nucleus_correction": 0,
     "cell_correction": 0,
     "smoothing_px": 0,

@@ -1,76 +1,191 @@
 """Minimum cross entropy (Li) thresholds, as two CellProfilers compute them."""
 
-import numpy as np
-from jaxtyping import Float64
+import dataclasses
+from collections.abc import Callable, Iterable
 
-Values = Float64[np.ndarray, "..."]
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from dicexmbd_jax.masks.bins import (
+  add_to_bins,
+  pick_values,
+  stretch_ranges,
+)
+
+Strips = Callable[[], Iterable[Float64[np.ndarray, "_ x"]]]
 
 # Maps that vary by less are constant: a fifteenth of a step of 16 bits.
 MIN_RANGE = 1e-6
+# Means this near the least value are that value, but for rounding.
+_MIN_MEAN = 1e-12
+_MAX_TURNS = 1000  # Some ten are usual.
+_NUM_BINS = 4096  # Few enough to stay in the processor's nearest cache.
 
 
-def find_threshold(values: Values, method: str) -> float:
+@dataclasses.dataclass
+class Histogram:
+  """A map's values in bins, and one by one where that was needed.
+
+  Attributes:
+    low: the least value.
+    high: the greatest value.
+    counts: pixels per bin of 0..1.
+    sums: their sums.
+    single: all values of some bins, sorted.
+    missing: bins whose single values would have been needed.
+  """
+
+  low: float
+  high: float
+  counts: Int64[np.ndarray, "n"]
+  sums: Float64[np.ndarray, "n"]
+  single: dict[int, Float64[np.ndarray, "_"]]
+  missing: set[int]
+
+  def find_mean(self) -> float:
+    """Returns the mean, counted from the least value."""
+    return float(self.sums.sum() / self.counts.sum()) - self.low
+
+  def balance_means(self, cut: float) -> float | None:
+    """Returns (a - b) / (ln a - ln b) of the means below and above a cut.
+
+    Args:
+      cut: values up to here are below; like the means, from `low` on.
+
+    Returns:
+      0 where all values below are the least; None where no value is above.
+    """
+    low_sum, low_count = self._add_below(cut + self.low)
+    high_count = int(self.counts.sum()) - low_count
+    if high_count == 0:
+      return None
+    below = low_sum / max(low_count, 1) - self.low
+    above = (float(self.sums.sum()) - low_sum) / high_count - self.low
+    if below < _MIN_MEAN:
+      return 0.0
+    return float((below - above) / (np.log(below) - np.log(above)))
+
+  def _add_below(self, cut: float) -> tuple[float, int]:
+    """Returns sum and count of the values up to a cut."""
+    index = min(int(cut * _NUM_BINS), _NUM_BINS - 1)
+    count = int(self.counts[:index].sum())
+    total = float(self.sums[:index].sum())
+    if index not in self.single:
+      self.missing.add(index)
+      return total, count
+    values = self.single[index]
+    inside = values[: np.searchsorted(values, cut, "right")]
+    return total + float(inside.sum()), count + inside.size
+
+
+def find_threshold(strips: Strips, method: str) -> float:
   """Finds the value that parts background and foreground.
 
+  The map is read a few times, strip by strip, and never held as a whole; the
+  result does not depend on the strips' heights.
+
   Args:
-    values: probabilities, 0..1.
+    strips: returns the map anew, strips of full width from the top, 0..1.
     method: "cellprofiler3" (scikit-image 0.14) or "cellprofiler4" (today's).
 
   Returns:
-    The threshold. A map that varies by less than MIN_RANGE has none: 0, all
-    foreground, where it lies at or above one half, else 1, all background.
+    The threshold, at most the map's greatest value. A map that varies by less
+    than MIN_RANGE has none: 0, all foreground, where it lies at or above one
+    half, else 1, all background.
   """
-  low, high = float(values.min()), float(values.max())
-  if high - low < MIN_RANGE:
-    return 0.0 if high >= 0.5 else 1.0
+  histogram = bin_values(strips())
+  if histogram.high - histogram.low < MIN_RANGE:
+    return 0.0 if histogram.high >= 0.5 else 1.0
   if method == "cellprofiler3":
-    return iterate_fixed_step(values - low) + low
-  return iterate_to_gap(values - low) + low
+    tolerance = (histogram.high - histogram.low) / 512
+    iterate = iterate_fixed_step
+  else:
+    tolerance = find_tolerance(strips())
+    iterate = iterate_to_gap
+  while True:
+    threshold = iterate(histogram, tolerance) + histogram.low
+    if not histogram.missing:
+      return min(threshold, histogram.high)
+    add_single_values(histogram, strips())
 
 
-def iterate_fixed_step(values: Values) -> float:
+def bin_values(strips: Iterable[Float64[np.ndarray, "_ x"]]) -> Histogram:
+  """Fills a histogram."""
+  counts = np.zeros(_NUM_BINS, np.int64)
+  sums = np.zeros(_NUM_BINS)
+  low, high = np.inf, -np.inf
+  for strip in strips:
+    add_to_bins(strip, counts, sums)
+    low = min(low, float(strip.min()))
+    high = max(high, float(strip.max()))
+  return Histogram(low, high, counts, sums, {}, set())
+
+
+def add_single_values(
+  histogram: Histogram, strips: Iterable[Float64[np.ndarray, "_ x"]]
+) -> None:
+  """Adds the missing single values to a histogram."""
+  is_wanted = np.zeros(_NUM_BINS, bool)
+  is_wanted[list(histogram.missing)] = True
+  values = np.sort(np.concatenate([pick_values(s, is_wanted) for s in strips]))
+  bins = np.minimum((values * _NUM_BINS).astype(int), _NUM_BINS - 1)
+  for index in histogram.missing:
+    first, last = np.searchsorted(bins, [index, index + 1])
+    histogram.single[index] = values[first:last]
+  histogram.missing.clear()
+
+
+def find_tolerance(strips: Iterable[Float64[np.ndarray, "_ x"]]) -> float:
+  """Returns half the least gap between values, at least half of 1/65536."""
+  ranges = np.tile([np.inf, -np.inf], (65536, 1))
+  for strip in strips:
+    stretch_ranges(strip, ranges)
+  ranges = ranges[np.isfinite(ranges[:, 0])]
+  if (ranges[:, 0] < ranges[:, 1]).any():  # Two values in one bin.
+    return 0.5 / 65536
+  return max(float(np.diff(ranges[:, 0]).min()), 1 / 65536) / 2
+
+
+def iterate_fixed_step(histogram: Histogram, tolerance: float) -> float:
   """Finds Li's threshold with the steps of scikit-image 0.14.
 
   Args:
-    values: at least two different values, the least of them 0.
+    histogram: of a map that is not constant.
+    tolerance: added to each estimate, and where to stop.
 
   Returns:
-    The last cut: the estimate before last plus 1/512 of the range.
+    The last cut, counted from the least value.
   """
-  tolerance = float(np.ptp(values)) / 512
-  estimate = float(values.mean())
-  while True:
+  estimate = histogram.find_mean()
+  for _ in range(_MAX_TURNS):
     cut = estimate + tolerance
-    following = balance_means(values, cut)
-    following += tolerance if following > 0 else -tolerance
+    following = histogram.balance_means(cut)
+    if following is None:
+      break
+    following += tolerance if following >= 0 else -tolerance
     if abs(following - estimate) <= tolerance:
-      return cut
+      break
     estimate = following
+  return cut
 
 
-def iterate_to_gap(values: Values) -> float:
+def iterate_to_gap(histogram: Histogram, tolerance: float) -> float:
   """Finds Li's threshold as scikit-image does from 0.15 on.
 
   Args:
-    values: at least two different values, the least of them 0.
+    histogram: of a map that is not constant.
+    tolerance: where to stop.
 
   Returns:
-    The fixed point, to half the least gap between values but at least to
-    half a step of 16 bits.
+    The fixed point, counted from the least value.
   """
-  tolerance = max(np.diff(np.unique(values)).min() / 2, 0.5 / 65536)
-  estimate, previous = float(values.mean()), -2 * tolerance
-  while abs(estimate - previous) > tolerance:
+  estimate, previous = histogram.find_mean(), np.inf
+  for _ in range(_MAX_TURNS):
+    if abs(estimate - previous) <= tolerance:
+      break
     previous = estimate
-    estimate = balance_means(values, previous)
+    following = histogram.balance_means(previous)
+    if not following:  # One value alone lies below, and has no logarithm.
+      break
+    estimate = following
   return estimate
-
-
-def balance_means(values: Values, cut: float) -> float:
-  """Returns (a - b) / (ln a - ln b) of the means below and above a cut."""
-  is_object = values > cut
-  low = float(values[~is_object].mean())
-  high = float(values[is_object].mean())
-  if low == 0:
-    return 0.0
-  return (low - high) / (np.log(low) - np.log(high))

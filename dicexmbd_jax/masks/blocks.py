@@ -1,0 +1,105 @@
+"""Large planes cut into windows whose results do not depend on the cut."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from dicexmbd_jax.types import Labels
+
+Shape = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """Rows top..bottom and columns left..right of a plane; the ends are out."""
+
+  top: int
+  bottom: int
+  left: int
+  right: int
+
+  @property
+  def slices(self) -> tuple[slice, slice]:
+    """The window as an index of the plane."""
+    return slice(self.top, self.bottom), slice(self.left, self.right)
+
+  @property
+  def shape(self) -> Shape:
+    """Its rows and columns."""
+    return self.bottom - self.top, self.right - self.left
+
+  def expand(self, margin: int, shape: Shape) -> "Window":
+    """Returns the window with a margin, cut at the edges of the plane."""
+    return Window(
+      max(self.top - margin, 0),
+      min(self.bottom + margin, shape[0]),
+      max(self.left - margin, 0),
+      min(self.right + margin, shape[1]),
+    )
+
+  def find_inside(self, outer: "Window") -> tuple[slice, slice]:
+    """Returns the slices that cut this window out of a larger one."""
+    return (
+      slice(self.top - outer.top, self.bottom - outer.top),
+      slice(self.left - outer.left, self.right - outer.left),
+    )
+
+  def list_open_sides(self, shape: Shape) -> np.ndarray:
+    """Tells whether the plane goes on above, below, left and right."""
+    return np.array(
+      [
+        self.top > 0,
+        self.bottom < shape[0],
+        self.left > 0,
+        self.right < shape[1],
+      ]
+    )
+
+
+def cut_blocks(shape: Shape, block: int) -> Iterator[Window]:
+  """Cuts a plane into square windows that do not overlap, in raster order."""
+  for strip in cut_strips(shape, block):
+    for left in range(0, shape[1], block):
+      right = min(left + block, shape[1])
+      yield Window(strip.top, strip.bottom, left, right)
+
+
+def cut_strips(shape: Shape, rows: int) -> Iterator[Window]:
+  """Cuts a plane into windows of its full width, from the top."""
+  for top in range(0, shape[0], rows):
+    yield Window(top, min(top + rows, shape[0]), 0, shape[1])
+
+
+def solve_blocks(
+  shape: Shape,
+  block: int,
+  solve: Callable[[Window, np.ndarray], Labels],
+) -> Labels:
+  """Labels a plane block by block, each in a window with a margin.
+
+  A pixel's label may depend on what lies far away. `solve` says so: it marks
+  with a negative label what could still be decided from outside its window.
+  Where a block has such pixels, it is solved again with twice the margin, in
+  the end on the whole plane. So the result is that of the whole plane.
+
+  Args:
+    shape: of the plane.
+    block: edge of the blocks; the first margin is an eighth of it.
+    solve: from a window and its open sides (Window.list_open_sides) to labels.
+
+  Returns:
+    The labels, none negative.
+  """
+  labels = np.empty(shape, np.int32)
+  for core in cut_blocks(shape, block):
+    margin = max(block // 8, 1)
+    while True:
+      window = core.expand(margin, shape)
+      solved = solve(window, window.list_open_sides(shape))
+      solved = solved[core.find_inside(window)]
+      if solved.min() >= 0:
+        break
+      margin *= 2
+    labels[core.slices] = solved
+  return labels

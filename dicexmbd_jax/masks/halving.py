@@ -1,0 +1,58 @@
+"""CellProfiler's way back from doubled labels, compiled."""
+
+import numpy as np
+
+from dicexmbd_jax.masks.compiler import compile_kernel
+
+
+@compile_kernel
+def halve_labels(labels, highest):
+  """Halves labels by bilinear means; what is no whole number is background.
+
+  Args:
+    labels: int32 (2y, 2x).
+    highest: labels above are background.
+
+  Returns:
+    int32 (y, x). The mean of four different labels can be a whole number and
+    is then taken for a label, as CellProfiler's RescaleObjects does.
+  """
+  height = labels.shape[0] // 2
+  width = labels.shape[1] // 2
+  halved = np.empty((height, width), np.int32)
+  for y in range(height):
+    for x in range(width):
+      total = 0
+      for row in (2 * y, 2 * y + 1):
+        for column in (2 * x, 2 * x + 1):
+          label = labels[row, column]
+          total += label if label <= highest else 0
+      halved[y, x] = total // 4 if total % 4 == 0 else 0
+  return halved
+
+
+@compile_kernel
+def part_labels(labels):
+  """Clears the pixels that differ from one above, left or above left.
+
+  Coordinates are clamped at the edge.
+
+  Args:
+    labels: int32 (y, x).
+
+  Returns:
+    int32 (y, x), with a line of background between neighbours.
+  """
+  parted = np.zeros(labels.shape, np.int32)
+  for y in range(labels.shape[0]):
+    for x in range(labels.shape[1]):
+      label = labels[y, x]
+      above = max(y - 1, 0)
+      left = max(x - 1, 0)
+      if (
+        labels[above, x] == label
+        and labels[y, left] == label
+        and labels[above, left] == label
+      ):
+        parted[y, x] = label
+  return parted

@@ -1,0 +1,131 @@
+"""Probability maps on the working grid, computed window by window."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dicexmbd_jax.masks.blocks import Shape, Window, cut_strips
+from dicexmbd_jax.masks.enlargement import enlarge_rows
+from dicexmbd_jax.masks.settings import Settings
+from dicexmbd_jax.masks.smooth import (
+  FWHM,
+  Plane,
+  ReadPlane,
+  make_declumping_gaussian,
+  make_gaussian,
+  smooth_window,
+)
+
+# Planes up to this many working pixels are computed once and kept.
+_MAX_KEPT_PX = 2**22
+
+
+class WorkingMaps:
+  """Two maps, enlarged to the working grid and smoothed, by window.
+
+  Attributes:
+    shape: rows and columns of the working grid.
+  """
+
+  def __init__(
+    self, pixels: np.ndarray, settings: Settings, adds_nucleus: bool = True
+  ):
+    """Takes the maps; computes nothing yet.
+
+    Args:
+      pixels: (y, x, c), nucleus and membrane/cytoplasm first; unsigned
+        integers stand for 0..1, floats are taken as they are.
+      settings: of the pipeline.
+      adds_nucleus: whether the foreground is the sum of the two maps, or the
+        second alone.
+    """
+    self._pixels = pixels
+    self._settings = settings
+    self._adds_nucleus = adds_nucleus
+    self._factor = settings.scale // settings.map_scale
+    is_whole = pixels.dtype.kind == "u"
+    self._divisor = np.float32(np.iinfo(pixels.dtype).max if is_whole else 1)
+    height, width = pixels.shape[:2]
+    self.shape: Shape = (height * self._factor, width * self._factor)
+    self._is_kept = height * width * self._factor**2 <= _MAX_KEPT_PX
+    self._kept: dict[str, Plane] = {}
+
+  def cut_strips(self) -> Iterator[Window]:
+    """Cuts the working grid into strips, from the top."""
+    return cut_strips(self.shape, self.shape[0] if self._is_kept else 256)
+
+  def read_smooth(self, window: Window) -> Plane:
+    """Returns the smoothed nucleus map, 0..1."""
+    return self._keep("smooth", self._smooth_nucleus, window)
+
+  def read_foreground(self, window: Window) -> Plane:
+    """Returns the foreground, nucleus plus membrane/cytoplasm, 0..1."""
+    return self._keep("foreground", self._add_planes, window)
+
+  def read_thresholded_nucleus(self, window: Window) -> Plane:
+    """Returns what the threshold of the nucleus map is compared with."""
+    sigma = self._settings.nucleus_threshold_sigma_px * self._settings.scale
+    return smooth_window(
+      self.read_smooth, make_gaussian(sigma), window, self.shape
+    )
+
+  def read_thresholded_foreground(self, window: Window) -> Plane:
+    """Returns what the threshold of the foreground is compared with."""
+    sigma = self._settings.cell_threshold_sigma_px * self._settings.scale
+    return smooth_window(
+      self.read_foreground, make_gaussian(sigma), window, self.shape
+    )
+
+  def read_blurred(self, window: Window) -> Plane:
+    """Returns the nucleus map whose maxima are the nuclei's centres."""
+    settings = self._settings
+    width = settings.declump_smoothing_px
+    if width is None:
+      width = FWHM * settings.min_diameter_px / 3.5
+    gaussian = make_declumping_gaussian(width * settings.scale)
+    return smooth_window(self.read_smooth, gaussian, window, self.shape)
+
+  def _keep(self, name: str, compute: ReadPlane, window: Window) -> Plane:
+    """Cuts a window from the plane that is kept, or computes the window."""
+    if not self._is_kept:
+      return compute(window)
+    if name not in self._kept:
+      self._kept[name] = compute(Window(0, self.shape[0], 0, self.shape[1]))
+    return self._kept[name][window.slices]
+
+  def _smooth_nucleus(self, window: Window) -> Plane:
+    gaussian = make_gaussian(
+      self._settings.smoothing_px * self._settings.scale / FWHM
+    )
+
+    def read(part: Window) -> Plane:
+      return self._enlarge(part, 0)
+
+    return np.clip(smooth_window(read, gaussian, window, self.shape), 0, 1)
+
+  def _add_planes(self, window: Window) -> Plane:
+    plane = self._enlarge(window, 1)
+    if self._adds_nucleus:
+      plane = plane + self._enlarge(window, 0)
+    return np.clip(plane, 0, 1)
+
+  def _enlarge(self, window: Window, channel: int) -> Plane:
+    """Enlarges what lies under a window of the working grid."""
+    factor = self._factor
+    outer = Window(
+      window.top // factor * factor,
+      -(-window.bottom // factor) * factor,
+      window.left // factor * factor,
+      -(-window.right // factor) * factor,
+    )
+    enlarged = enlarge_rows(
+      self._pixels,
+      channel,
+      self._divisor,
+      factor,
+      outer.top // factor,
+      outer.bottom // factor,
+      outer.left // factor,
+      outer.right // factor,
+    )
+    return enlarged[window.find_inside(outer)]
