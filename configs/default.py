@@ -73,6 +73,7 @@ def get_config() -> ConfigDict:
   config.train.augment.contrast = 0.5  # Paper: x U[0.5, 1.5].
   config.train.augment.intensity = 0.5  # Paper: x U[0.5, 1.5].
   config.train.augment.rotation_deg = 180.0  # Paper: U[-180, 180].
+  config.train.augment.interpolated = 0.25  # The rest: quarter turns only.
   config.train.augment.flip = True
   config.train.augment.noise = 6.0  # Grey levels of 255.
   config.train.augment.log_scale = 0.2  # Tissues differ in cell size.

@@ -71,7 +71,7 @@ def read_model(
   if dtype is not None:
     config.model.dtype = dtype
   # Shapes first: the random initial values would be made for nothing.
-  model = nnx.eval_shape(lambda: unet.build_model(config.model))
+  model = nnx.eval_shape(lambda: unet.UNet(**config.model, rngs=nnx.Rngs(0)))
   graph, state = nnx.split(model)
   flat = dict(nnx.to_flat_state(state))
   with np.load(folder / "params.npz", allow_pickle=False) as arrays:

@@ -20,6 +20,10 @@ class Strengths:
     contrast: each channel's contrast is scaled by U[1 - c, 1 + c].
     intensity: the image's intensity is scaled by U[1 - i, 1 + i].
     rotation_deg: angle drawn from U[-r, r] degrees.
+    interpolated: probability that an example is turned by any such angle and
+      zoomed; else the angle is cut to quarter turns and the zoom left out,
+      since interpolation smooths the ions' counting noise, and a network that
+      sees smoothed images only does worse on real ones.
     flip: whether rows and columns are mirrored, each with probability 1/2.
     noise: standard deviation of the Gaussian noise is drawn from U[0, n],
       grey levels of 0..255.
@@ -32,6 +36,7 @@ class Strengths:
   contrast: float = 0.0
   intensity: float = 0.0
   rotation_deg: float = 0.0
+  interpolated: float = 1.0
   flip: bool = False
   noise: float = 0.0
   log_scale: float = 0.0
@@ -82,13 +87,15 @@ def move(key, fields: Float[Array, "h w c"], strengths, crop_px: int):
   What comes from outside the patch is zero, in `valid` too.
   """
   height, width, _ = fields.shape
-  key_angle, key_zoom, key_flip = jax.random.split(key, 3)
-  angle = jnp.deg2rad(
-    strengths.rotation_deg * jax.random.uniform(key_angle, (), minval=-1)
+  key_angle, key_zoom, key_flip, key_free = jax.random.split(key, 4)
+  is_free = jax.random.bernoulli(key_free, strengths.interpolated)
+  degrees = strengths.rotation_deg * jax.random.uniform(
+    key_angle, (), minval=-1
   )
-  zoom = jnp.exp(
-    strengths.log_scale * jax.random.uniform(key_zoom, (), minval=-1)
-  )
+  log_zoom = strengths.log_scale * jax.random.uniform(key_zoom, (), minval=-1)
+  quarters = 90 * jnp.round(degrees / 90)
+  angle = jnp.deg2rad(jnp.where(is_free, degrees, quarters))
+  zoom = jnp.exp(jnp.where(is_free, log_zoom, 0))
   flips = jnp.ones(2)
   if strengths.flip:
     flips = 1.0 - 2.0 * jax.random.bernoulli(key_flip, 0.5, (2,))

@@ -5,10 +5,12 @@ feed a BatchNorm carry no bias: its true gradient is zero, and BatchNorm's own
 shift takes its place.
 """
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
@@ -136,8 +138,34 @@ class UNet(nnx.Module):
 
 
 def build_model(config: ConfigDict, seed: int = 0) -> UNet:
-  """Returns a freshly initialised U-Net; `config` is `config.model`."""
-  return UNet(**config, rngs=nnx.Rngs(seed))
+  """Returns a U-Net with random kernels, for ReLUs (He et al. 2015).
+
+  Drawn by NumPy: compiling JAX's initialisers for all the shapes takes longer
+  than a first training step.
+
+  Args:
+    config: `config.model`.
+    seed: decides the kernels.
+  """
+  model = nnx.eval_shape(lambda: UNet(**config, rngs=nnx.Rngs(0)))
+  graph, state = nnx.split(model)
+  rng = np.random.default_rng(seed)
+  flat = dict(nnx.to_flat_state(state))
+  for path, leaf in flat.items():
+    flat[path] = leaf.replace(_draw_initial(str(path[-1]), leaf, rng))
+  return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def _draw_initial(name: str, leaf: nnx.Variable, rng: np.random.Generator):
+  shape, dtype = leaf.get_value().shape, leaf.get_value().dtype
+  if name in ("scale", "var"):
+    return jnp.ones(shape, dtype)
+  if name in ("bias", "mean"):
+    return jnp.zeros(shape, dtype)
+  # UpConv's kernel has its inputs first, a convolution's all but last.
+  fan_in = shape[0] if shape[1:3] == (2, 2) else math.prod(shape[:-1])
+  values = rng.standard_normal(shape, np.float32) * math.sqrt(2 / fan_in)
+  return jnp.asarray(values, dtype)
 
 
 def mask_outside(x, valid):
