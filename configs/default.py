@@ -51,6 +51,7 @@ def get_config() -> ConfigDict:
     declump_smoothing_px=float,  # Width at half maximum, before the centres.
     min_nucleus_area_px=float,  # Square px; smaller nuclei are dropped.
     regularisation=float,  # Growth: a step against a change of intensity.
+    distance_px=float,  # Baseline "distance": how far from the nucleus.
     keeps_border=bool,  # Whether nuclei at the image's edge become cells.
     parts_cells=bool,  # Whether background parts neighbouring cells.
     block_px=int,  # Edge of the blocks worked on; never changes the result.

@@ -7,13 +7,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from dicexmbd_jax.masks import grid, halving, nuclei, propagate
+from dicexmbd_jax.masks import (
+  baselines,
+  grid,
+  halving,
+  nuclei,
+  propagate,
+)
 from dicexmbd_jax.masks.adjacency import list_edge_labels
 from dicexmbd_jax.masks.holes import fill_object_holes
 from dicexmbd_jax.masks.lookup import count_labels, replace_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings, resolve_settings
-from dicexmbd_jax.types import Labels, Probabilities
+from dicexmbd_jax.types import Image, Labels, Probabilities
+
+METHODS = ("distance", "watershed", "propagation")  # The baselines.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +54,7 @@ def segment_image(
 
   Args:
     probabilities: nucleus, membrane/cytoplasm and, not used, background: 0..1,
-      or unsigned integers whose highest value stands for 1.
+      or uint8 or uint16, whose highest value stands for 1.
     config: `config.segment`, see masks.settings.
     shape: rows and columns of the masks where the image's pixels are not the
       map's; None: the map's, divided by the preset's map_scale.
@@ -60,20 +68,67 @@ def segment_image(
   """
   settings = resolve_settings(config)
   check_probabilities(probabilities)
-  if shape is None:
-    height, width = probabilities.shape[:2]
-    shape = (
-      max(round(height / settings.map_scale), 1),
-      max(round(width / settings.map_scale), 1),
-    )
   maps = WorkingMaps(probabilities, settings)
+  return segment_maps(maps, "propagation", settings, shape)
+
+
+def segment_baseline(
+  image: Image,
+  method: str,
+  config: Mapping[str, Any],
+  shape: tuple[int, int] | None = None,
+) -> Segmentation:
+  """Finds nuclei and cells in the raw channels, without a network.
+
+  Nuclei are found as in segment_image, with the nuclear channel / 255 as the
+  nucleus map; cells with the membrane/cytoplasm channel / 255 as foreground.
+
+  Args:
+    image: nuclear and membrane/cytoplasm channel, 0..255.
+    method: "distance", "watershed" or "propagation".
+    config: `config.segment`, see masks.settings.
+    shape: rows and columns of the masks; None: the image's, as above.
+
+  Returns:
+    As segment_image.
+
+  Raises:
+    ValueError: unknown method, or as segment_image.
+  """
+  if method not in METHODS:
+    raise ValueError(f"method is {method!r}, expected one of {METHODS}")
+  settings = resolve_settings(config)
+  pixels = image / np.float32(255)
+  check_probabilities(pixels)
+  maps = WorkingMaps(pixels, settings, adds_nucleus=False)
+  return segment_maps(maps, method, settings, shape)
+
+
+def segment_maps(
+  maps: WorkingMaps,
+  method: str,
+  settings: Settings,
+  shape: tuple[int, int] | None,
+) -> Segmentation:
+  """Finds nuclei and cells in maps; the steps that all methods share."""
   kept, seeds = nuclei.select_nuclei(
     nuclei.find_nuclei(maps, settings), settings
   )
-  mask = propagate.mask_cells(maps, settings)
-  cells = propagate.grow_cells(maps, seeds, mask, settings)
-  del maps, mask, seeds  # Large images: their memory is needed.
-  return finish_masks(kept, fill_object_holes(cells), settings, shape)
+  if method == "distance":
+    cells = baselines.spread_distance(seeds, settings)
+  else:
+    mask = propagate.mask_cells(maps, settings)
+    spread = propagate.grow_cells
+    if method == "watershed":
+      spread = baselines.spread_watershed
+    cells = spread(maps, seeds, mask, settings)
+  cells = fill_object_holes(cells)
+  if shape is None:
+    shape = (
+      max(round(maps.shape[0] / settings.scale), 1),
+      max(round(maps.shape[1] / settings.scale), 1),
+    )
+  return finish_masks(kept, cells, settings, shape)
 
 
 def check_probabilities(probabilities: np.ndarray) -> None:
@@ -87,7 +142,7 @@ def check_probabilities(probabilities: np.ndarray) -> None:
     raise ValueError(
       f"probabilities have shape {probabilities.shape}, expected pixels"
     )
-  if probabilities.dtype.kind == "u":
+  if probabilities.dtype in (np.uint8, np.uint16):
     return
   if probabilities.dtype.kind != "f":
     raise ValueError(

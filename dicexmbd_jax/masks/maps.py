@@ -33,18 +33,21 @@ class WorkingMaps:
     """Takes the maps; computes nothing yet.
 
     Args:
-      pixels: (y, x, c), nucleus and membrane/cytoplasm first; unsigned
-        integers stand for 0..1, floats are taken as they are.
+      pixels: (y, x, c), nucleus and membrane/cytoplasm first; of uint8 and
+        uint16 the highest value stands for 1, floats are taken as they are.
       settings: of the pipeline.
       adds_nucleus: whether the foreground is the sum of the two maps, or the
         second alone.
     """
+    self._divisor = np.float32(1)
+    if pixels.dtype in (np.uint8, np.uint16):  # Small: convert when needed.
+      self._divisor = np.float32(np.iinfo(pixels.dtype).max)
+    elif pixels.dtype != np.float32:
+      pixels = pixels.astype(np.float32)
     self._pixels = pixels
     self._settings = settings
     self._adds_nucleus = adds_nucleus
     self._factor = settings.scale // settings.map_scale
-    is_whole = pixels.dtype.kind == "u"
-    self._divisor = np.float32(np.iinfo(pixels.dtype).max if is_whole else 1)
     height, width = pixels.shape[:2]
     self.shape: Shape = (height * self._factor, width * self._factor)
     self._is_kept = height * width * self._factor**2 <= _MAX_KEPT_PX

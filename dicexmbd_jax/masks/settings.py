@@ -33,6 +33,7 @@ class Settings:
     min_nucleus_area_px: nuclei below this many square pixels are dropped.
     regularisation: weight of a step against a change of intensity when cells
       grow; larger gives rounder cells.
+    distance_px: how far cells reach from their nuclei, baseline "distance".
     keeps_border: whether nuclei at the image's edge become cells.
     parts_cells: whether a line of background parts neighbouring cells.
     block_px: edge of the blocks that planes are worked on in; sets speed and
@@ -52,6 +53,7 @@ class Settings:
   declump_smoothing_px: float | None = None
   min_nucleus_area_px: float = 1.25
   regularisation: float = 0.05
+  distance_px: float = 10.0
   keeps_border: bool = True
   parts_cells: bool = False
   block_px: int = 128
@@ -129,6 +131,7 @@ def check_settings(settings: Settings) -> None:
     "min_diameter_px": 0,
     "max_diameter_px": 0,
     "min_nucleus_area_px": 0,
+    "distance_px": 0,
     "regularisation": 0.001,
   }
   for key, low in lowest.items():
