@@ -153,14 +153,17 @@ def _draw_patches(
   """
   fields = [_draw_speckle(rng, shape) for _ in range(6)]
   chromatin = rng.uniform(0.15, 0.55)
+  # Thickness and intercalation vary over the section.
+  slow = layout_lib.make_field(rng, shape, rng.uniform(30, 150))
+  slow = np.float32(rng.uniform(0, 0.5)) * slow
   uneven = rng.uniform(0.2, 0.9, len(channels))
   patches = np.ones((*shape, len(channels)), np.float32)
   for m, channel in enumerate(channels):
     first, second = rng.choice(np.arange(1, len(fields)), 2, replace=False)
     if channel.metal in ("191Ir", "193Ir"):
-      log = chromatin * fields[0]
+      log = chromatin * fields[0] + slow
     elif channel.marker.place == "nucleus":
-      log = chromatin * (0.6 * fields[0] + 0.6 * fields[first])
+      log = chromatin * (0.6 * fields[0] + 0.6 * fields[first]) + 0.7 * slow
     elif channel.marker.place in ("membrane", "cytoplasm"):
       log = 0.7 * uneven[m] * (fields[first] + fields[second])
     else:

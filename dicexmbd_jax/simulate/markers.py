@@ -40,11 +40,11 @@ def _membrane(name: str, counts: float, **levels: float) -> Marker:
 
 
 DNA = (
-  Marker("DNA1", "nucleus", 100, EVERYWHERE, role="nuclear"),
-  Marker("DNA2", "nucleus", 180, EVERYWHERE, role="nuclear"),
+  Marker("DNA1", "nucleus", 130, EVERYWHERE, role="nuclear"),
+  Marker("DNA2", "nucleus", 230, EVERYWHERE, role="nuclear"),
 )
 HISTONES = (
-  Marker("HistoneH3", "nucleus", 110, EVERYWHERE, role="nuclear"),
+  Marker("HistoneH3", "nucleus", 150, EVERYWHERE, role="nuclear"),
   Marker("H3K27me3", "nucleus", 25, EVERYWHERE, role="nuclear"),
 )
 # Every study has the first of each group; which others, its panel decides.
@@ -317,7 +317,7 @@ def draw_levels(
   in_cytoplasm = np.where(
     places == "cytoplasm",
     1,
-    np.where(places == "nucleus", 0.15 * mixing, 0.4 * mixing),
+    np.where(places == "nucleus", 0.3 * mixing, 0.4 * mixing),
   )
   in_nucleus = (places == "nucleus").astype(np.float32)
   return (

@@ -49,8 +49,10 @@ def detect_counts(
     lines, soft saturation, Poisson noise, aggregates of antibody, hot pixels.
   """
   signal = signal @ make_spillover(rng, channels)
-  signal = _smear_lines(rng, signal) * _draw_line_gain(rng, signal.shape)
-  signal = _saturate(rng, signal)
+  ablated = _smear_lines(rng, signal) * _draw_line_gain(rng, signal.shape)
+  ablated = _saturate(rng, ablated)
+  # Gas comes with the plasma, whatever the laser does.
+  signal = np.where([c.is_kept for c in channels], ablated, signal)
   signal = signal + _scatter_aggregates(rng, signal.shape, channels)
   counts = rng.poisson(np.maximum(signal, 0))
   counts = _add_hot_pixels(rng, counts)
@@ -155,7 +157,8 @@ def make_background(
       planes.append(np.float32(channel.marker.counts) * slow)
       continue
     counts = channel.marker.counts
-    tissue = counts * haze * 10 ** rng.uniform(-2.8, -1.4)
+    spread = 3 if channel.is_nuclear else 1  # Out-of-focus nuclei.
+    tissue = counts * spread * haze * 10 ** rng.uniform(-2.8, -1.4)
     glass = counts * haze * 10 ** rng.uniform(-4, -2.5)
     planes.append((np.float32(glass) + np.float32(tissue) * is_tissue) * slow)
   return np.stack(planes, axis=-1).astype(np.float32)
