@@ -2,13 +2,18 @@
 
 From a random generator to a raw stack of ion counts and the labels behind it:
 
-    layout   compartments, vessels, fibre directions
-    cells    where the cells lie, their type, size and outline
-    outline  labels and sub-pixel coverage of every cell and nucleus
-    markers  which channels there are and which cell type shows what
-    optics   expected signal -> point spread, spill-over, counts, artefacts
-    image    all of these in turn, one image
-    study    a folder of images, panel and truth
+    noise     smooth fields, fibres
+    layout    compartments, vessels, glands, directions
+    cells     where the cells lie, their type and size
+    outline   whose each sub-pixel is, and what part of the cell
+    truth     the labels of cells and nuclei
+    markers   which cell type shows which marker
+    panel     which channels a study has
+    levels    how strongly each cell shows each marker
+    staining  the expected signal of cells, fibres and background
+    optics    point spread, spill-over, counts, artefacts
+    image     all of these in turn, one image
+    study     a folder of images, panel and truth
 """
 
 from dicexmbd_jax.simulate.image import SimulatedImage, simulate_image

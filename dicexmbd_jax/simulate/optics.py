@@ -4,8 +4,7 @@ import numpy as np
 from jaxtyping import Float32, UInt16
 from scipy import ndimage
 
-from dicexmbd_jax.simulate.layout import make_field
-from dicexmbd_jax.simulate.markers import Channel
+from dicexmbd_jax.simulate.panel import Channel
 
 Signal = Float32[np.ndarray, "y x m"]
 Counts = UInt16[np.ndarray, "y x m"]
@@ -128,37 +127,3 @@ def _add_hot_pixels(rng: np.random.Generator, counts: np.ndarray) -> np.ndarray:
       height = rng.lognormal(5, 0.9)
       counts[y, x, hit] += rng.poisson(height, int(hit.sum())) + 60
   return counts
-
-
-def make_background(
-  rng: np.random.Generator,
-  channels: tuple[Channel, ...],
-  is_tissue: Float32[np.ndarray, "y x"],
-) -> Signal:
-  """Draws unspecific staining, gas and oxide channels.
-
-  Args:
-    rng: source of randomness.
-    channels: the m channels.
-    is_tissue: 0 on glass and in lumens, 1 in tissue, soft between.
-
-  Returns:
-    Expected counts: more in tissue than on glass, slowly varying.
-  """
-  shape = (is_tissue.shape[0], is_tissue.shape[1])
-  planes = []
-  haze = rng.lognormal(0, 0.6)
-  drift = [make_field(rng, shape, 120) for _ in range(2)]
-  for channel in channels:
-    mix = drift[0] * rng.normal(0, 1) + drift[1] * rng.normal(0, 1)
-    slow = np.exp(np.float32(0.15) * mix)
-    if channel.marker.place == "junk":
-      slow = slow ** np.float32(0.03)
-      planes.append(np.float32(channel.marker.counts) * slow)
-      continue
-    counts = channel.marker.counts
-    spread = 3 if channel.is_nuclear else 1  # Out-of-focus nuclei.
-    tissue = counts * spread * haze * 10 ** rng.uniform(-2.8, -1.4)
-    glass = counts * haze * 10 ** rng.uniform(-4, -2.5)
-    planes.append((np.float32(glass) + np.float32(tissue) * is_tissue) * slow)
-  return np.stack(planes, axis=-1).astype(np.float32)

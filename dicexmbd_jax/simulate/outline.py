@@ -1,4 +1,4 @@
-"""From cell geometry to labels and to where in a cell each marker sits."""
+"""From cell geometry to whose each sub-pixel is, and to what part of a cell."""
 
 import dataclasses
 import math
@@ -6,15 +6,11 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage, sparse
-from skimage import measure
 
 from dicexmbd_jax.simulate.cells import CELL_TYPES, Cells
-from dicexmbd_jax.simulate.layout import make_field
-from dicexmbd_jax.types import Labels
+from dicexmbd_jax.simulate.noise import make_field
 
 SUBPIXELS = 2  # Per axis; a lymphocyte's outline is about 8 pixels across.
-MIN_AREA_PX = 12  # Smaller slivers are no cells one could see or measure.
-MIN_NUCLEUS_PX = 4  # Smaller ones cannot be told from a speck.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,63 +170,6 @@ def _measure_lobed(p: np.ndarray, q: np.ndarray, lobes: np.ndarray):
     square * np.sqrt(square)
   )
   return np.sqrt(square) / np.maximum(1 + uneven, np.float32(0.4))
-
-
-def cut_labels(
-  painting: Painting, has_nucleus: Bool[np.ndarray, " n"]
-) -> tuple[Labels, Labels, np.ndarray]:
-  """Makes the truth at one pixel per um.
-
-  Args:
-    painting: who owns each sub-pixel.
-    has_nucleus: whether the section shows the cell's nucleus.
-
-  Returns:
-    cells and nuclei, int32 (y, x), with shared ids 1..n and each object one
-    4-connected piece, nuclei inside their cells; and the n cells' indices.
-  """
-  owner = _vote(painting.owner)
-  owner = _keep_largest(owner + 1) - 1
-  area = np.bincount(owner[owner >= 0], minlength=len(has_nucleus))
-  kept = np.flatnonzero(area >= min(MIN_AREA_PX, owner.size))
-  number = np.zeros(len(has_nucleus) + 1, np.int32)
-  number[kept] = np.arange(1, len(kept) + 1)
-  cells = number[owner]
-  is_inside = (painting.nucleus_distance < 1) & (painting.owner >= 0)
-  is_inside &= has_nucleus[painting.owner]
-  nuclei = np.where(_vote(is_inside.astype(np.int32)) > 0, cells, 0)
-  nuclei = _keep_largest(nuclei).astype(np.int32)
-  is_seen = np.bincount(nuclei.ravel(), minlength=1) >= MIN_NUCLEUS_PX
-  nuclei = np.where(is_seen[nuclei], nuclei, 0).astype(np.int32)
-  return cells.astype(np.int32), nuclei, kept
-
-
-def _vote(fine: np.ndarray) -> np.ndarray:
-  """Reduces 2 x 2 sub-pixels to the commonest value; ties take the larger."""
-  shape = (
-    fine.shape[0] // SUBPIXELS,
-    SUBPIXELS,
-    fine.shape[1] // SUBPIXELS,
-    -1,
-  )
-  blocks = fine.reshape(shape).swapaxes(1, 2).reshape(shape[0], shape[2], -1)
-  a, b, c, d = np.moveaxis(np.sort(blocks, axis=-1), -1, 0)
-  return np.where(b == c, b, np.where((c == d) | (a != b), d, b))
-
-
-def _keep_largest(labels: np.ndarray) -> np.ndarray:
-  """Clears all but the largest 4-connected piece of each label."""
-  pieces, num = measure.label(
-    labels, background=0, connectivity=1, return_num=True
-  )
-  area = np.bincount(pieces.ravel(), minlength=num + 1)
-  value = np.zeros(num + 1, labels.dtype)
-  value[pieces.ravel()] = labels.ravel()
-  best = np.zeros(int(labels.max(initial=0)) + 1, int)
-  order = np.argsort(area[1:], kind="stable") + 1
-  best[value[order]] = order
-  is_kept = best[value] == np.arange(num + 1)
-  return np.where(is_kept[pieces], labels, 0)
 
 
 def cover_pixels(

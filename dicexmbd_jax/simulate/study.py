@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dicexmbd_jax.io import write
-from dicexmbd_jax.simulate import markers
+from dicexmbd_jax.simulate import panel
 from dicexmbd_jax.simulate.image import SimulatedImage, simulate_image
 
 # First words of the seeds, so that panel and images never share a stream.
@@ -30,9 +30,9 @@ class WrittenImage:
   style: str
 
 
-def draw_panel(seed: int) -> tuple[markers.Channel, ...]:
+def draw_panel(seed: int) -> tuple[panel.Channel, ...]:
   """Returns the channels of the study of this seed."""
-  return markers.draw_channels(np.random.default_rng([seed, _PANEL_STREAM]))
+  return panel.draw_channels(np.random.default_rng([seed, _PANEL_STREAM]))
 
 
 def draw_image(seed: int, index: int, shape: tuple[int, int]) -> SimulatedImage:
@@ -97,7 +97,7 @@ def _write_image(
   return WrittenImage(path, int(image.cells.max(initial=0)), image.style)
 
 
-def format_panel(channels: tuple[markers.Channel, ...]) -> str:
+def format_panel(channels: tuple[panel.Channel, ...]) -> str:
   """Returns a panel's CSV text, one row per channel of the stacks."""
   rows = ["channel,name,keep,nuclear,membrane_cytoplasm"]
   for c in channels:

@@ -3,12 +3,22 @@
 import numpy as np
 import pytest
 
-from dicexmbd_jax.simulate import cells, layout, markers, optics, outline
+from dicexmbd_jax.simulate import (
+  cells,
+  layout,
+  levels,
+  markers,
+  noise,
+  optics,
+  outline,
+  panel,
+  truth,
+)
 
 
 def test_field_is_standard_noise_of_its_scale():
   rng = np.random.default_rng(0)
-  field = layout.make_field(rng, (400, 400), 4)
+  field = noise.make_field(rng, (400, 400), 4)
   assert field.shape == (400, 400)
   assert field.dtype == np.float32
   assert abs(field.mean()) < 0.05
@@ -21,7 +31,7 @@ def test_field_is_standard_noise_of_its_scale():
 
 def test_fibres_run_along_their_direction():
   rng = np.random.default_rng(1)
-  fibres = layout.make_fibres(rng, np.zeros((120, 120), np.float32), 1.5)
+  fibres = noise.make_fibres(rng, np.zeros((120, 120), np.float32), 1.5)
   assert fibres.min() >= 0
   along = np.abs(np.diff(fibres, axis=1)).mean()
   assert 2 * along < np.abs(np.diff(fibres, axis=0)).mean()
@@ -37,18 +47,18 @@ def test_vote_takes_the_majority_of_each_block():
     ]
   )
   # Ties take the larger; so does a block without two alike.
-  np.testing.assert_array_equal(outline._vote(fine), [[1, 2, -1], [9, 8, 0]])
+  np.testing.assert_array_equal(truth._vote(fine), [[1, 2, -1], [9, 8, 0]])
 
 
 def test_keep_largest_drops_the_smaller_piece():
   labels = np.array([[1, 1, 0, 2], [0, 0, 1, 2], [3, 0, 1, 1]])
   expected = np.array([[0, 0, 0, 2], [0, 0, 1, 2], [3, 0, 1, 1]])
-  np.testing.assert_array_equal(outline._keep_largest(labels), expected)
+  np.testing.assert_array_equal(truth._keep_largest(labels), expected)
 
 
 def test_keep_largest_of_nothing():
   empty = np.zeros((3, 4), np.int32)
-  np.testing.assert_array_equal(outline._keep_largest(empty), empty)
+  np.testing.assert_array_equal(truth._keep_largest(empty), empty)
 
 
 def make_cells(y, x, radius):
@@ -68,7 +78,7 @@ def test_a_lone_cell_is_painted_where_it_lies():
   rng = np.random.default_rng(3)
   painting = outline.paint_cells(rng, make_cells([10], [20], 5), (24, 40))
   has_nucleus = np.array([True, False])
-  labels, nuclei, kept = outline.cut_labels(painting, has_nucleus)
+  labels, nuclei, kept = truth.cut_labels(painting, has_nucleus)
   np.testing.assert_array_equal(kept, [0])
   assert labels.max() == 1
   assert (labels > 0).sum() == pytest.approx(np.pi * 25, rel=0.2)
@@ -119,7 +129,7 @@ def test_an_empty_layout_has_no_cells():
 def test_spillover_goes_to_neighbouring_masses_and_oxides():
   marker = markers.GENERAL[0]
   channels = tuple(
-    markers.Channel(metal, marker, True, False, False)
+    panel.Channel(metal, marker, True, False, False)
     for metal in ("142Nd", "143Nd", "158Gd", "170Er")
   )
   matrix = optics.make_spillover(np.random.default_rng(0), channels)
@@ -133,7 +143,7 @@ def test_spillover_goes_to_neighbouring_masses_and_oxides():
 
 def test_detection_keeps_the_mean_of_poisson_counts():
   marker = markers.Marker("CD45", "membrane", 1e-3, {})
-  channels = (markers.Channel("152Sm", marker, True, False, True),)
+  channels = (panel.Channel("152Sm", marker, True, False, True),)
   signal = np.full((200, 200, 1), 6, np.float32)
   counts = optics.detect_counts(np.random.default_rng(2), signal, channels)
   assert counts.dtype == np.uint16
@@ -144,7 +154,7 @@ def test_detection_keeps_the_mean_of_poisson_counts():
 
 def test_signal_beyond_the_dtype_is_clipped_not_wrapped():
   marker = markers.Marker("X", "membrane", 1e-3, {})
-  channels = (markers.Channel("152Sm", marker, True, False, True),)
+  channels = (panel.Channel("152Sm", marker, True, False, True),)
   signal = np.full((8, 8, 1), 1e6, np.float32)
   rng = np.random.default_rng(2)
   assert optics.detect_counts(rng, signal, channels).min() > 20_000
@@ -154,14 +164,14 @@ def test_types_show_their_own_markers():
   names = {"CD3": "t_cell", "CD20": "b_cell", "panCK": "epithelial"}
   library = [m for group, _ in markers.GROUPS for m in group]
   channels = tuple(
-    markers.Channel(f"{150 + i}Sm", m, True, False, True)
+    panel.Channel(f"{150 + i}Sm", m, True, False, True)
     for i, m in enumerate(m for m in library if m.name in names)
   )
   types = np.repeat([cells.TYPE_INDEX[t] for t in names.values()], 50)
   total = np.zeros((150, 3))
   for seed in range(5):
     rng = np.random.default_rng(seed)
-    total += sum(markers.draw_levels(rng, channels, types))
+    total += sum(levels.draw_levels(rng, channels, types))
   own = [list(names).index(c.marker.name) for c in channels]
   medians = np.median(total.reshape(3, 50, 3), axis=1)
   np.testing.assert_array_equal(np.argmax(medians, axis=0), own)
