@@ -1,0 +1,168 @@
+"""CellProfiler's mask pipeline from its own library: the oracle of the tests.
+
+Plain NumPy, SciPy, scikit-image and centrosome, as CellProfiler 3.1.9 calls
+them; nothing of the package under test. Whole planes at scale 2.
+"""
+
+import numpy as np
+import skimage.segmentation
+import skimage.transform
+from centrosome import cpmorphology, propagate
+from scipy import ndimage
+
+EIGHT = np.ones((3, 3), bool)
+
+
+def segment(probabilities, keeps_border=False):
+  """Returns nuclei and cells at scale 2 from float maps (y, x, 2 or 3)."""
+  maps = enlarge(probabilities)
+  smooth = np.clip(smooth_gaussian(maps[..., 0], 4 / 2.35), 0, 1)
+  foreground = np.clip(maps[..., 0] + maps[..., 1], 0, 1)
+  found = find_nuclei(smooth)
+  nuclei, seeds = select_nuclei(found, keeps_border)
+  cells = grow_cells(foreground, seeds)
+  cells[cells > nuclei.max()] = 0
+  return nuclei, cells
+
+
+def enlarge(probabilities):
+  height, width, depth = probabilities.shape
+  return skimage.transform.resize(
+    probabilities.astype(float),
+    (2 * height, 2 * width, depth),
+    order=1,
+    mode="symmetric",
+    anti_aliasing=False,
+  )
+
+
+def smooth_gaussian(plane, sigma):
+  def smooth(values):
+    return ndimage.gaussian_filter(values, sigma, mode="constant", cval=0)
+
+  return smooth(plane) / (smooth(np.ones_like(plane)) + np.finfo(float).eps)
+
+
+def smooth_for_maxima(plane, size):
+  sigma = size / 2.35
+  steps = np.arange(-max(int(size / 2), 1), max(int(size / 2), 1) + 1)
+  taps = np.exp(-0.5 * steps**2 / sigma**2) / np.sqrt(2 * np.pi) / sigma
+
+  def smooth(values):
+    rows = ndimage.convolve1d(values, taps, axis=0, mode="constant")
+    return ndimage.convolve1d(rows, taps, axis=1, mode="constant")
+
+  return smooth(plane) / smooth(np.ones_like(plane))
+
+
+def threshold_li(values):
+  """Minimum cross entropy of scikit-image 0.14."""
+  low = values.min()
+  values = values - low
+  tolerance = values.max() / 512
+  following = values.mean()
+  previous = following + 2 * tolerance
+  while abs(following - previous) > tolerance:
+    previous = following
+    cut = previous + tolerance
+    below = values[values <= cut].mean()
+    above = values[values > cut].mean()
+    step = (below - above) / (np.log(below) - np.log(above))
+    following = step - tolerance if step < 0 else step + tolerance
+  return cut + low
+
+
+def find_nuclei(smooth):
+  mask = smooth >= np.clip(1.2 * threshold_li(smooth), 0, 1)
+  mask = cpmorphology.fill_labeled_holes(
+    mask, size_fn=lambda size, is_foreground: size < 144
+  )
+  groups, _ = ndimage.label(mask, EIGHT)
+  blurred = smooth_for_maxima(smooth, 2.35 * 8 / 3.5)
+  disk = cpmorphology.strel_disk(8 / 1.5 - 0.5)
+  peaks = cpmorphology.is_local_maximum(blurred, groups, disk)
+  peaks[blurred <= 0] = False
+  if peaks.any():
+    peaks = cpmorphology.binary_shrink(peaks)
+  markers, _ = ndimage.label(peaks, EIGHT)
+  return -skimage.segmentation.watershed(
+    1 - smooth, -markers, connectivity=EIGHT, mask=groups > 0
+  )
+
+
+def select_nuclei(found, keeps_border):
+  rims = np.concatenate([found[0], found[-1], found[:, 0], found[:, -1]])
+  at_border = np.isin(found, rims[rims > 0]) & (not keeps_border)
+  nuclei = cpmorphology.fill_labeled_holes(np.where(at_border, 0, found))
+  nuclei = renumber(nuclei)
+  areas = np.bincount(nuclei.ravel())
+  nuclei = renumber(np.where(areas[nuclei] < 5, 0, nuclei))
+  is_rival = at_border & (nuclei == 0)
+  return nuclei, np.where(is_rival, found + nuclei.max(), nuclei)
+
+
+def renumber(labels):
+  present = np.unique(labels[labels > 0])
+  table = np.zeros(labels.max() + 1, int)
+  table[present] = np.arange(1, present.size + 1)
+  return table[labels]
+
+
+def grow_cells(foreground, seeds):
+  threshold = np.clip(threshold_li(foreground), 0, 1)
+  mask = smooth_gaussian(foreground, 1.3488 / 0.6744 / 2) >= threshold
+  cells, _ = propagate.propagate(foreground, seeds, mask, 0.05)
+  return cpmorphology.fill_labeled_holes(cells)
+
+
+def halve(labels):
+  """The pipeline's RescaleObjects: bilinear, only whole labels, then lines."""
+  halved = skimage.transform.resize(
+    labels + 1.0,
+    (labels.shape[0] // 2, labels.shape[1] // 2),
+    order=1,
+    mode="symmetric",
+    anti_aliasing=False,
+    preserve_range=True,
+  )
+  halved = np.where(halved == np.rint(halved), halved, 1).astype(int) - 1
+  is_edge = ndimage.maximum_filter(halved, 2) != ndimage.minimum_filter(
+    halved, 2
+  )
+  return np.where(is_edge, 0, halved)
+
+
+def make_maps(shape, seed, num_cells=None):
+  """Draws smooth, crowded maps: nuclei, membranes, background; float32."""
+  rng = np.random.default_rng(seed)
+  height, width = shape
+  num_cells = num_cells or max(height * width // 120, 1)
+  y, x = np.mgrid[:height, :width]
+  nucleus = np.zeros(shape)
+  membrane = np.zeros(shape)
+  for _ in range(num_cells):
+    cy, cx = rng.uniform(0, height), rng.uniform(0, width)
+    radius = rng.uniform(2.5, 5)
+    distance = np.hypot(y - cy, (x - cx) * rng.uniform(0.7, 1.4)) / radius
+    nucleus = np.maximum(nucleus, np.clip(1.6 - distance, 0, 1))
+    membrane = np.maximum(membrane, np.clip(2.4 - distance, 0, 1))
+  nucleus = np.clip(nucleus + 0.08 * rng.normal(size=shape), 0, 1)
+  membrane = np.clip(membrane - nucleus, 0, 1) * 0.9
+  background = np.clip(1 - nucleus - membrane, 0, 1)
+  maps = np.stack([nucleus, membrane, background], -1)
+  return ndimage.gaussian_filter(maps, (0.7, 0.7, 0)).astype(np.float32)
+
+
+def match_pixels(labels, reference):
+  """Returns the share of equal pixels once ids are matched by overlap."""
+  pairs, counts = np.unique(
+    np.stack([labels.ravel(), reference.ravel()]), axis=1, return_counts=True
+  )
+  table = np.full(labels.max() + 1, -1)
+  for (label, other), _ in sorted(
+    zip(pairs.T.tolist(), counts.tolist(), strict=True), key=lambda p: p[1]
+  ):
+    if label and other:
+      table[label] = other
+  table[0] = 0
+  return float((table[labels] == reference).mean())

@@ -1,0 +1,65 @@
+import cellprofiler
+import numpy as np
+import pytest
+
+from dicexmbd_jax.masks import grid, halving, lookup
+
+
+def test_sampling_reads_the_nearest_pixel():
+  labels = np.arange(16, dtype=np.int32).reshape(4, 4)
+  # Centres fall between four pixels: the later one.
+  np.testing.assert_array_equal(
+    grid.sample_labels(labels, (2, 2)), [[5, 7], [13, 15]]
+  )
+  np.testing.assert_array_equal(
+    grid.sample_labels(labels, (4, 1)), [[2], [6], [10], [14]]
+  )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (30, 41)])
+def test_sampling_finds_every_pixel_of_a_smaller_plane(shape):
+  labels = np.arange(21, dtype=np.int32).reshape(7, 3)
+  sampled = grid.sample_labels(labels, shape)
+  assert sampled.shape == shape
+  if shape[0] >= 7 and shape[1] >= 3:
+    assert set(sampled.ravel()) == set(range(21))
+
+
+def test_sampling_its_own_grid_changes_nothing():
+  labels = np.arange(21, dtype=np.int32).reshape(7, 3)
+  np.testing.assert_array_equal(grid.sample_labels(labels, (7, 3)), labels)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_halving_and_parting_are_cellprofilers(seed):
+  rng = np.random.default_rng(seed)
+  shape = 2 * rng.integers(1, 20, 2)
+  labels = rng.integers(0, 5, shape).repeat(3, 0).repeat(3, 1)
+  labels = labels[: shape[0], : shape[1]].astype(np.int32)
+  result = halving.part_labels(halving.halve_labels(labels, 9))
+  np.testing.assert_array_equal(result, cellprofiler.halve(labels))
+
+
+def test_labels_above_the_highest_are_background():
+  labels = np.array([[1, 1, 7, 7], [1, 1, 7, 7]], np.int32)
+  np.testing.assert_array_equal(halving.halve_labels(labels, 6), [[1, 0]])
+
+
+def test_four_labels_may_make_a_fifth():
+  labels = np.array([[1, 5], [3, 3]], np.int32)
+  np.testing.assert_array_equal(halving.halve_labels(labels, 9), [[3]])
+
+
+def test_parting_clears_a_line():
+  labels = np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.int32)
+  expected = [[1, 1, 0, 2], [1, 1, 0, 2]]
+  np.testing.assert_array_equal(halving.part_labels(labels), expected)
+
+
+def test_counting_and_replacing():
+  labels = np.array([[0, 2], [2, 1]], np.int32)
+  assert lookup.count_labels(labels, 4).tolist() == [1, 1, 2, 0]
+  table = np.array([5, 0, 9, 1], np.int32)
+  np.testing.assert_array_equal(
+    lookup.replace_labels(labels, table), [[5, 9], [9, 0]]
+  )
