@@ -102,17 +102,22 @@ def resolve_config(
       wrong type.
   """
   config = base.copy_and_resolve_references()
+  if "segment.preset" in overrides:
+    # A preset that is named stands for all its values, not for some of them
+    # and the rest as fitted to the weights.
+    config.segment = ConfigDict(dict.fromkeys(config.segment))
   if file is not None:
-    config.update(read_config_file(file))
+    config.update(read_config_file(file).copy_and_resolve_references())
   for name, value in overrides.items():
     *parents, last = name.split(".")
     section: Any = config
     for parent in parents:
       section = section.get(parent) if isinstance(section, ConfigDict) else None
     if not isinstance(section, ConfigDict) or last not in section:
+      known = section if isinstance(section, ConfigDict) else config
       raise ValueError(
-        f"--config.{name}: found no such value; --config knows "
-        f"{', '.join(sorted(flatten(config)))}"
+        f"--config.{name}: found no such value, expected one of "
+        f"{', '.join(sorted(known))}"
       )
     try:
       section[last] = value

@@ -46,11 +46,7 @@ def predict_images(
     ValueError: a tile_px that is not a multiple of 2**depth above two halos,
       a batch_size below 1, or an image without pixels.
   """
-  if config.batch_size < 1:
-    raise ValueError(
-      f"config.predict.batch_size: found {config.batch_size}, "
-      "expected at least 1"
-    )
+  check_config(config, model.depth)
   jobs = _list_jobs(images, model.depth, config.tile_px)
   for done, probabilities in _run_ahead(jobs, model, config):
     # The last batch is filled up: it has more answers than jobs.
@@ -58,6 +54,22 @@ def predict_images(
       job.result.probabilities[job.tile.core] = answer[job.tile.core_in_tile]
       if job.is_last:
         yield job.result.key, job.result.probabilities
+
+
+def check_config(config: Any, depth: int):
+  """Raises a ValueError if tiles or batches of this size cannot work.
+
+  Args:
+    config: the config's section `predict`: tile_px, batch_size.
+    depth: the network's number of poolings.
+  """
+  if config.batch_size < 1:
+    raise ValueError(
+      f"config.predict.batch_size: found {config.batch_size}, "
+      "expected at least 1"
+    )
+  halo_px = tiling.receptive_halo(depth)
+  tiling.plan_tiles((1, 1), config.tile_px, halo_px, 2**depth)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Job:
     model_path: its folder.
     config: the whole configuration.
     pixel_size_um: of all images, or None: as each image's metadata says.
+    num_workers: processes, or None: one per core.
     hashes: of panel, config and weights: one part of each image's key.
   """
 
@@ -67,6 +68,7 @@ class Job:
   model_path: Path
   config: ConfigDict
   pixel_size_um: float | None
+  num_workers: int | None
   hashes: Mapping[str, str]
 
 
@@ -117,7 +119,7 @@ def run(flags) -> int:
   for path, message in job.unlisted:
     failures.add("", path, ValueError(message))
   finished, waiting = split_finished(job, flags.overwrite, failures)
-  num_workers = batch.count_workers(flags.num_workers, len(waiting))
+  num_workers = batch.count_workers(job.num_workers, len(waiting))
   finished |= finish_images(job, waiting, num_workers, failures)
   stems = [image.stem for image in job.sources if image.stem in finished]
   record = describe_run(job, stems, failures, started)
@@ -147,6 +149,8 @@ def prepare_job(flags) -> Job:
   config_lib.check_model_section(flags.config, trained)
   resolve_settings(flags.config.segment)
   channels.get_preset(flags.config.image.preset)
+  predict.check_config(flags.config.predict, flags.config.model.depth)
+  batch.count_workers(flags.num_workers, 0)
   rows = panel.read_panel(flags.panel) if flags.panel else None
   sources, unlisted = listing.list_images(flags.images)
   output = Path(flags.output)
@@ -169,6 +173,7 @@ def prepare_job(flags) -> Job:
     model_path=model_path,
     config=flags.config,
     pixel_size_um=size,
+    num_workers=flags.num_workers,
     hashes=hashes,
   )
 

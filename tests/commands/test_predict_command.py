@@ -170,6 +170,7 @@ def test_segment_repeats_the_masks_from_the_probabilities(study, model_folder):
       "segment",
       f"--probabilities={study / 'out/probabilities'}",
       f"--output={study / 'again'}",
+      "--config.segment.preset=touching",
       "--num_workers=0",
     ]
   )
@@ -399,12 +400,15 @@ def spoil_panel(text):
     (lambda study: ["stray"], "stray"),
   ],
 )
-def test_a_wrong_call_is_refused(study, model_folder, capfd, spoil, message):
+def test_a_wrong_call_is_refused(
+  study, model_folder, capfd, caplog, spoil, message
+):
   more = spoil(study)
   assert call(study, model_folder, *more) == 2
   lines = capfd.readouterr().err.strip().splitlines()
+  lines += [record.getMessage() for record in caplog.records]
   assert any(message in line for line in lines), lines
-  assert not any("Traceback" in line for line in lines)
+  assert not any("\n" in line or "Traceback" in line for line in lines)
   assert not list(study.glob("out/masks/*"))
 
 

@@ -5,19 +5,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 
 from dicexmbd_jax.model import unet
 
 
-def make_model(width=4, depth=2, in_channels=2, **options):
+def make_model(width=4, depth=2, in_channels=2, dtype="float32"):
   """A small network whose BatchNorm statistics are not the initial ones."""
-  model = unet.UNet(width, depth, in_channels, rngs=nnx.Rngs(0), **options)
-  model.train()
-  key = jax.random.key(1)
-  for i in range(5):
-    model(255 * jax.random.uniform(jax.random.fold_in(key, i), (2, 16, 16, 2)))
+  config = ConfigDict(
+    {
+      "width": width,
+      "depth": depth,
+      "in_channels": in_channels,
+      "dtype": dtype,
+    }
+  )
+  model = unet.build_model(config)
+  rng = np.random.default_rng(1)
+  stats = nnx.state(model, nnx.BatchStat)
+  stats = jax.tree.map(
+    lambda leaf: jnp.asarray(rng.uniform(0.5, 2.0, leaf.shape), leaf.dtype),
+    stats,
+  )
+  nnx.update(model, stats)
   model.eval()
   return model
+
+
+@nnx.jit
+def run(model, images, valid=None):
+  return model(images, valid)
 
 
 def make_images(height, width, seed=0):
@@ -42,13 +59,13 @@ def test_sizes_that_do_not_fit_the_poolings_are_refused():
 def test_filling_around_an_image_changes_nothing(shape):
   model = make_model()
   images = make_images(*shape)
-  expected = model(images)
+  expected = run(model, images)
   height, width = shape
   filled = make_images(32, 32, seed=3)  # Garbage outside: it must not matter.
   filled[:, :height, :width] = images
   valid = np.zeros((1, 32, 32, 1), np.float32)
   valid[:, :height, :width] = 1
-  found = model(filled, valid)[:, :height, :width]
+  found = run(model, filled, valid)[:, :height, :width]
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -78,7 +95,20 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
   coarse = make_model(dtype="bfloat16")
   nnx.update(coarse, nnx.state(exact))
   images = make_images(16, 16)
-  found, expected = coarse(images), exact(images)
+  found, expected = run(coarse, images), run(exact, images)
   assert found.dtype == jnp.float32
   scale = jnp.abs(expected).max()
   assert 0 < jnp.abs(found - expected).max() < 0.1 * scale
+
+
+def test_initial_kernels_come_from_the_seed_and_fit_relus():
+  config = ConfigDict(
+    {"width": 8, "depth": 1, "in_channels": 2, "dtype": "float32"}
+  )
+  first, again = unet.build_model(config, 3), unet.build_model(config, 3)
+  other = unet.build_model(config, 4)
+  kernel = first.encoders[1].conv2.kernel[...]
+  np.testing.assert_array_equal(kernel, again.encoders[1].conv2.kernel[...])
+  assert not np.allclose(kernel, other.encoders[1].conv2.kernel[...])
+  # Standard deviation of He et al.: sqrt(2 / (9 pixels * 16 channels)).
+  np.testing.assert_allclose(kernel.std(), (2 / (9 * 16)) ** 0.5, rtol=0.05)
