@@ -47,11 +47,11 @@ def draw_densities(ious: Mapping[str, np.ndarray]) -> style.Figure | None:
     for i, (name, values) in enumerate(ious.items()):
       if not len(values):
         continue
-      color = style.COLORS[i % len(style.COLORS)]
+      color = style.pick_color(i)
       label = (
         f"{name}: mean {values.mean():.3f}, median {np.median(values):.3f}"
       )
-      line = style.LINES[i % len(style.LINES)]
+      line = style.pick_line(i)
       density = estimate_density(values, grid)
       ax.plot(grid, density, color=color, linestyle=line, label=label)
       ax.fill_between(grid, density, color=color, alpha=0.08, linewidth=0)
@@ -217,8 +217,8 @@ def _draw_boxes(
   for i, box in enumerate(boxes["boxes"]):
     k = i if color is None else color
     box.set(
-      facecolor=style.COLORS[k % len(style.COLORS)],
-      hatch=style.HATCHES[k % len(style.HATCHES)],
+      facecolor=style.pick_color(k),
+      hatch=style.pick_hatch(k),
       alpha=0.75,
       linewidth=0.8,
     )

@@ -88,8 +88,8 @@ def draw_counts(
         rows["num_predicted"],
         s=24,
         facecolor="none",  # Equal counts of two methods both show.
-        edgecolor=style.COLORS[i % len(style.COLORS)],
-        marker=style.MARKERS[i % len(style.MARKERS)],
+        edgecolor=style.pick_color(i),
+        marker=style.pick_marker(i),
         linewidth=1.1,
         label=f"{name}" + ("" if np.isnan(value) else f", r = {value:.3f}"),
         zorder=2,
@@ -158,9 +158,9 @@ def draw_thresholds(methods: Mapping[str, Mapping[str, float]]) -> style.Figure:
         ax.plot(
           x,
           y,
-          color=style.COLORS[i % len(style.COLORS)],
-          linestyle=style.LINES[i % len(style.LINES)],
-          marker=style.MARKERS[i % len(style.MARKERS)],
+          color=style.pick_color(i),
+          linestyle=style.pick_line(i),
+          marker=style.pick_marker(i),
           markersize=3.5,
           linewidth=1.2,
           label=name,
@@ -196,9 +196,9 @@ def draw_differences(
     ax.axvline(0, color="#999999", linewidth=0.8)
     for y, (_, name, value) in enumerate(rows):
       i = kinds.index(name)
-      color = style.COLORS[i % len(style.COLORS)]
+      color = style.pick_color(i)
       ax.plot(value["interval"], [y, y], color=color, linewidth=1.4)
-      marker = style.MARKERS[i % len(style.MARKERS)]
+      marker = style.pick_marker(i)
       ax.plot(value["mean"], y, color=color, markersize=4.5, marker=marker)
     labels = [f"{style.shorten(pair, 44)}:  {names[n]}" for pair, n, _ in rows]
     ax.set_yticks(range(len(rows)), labels)
@@ -225,8 +225,8 @@ def _draw_bars(
       rows.mean(),
       step * 0.9,
       yerr=deviation,
-      color=style.COLORS[i % len(style.COLORS)],
-      hatch=style.HATCHES[i % len(style.HATCHES)],
+      color=style.pick_color(i),
+      hatch=style.pick_hatch(i),
       edgecolor="white",
       linewidth=0,
       error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": "#222222"},

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import functools
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ def draw_figures(report: ScoreReport) -> dict[str, "Figure"]:
     "ious": cell_figures.draw_densities(report.ious),
     "heat_map": score_figures.draw_heat_map(report.images),
     "differences": score_figures.draw_differences(
-      report.summary["differences"], DIFFERENCE_SCORES
+      select_pairs(report.summary), DIFFERENCE_SCORES
     ),
   }
   if report.example is not None:
@@ -130,6 +131,13 @@ def draw_figures(report: ScoreReport) -> dict[str, "Figure"]:
   if report.markers is not None:
     figures["markers"] = cell_figures.draw_markers(report.markers)
   return {name: page for name, page in figures.items() if page is not None}
+
+
+def select_pairs(summary: Mapping[str, Mapping]) -> dict[str, Mapping]:
+  """Differences to draw: all pairs, of many methods those with the first."""
+  pairs, num_methods = summary["differences"], len(summary["methods"])
+  num_pairs = len(pairs) if num_methods <= 4 else num_methods - 1
+  return dict(itertools.islice(pairs.items(), num_pairs))
 
 
 def render_figure(page: "Figure", kind: str) -> bytes:

@@ -51,6 +51,26 @@ WIDTH_IN = 7.4
 Figure = figure.Figure
 
 
+def pick_color(i: int) -> str:
+  """The i-th method's colour; they repeat, with other marks, after seven."""
+  return COLORS[i % len(COLORS)]
+
+
+def pick_hatch(i: int) -> str:
+  """The i-th method's hatch."""
+  return HATCHES[(i + i // len(HATCHES)) % len(HATCHES)]
+
+
+def pick_marker(i: int) -> str:
+  """The i-th method's marker."""
+  return MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
+
+
+def pick_line(i: int) -> Any:
+  """The i-th method's line style."""
+  return LINES[(i + i // len(LINES)) % len(LINES)]
+
+
 def list_methods(table: "pd.DataFrame") -> list[str]:
   """Names of the methods in the order of the table."""
   return list(dict.fromkeys(table["method"]))
@@ -75,8 +95,8 @@ def add_legend(page: Figure, ax: Axes, methods: Sequence[str]) -> None:
     return
   handles = ax.get_legend_handles_labels()[0] or [
     patches.Patch(
-      facecolor=COLORS[i % len(COLORS)],
-      hatch=HATCHES[i % len(HATCHES)],
+      facecolor=pick_color(i),
+      hatch=pick_hatch(i),
       edgecolor="white",
     )
     for i in range(len(methods))
