@@ -159,15 +159,20 @@ def place_cells(
     **{f: np.concatenate([getattr(part, f) for part in parts]) for f in fields}
   )
   cells = _relax_cells(cells, rng.uniform(0.8, 1.0), num_rounds=14)
-  row, col = np.rint(cells.y).astype(int), np.rint(cells.x).astype(int)
-  shape = layout.compartments.shape
-  is_in = (row >= 0) & (col >= 0) & (row < shape[0]) & (col < shape[1])
-  cells = cells.take(np.flatnonzero(is_in))
-  kept = layout.compartments[row[is_in], col[is_in]] != Compartment.EMPTY
-  cells = cells.take(np.flatnonzero(kept))
+  cells = _drop_outside(cells, layout)
   return dataclasses.replace(
     cells, y=cells.y - margin_px, x=cells.x - margin_px
   )
+
+
+def _drop_outside(cells: Cells, layout: Layout) -> Cells:
+  """Keeps the cells whose centres lie in tissue."""
+  shape = layout.compartments.shape
+  row, col = np.rint(cells.y).astype(int), np.rint(cells.x).astype(int)
+  is_in = (row >= 0) & (col >= 0) & (row < shape[0]) & (col < shape[1])
+  inside = np.flatnonzero(is_in)
+  found = layout.compartments[row[inside], col[inside]]
+  return cells.take(inside[found != Compartment.EMPTY])
 
 
 def _fill_compartment(
@@ -180,33 +185,28 @@ def _fill_compartment(
   mix, fill_range = MIXES[compartment]
   types = np.array([TYPE_INDEX[name] for name in mix])
   weights = np.array(list(mix.values())) * rng.lognormal(0, 0.4, len(mix))
+  weights = weights / weights.sum()
   fill = rng.uniform(*fill_range)
   radii = np.array([CELL_TYPES[t].radius_um for t in types]) * type_scale[types]
-  weights = weights / weights.sum()
   pixels = np.flatnonzero(layout.compartments == compartment)
-  num = rng.poisson(fill * pixels.size / (math.pi * weights @ radii**2))
-  if pixels.size == 0:
-    num = 0
+  num = int(rng.poisson(fill * pixels.size / (math.pi * weights @ radii**2)))
   chosen = rng.choice(len(mix), num, p=weights)
-  pixel = rng.choice(pixels, num) if num else np.zeros(0, int)
+  pixel = pixels[rng.integers(0, max(pixels.size, 1), num)]
   row, col = np.divmod(pixel, layout.compartments.shape[1])
   radius = radii[chosen] * np.clip(rng.lognormal(0, 0.13, num), 0.7, 1.5)
-  low, high = (
-    np.array([CELL_TYPES[t].elongation for t in types]).reshape(-1, 2)[chosen].T
-  )
-  elongation = rng.uniform(low, high)
+  ranges = np.array([CELL_TYPES[t].elongation for t in types])[chosen]
+  elongation = rng.uniform(ranges[:, 0], ranges[:, 1])
   angle = layout.angle[row, col] + rng.normal(0, 0.25, num)
   is_round = (elongation < 1.8) & (compartment != Compartment.GLAND)
-  angle = np.where(is_round, rng.uniform(0, math.pi, num), angle)
-  is_crowded = fill > 0.75
+  reach = rng.uniform(1.05, 1.35) if fill > 0.75 else 1.0
   return Cells(
     y=row + rng.uniform(-0.5, 0.5, num),
     x=col + rng.uniform(-0.5, 0.5, num),
     type=types[chosen],
     long=radius * np.sqrt(elongation),
     short=radius / np.sqrt(elongation),
-    angle=angle,
-    reach=np.full(num, rng.uniform(1.05, 1.35) if is_crowded else 1.0),
+    angle=np.where(is_round, rng.uniform(0, math.pi, num), angle),
+    reach=np.full(num, reach),
   )
 
 
