@@ -113,6 +113,7 @@ def run_model(flags, output: Path) -> int:
 
   mine = copy.copy(flags)
   mine.output = str(output)
+  mine.method = "network"
   return predict.run(mine)
 
 

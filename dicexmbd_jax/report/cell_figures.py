@@ -76,7 +76,8 @@ def draw_example(example: Example, max_px: int = 240) -> style.Figure | None:
     slice(max(0, (n - max_px) // 2), max(0, (n - max_px) // 2) + max_px)
     for n in example.outlines.shape
   )
-  num_columns = min(3, max(2, len(example.values)))
+  num_columns = 4 if len(example.values) == 4 else 3
+  num_columns = min(num_columns, max(2, len(example.values)))
   num_rows = -(-len(example.values) // num_columns)
   with mpl.rc_context(style.STYLE):
     size = style.WIDTH_IN / num_columns

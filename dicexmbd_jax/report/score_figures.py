@@ -117,11 +117,12 @@ def draw_heat_map(images: "pd.DataFrame") -> style.Figure:
   with mpl.rc_context(style.STYLE):
     page = style.start_figure(style.WIDTH_IN, 1.3 + 0.19 * len(stems))
     axes = page.subplots(1, len(methods), squeeze=False, sharey=True)[0]
-    has_numbers = len(methods) <= 3
+    size = 6.5 if len(methods) <= 3 else 5.2
+    has_numbers = len(methods) <= 4
     for ax, name in zip(axes, methods, strict=True):
       rows = images[images["method"] == name].set_index("image").reindex(stems)
       values = rows[list(HEAT_SCORES)].to_numpy(float)
-      _draw_heat(ax, values, has_numbers)
+      _draw_heat(ax, values, size if has_numbers else None)
       ax.set_title(style.shorten(name, 30 if len(methods) < 4 else 14))
       ax.set_xticks(
         range(len(HEAT_SCORES)),
@@ -246,11 +247,11 @@ def _draw_bars(
   ax.grid(True, axis="y")
 
 
-def _draw_heat(ax: Axes, values: np.ndarray, has_numbers: bool) -> None:
+def _draw_heat(ax: Axes, values: np.ndarray, font_pt: float | None) -> None:
   ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
   ax.tick_params(length=0)
   ax.spines[:].set_visible(False)
-  if not has_numbers:
+  if font_pt is None:
     return
   for (y, x), value in np.ndenumerate(values):
     if not np.isnan(value):
@@ -262,5 +263,5 @@ def _draw_heat(ax: Axes, values: np.ndarray, has_numbers: bool) -> None:
         ha="center",
         va="center",
         color=color,
-        fontsize=6.5,
+        fontsize=font_pt,
       )
