@@ -63,6 +63,22 @@ FLAGS = {
   "num_workers": Flag(
     WHOLE, None, "Processes; 0 = all in this one. Default: one per core."
   ),
+  "method": Flag(
+    TEXT,
+    "network",
+    "network, or a baseline on the two channels: distance, watershed, "
+    "propagation.",
+  ),
+  "predicted": Flag(
+    TEXTS, None, "Folder of masks, or name=FOLDER; may be given repeatedly."
+  ),
+  "reference": Flag(TEXT, None, "Folder of the masks to compare with."),
+  "masks": Flag(
+    TEXTS, None, "Another tool's masks, name=FOLDER; may be repeated."
+  ),
+  "tolerance_px": Flag(
+    REAL, 2.0, "How far an outline may be off for the boundary score."
+  ),
   "overwrite": Flag(TRUTH, False, "Do finished images again."),
   "workdir": Flag(TEXT, None, "Folder for weights and log; made if missing."),
   "probabilities": Flag(TEXT, None, "Folder, file or glob of TIFF maps."),
@@ -80,6 +96,7 @@ COMMANDS = {
       "panel",
       "output",
       "checkpoint",
+      "method",
       "pixel_size_um",
       "num_workers",
       "overwrite",
@@ -90,6 +107,19 @@ COMMANDS = {
     "From probability maps to masks alone.",
     ("probabilities", "output", "num_workers", "overwrite", "confidence"),
     ("probabilities", "output"),
+  ),
+  "evaluate": Command(
+    "From masks and reference masks to scores, figures and a report.",
+    ("predicted", "reference", "output", "images", "panel", "tolerance_px")
+    + ("seed",),
+    ("predicted", "reference", "output"),
+    config=None,
+  ),
+  "benchmark": Command(
+    "This system, the paper's baselines and other tools on the same images.",
+    ("images", "panel", "reference", "output", "masks", "checkpoint")
+    + ("pixel_size_um", "num_workers", "overwrite", "tolerance_px", "seed"),
+    ("images", "reference", "output"),
   ),
   "train": Command(
     "From images with instance masks to a model folder.",
@@ -150,9 +180,11 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   result = types.SimpleNamespace(**values.flag_values_dict())
   if command.config == "weights":
     model = getattr(result, "checkpoint", None) or config_lib.SHIPPED_MODEL
-    result.config = config_lib.resolve_config(
-      config_lib.read_model_config(model), config_file, overrides
-    )
+    base = config_lib.read_model_config(model)
+    if getattr(result, "method", "network") != "network":
+      # What was fitted to the network's maps says nothing of raw channels.
+      base.segment = config_lib.drop_fitted(base.segment)
+    result.config = config_lib.resolve_config(base, config_file, overrides)
   elif command.config == "file":
     if config_file is None:
       raise ValueError(f"{name}: expected also --config")

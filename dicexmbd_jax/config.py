@@ -105,7 +105,7 @@ def resolve_config(
   if "segment.preset" in overrides:
     # A preset that is named stands for all its values, not for some of them
     # and the rest as fitted to the weights.
-    config.segment = ConfigDict(dict.fromkeys(config.segment))
+    config.segment = drop_fitted(config.segment)
   if file is not None:
     config.update(read_config_file(file).copy_and_resolve_references())
   for name, value in overrides.items():
@@ -127,6 +127,16 @@ def resolve_config(
         f"{type(section[last]).__name__}"
       ) from error
   return config
+
+
+def drop_fitted(section: ConfigDict) -> ConfigDict:
+  """Returns `config.segment` with nothing but its preset."""
+  return ConfigDict(
+    {
+      name: value if name == "preset" else None
+      for name, value in section.items()
+    }
+  )
 
 
 def check_model_section(config: ConfigDict, trained: ConfigDict):

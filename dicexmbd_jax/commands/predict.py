@@ -40,6 +40,7 @@ from dicexmbd_jax.types import (
 )
 
 Path = pathlib.Path
+NETWORK = "network"
 Waiting = tuple[ImageSource, Mapping[str, str]]  # An image and its key.
 
 
@@ -52,7 +53,8 @@ class Job:
     unlisted: (file, message) of what could not be listed.
     panel: which channels are what; None for two-channel stacks.
     output: the output folder.
-    model: the network.
+    method: "network", or a baseline of segment.METHODS.
+    model: the network; None for a baseline.
     model_path: its folder.
     config: the whole configuration.
     pixel_size_um: of all images, or None: as each image's metadata says.
@@ -64,7 +66,8 @@ class Job:
   unlisted: tuple[tuple[Path, str], ...]
   panel: Panel | None
   output: Path
-  model: unet.UNet
+  method: str
+  model: unet.UNet | None
   model_path: Path
   config: ConfigDict
   pixel_size_um: float | None
@@ -95,10 +98,17 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-  """One image after the network; `probabilities` on the network's grid."""
+  """One image after the network.
+
+  Attributes:
+    prepared: what went in.
+    maps: probabilities, or the two channels for a baseline; on the network's
+      grid.
+    network_s: time in the network.
+  """
 
   prepared: Prepared
-  probabilities: Probabilities
+  maps: Probabilities | Image
   network_s: float
 
 
@@ -106,8 +116,8 @@ def run(flags) -> int:
   """Runs the command; returns the exit code.
 
   Args:
-    flags: images, panel, output, checkpoint, pixel_size_um, num_workers,
-      overwrite, config.
+    flags: images, panel, output, checkpoint, method, pixel_size_um,
+      num_workers, overwrite, config.
   """
   started = time.perf_counter()
   try:
@@ -141,6 +151,11 @@ def prepare_job(flags) -> Job:
   Raises:
     ValueError, OSError: the call cannot be done; one line.
   """
+  methods = (NETWORK, *segment.METHODS)
+  if flags.method not in methods:
+    raise ValueError(
+      f"--method: found {flags.method}, expected one of {methods}"
+    )
   size = flags.pixel_size_um
   if size is not None and not 0 < size < float("inf"):
     raise ValueError(f"--pixel_size_um: found {size}, expected more than 0")
@@ -157,11 +172,13 @@ def prepare_job(flags) -> Job:
   # The record of the run comes first: a folder that cannot be written to is
   # told before any work is done.
   write.write_text(output / "run.json", '{"state": "running"}')
-  model, _ = checkpoint.read_model(model_path, flags.config.model.dtype)
+  model = None
+  if flags.method == NETWORK:
+    model, _ = checkpoint.read_model(model_path, flags.config.model.dtype)
   hashes = {
     "panel": hash_panel(flags.panel),
     "config": config_lib.hash_config(flags.config),
-    "model": checkpoint.hash_model(model_path),
+    "model": checkpoint.hash_model(model_path) if model else flags.method,
     "pixel_size_um": str(size),
   }
   return Job(
@@ -169,6 +186,7 @@ def prepare_job(flags) -> Job:
     unlisted=tuple(unlisted),
     panel=rows,
     output=output,
+    method=flags.method,
     model=model,
     model_path=model_path,
     config=flags.config,
@@ -212,9 +230,20 @@ def finish_images(
   Failures are added to `failures`; the other images go on.
   """
   finish = functools.partial(
-    finish_image, config=job.config.to_json(), output=job.output
+    finish_image,
+    method=job.method,
+    config=job.config.to_json(),
+    output=job.output,
   )
-  predicted = predict_prepared(job, prepare_images(job, waiting, failures))
+  prepared = prepare_images(job, waiting, failures)
+  predicted: Iterable[Predicted]
+  if job.model is None:
+    predicted = (
+      Predicted(item, to_model_grid(item, job.config), network_s=0.0)
+      for item in prepared
+    )
+  else:
+    predicted = predict_prepared(job, job.model, prepared)
   done = set()
   with Progress(len(waiting)) as progress:
     for item, result in batch.map_images(finish, predicted, num_workers):
@@ -270,8 +299,16 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
   )
 
 
+def to_model_grid(item: Prepared, config: ConfigDict) -> Image:
+  """Returns the two channels at the network's pixel size."""
+  shape = resample.resampled_shape(
+    item.image.shape[:2], item.pixel_size_um, config.image.pixel_size_um
+  )
+  return resample.resample_image(item.image, shape)
+
+
 def predict_prepared(
-  job: Job, items: Iterable[Prepared]
+  job: Job, model: unet.UNet, items: Iterable[Prepared]
 ) -> Iterator[Predicted]:
   """Yields the images with their probabilities, on the network's grid.
 
@@ -280,17 +317,12 @@ def predict_prepared(
   """
   taken: list[Prepared] = []  # Since the last answer: their time is not ours.
 
-  def resample_items() -> Iterator[tuple[Prepared, Image]]:
+  def take_items() -> Iterator[tuple[Prepared, Image]]:
     for item in items:
       taken.append(item)
-      shape = resample.resampled_shape(
-        item.image.shape[:2], item.pixel_size_um, job.config.image.pixel_size_um
-      )
-      yield item, resample.resample_image(item.image, shape)
+      yield item, to_model_grid(item, job.config)
 
-  answers = predict.predict_images(
-    resample_items(), job.model, job.config.predict
-  )
+  answers = predict.predict_images(take_items(), model, job.config.predict)
   while True:
     started = time.perf_counter()
     answer = next(answers, None)
@@ -304,11 +336,14 @@ def predict_prepared(
     yield Predicted(item, rounded, network_s=max(elapsed - prepare_s, 0.0))
 
 
-def finish_image(predicted: Predicted, config: str, output: Path) -> int:
+def finish_image(
+  predicted: Predicted, method: str, config: str, output: Path
+) -> int:
   """Segments and measures one image, writes its files; returns its cells.
 
   Args:
     predicted: the image with its probabilities.
+    method: "network", or a baseline of segment.METHODS.
     config: the whole configuration, JSON: it crosses a process border.
     output: the output folder.
 
@@ -318,15 +353,20 @@ def finish_image(predicted: Predicted, config: str, output: Path) -> int:
   values = ConfigDict(json.loads(config))
   item = predicted.prepared
   started = time.perf_counter()
-  masks = segment.segment_image(
-    predicted.probabilities, values.segment, item.image.shape[:2]
-  )
+  shape = item.image.shape[:2]
+  is_network = method == NETWORK
+  if is_network:
+    masks = segment.segment_image(predicted.maps, values.segment, shape)
+  else:
+    masks = segment.segment_baseline(
+      predicted.maps, method, values.segment, shape
+    )
   outputs = results.ImageOutputs(
     stem=item.source.stem,
     row=image_reader.describe_image(item.source, item.loaded),
     loaded=item.loaded,
     image=item.image,
-    probabilities=predicted.probabilities,
+    probabilities=predicted.maps if is_network else None,
     masks=masks,
     model_pixel_um=values.image.pixel_size_um,
     pixel_size_um=item.pixel_size_um,
@@ -360,9 +400,13 @@ def describe_run(
     "num_images": len(stems),
     "num_failed": len(failures),
     "config": config_lib.flatten(job.config),
-    "model": {"name": job.model_path.name, "sha256": job.hashes["model"]},
+    "method": job.method,
+    "model": {
+      "name": job.model_path.name if job.model else job.method,
+      "sha256": job.hashes["model"],
+    },
     "panel_sha256": job.hashes["panel"],
-    "device": predict.describe_device(),
+    "device": predict.describe_device() if job.model else "CPU",
     "versions": describe_versions(),
     "seconds": {"total": round(time.perf_counter() - started, 3)},
   }

@@ -7,6 +7,7 @@ were made: an image whose state fits the run is finished.
 import dataclasses
 import json
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ class ImageOutputs:
     row: the image's row of images.csv.
     loaded: counts and names, on the input grid.
     image: the two channels, on the input grid, for the overlay.
-    probabilities: on the network's grid.
+    probabilities: on the network's grid; None where no network ran.
     masks: nuclei and cells, on the input grid.
     model_pixel_um: pixel size of the network's grid.
     pixel_size_um: of the input grid.
@@ -57,7 +58,7 @@ class ImageOutputs:
   row: Mapping[str, Any]
   loaded: LoadedImage
   image: Image
-  probabilities: Probabilities
+  probabilities: Probabilities | None
   masks: Segmentation
   model_pixel_um: float
   pixel_size_um: float
@@ -86,7 +87,7 @@ def is_finished(output: Path, stem: str, key: Mapping[str, str]) -> bool:
   except (OSError, ValueError):
     return False
   return state.get("key") == dict(key) and all(
-    locate(output, kind, stem).is_file() for kind in FILES
+    locate(output, kind, stem).is_file() for kind in state["files"]
   )
 
 
@@ -98,6 +99,7 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
   """
   stem, cells = outputs.stem, outputs.masks.cells
   loaded = outputs.loaded
+  started = time.perf_counter()
   intensities = measure.measure_intensities(loaded.stack, cells, loaded.names)
   regions = measure.measure_regions(cells)
   picture = overlay.draw_overlay(outputs.image, cells, outputs.masks.nuclei)
@@ -106,9 +108,13 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
     return locate(output, kind, stem)
 
   size = outputs.pixel_size_um
-  write.write_probabilities(
-    path("probabilities"), outputs.probabilities, outputs.model_pixel_um
-  )
+  kinds = [*FILES]
+  if outputs.probabilities is None:
+    kinds.remove("probabilities")
+  else:
+    write.write_probabilities(
+      path("probabilities"), outputs.probabilities, outputs.model_pixel_um
+    )
   write.write_labels(path("nuclei"), outputs.masks.nuclei, size)
   write.write_labels(path("masks"), cells, size)
   write.write_table(path("intensities"), intensities)
@@ -129,11 +135,15 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
       intensities=intensities.to_numpy()[:, 1:],
       overlay=picture,
       warnings=loaded.warnings,
-      seconds=outputs.seconds,
+      seconds={
+        **outputs.seconds,
+        "measure, draw, write": time.perf_counter() - started,
+      },
     )
   )
   state = {
     "key": dict(key),
+    "files": kinds,
     "row": {**outputs.row, "num_cells": len(regions), "pixel_size_um": size},
     "report": json.loads(summary.dump_report(report)),
   }
@@ -180,7 +190,18 @@ def write_run(
   ]
   page = html.render_report(reports, describe_run(run))
   write.write_text(output / "report.html", page)
-  write.write_json(output / "run.json", run)
+  stages = sum_stages(reports)
+  seconds = {**stages, **run["seconds"]}
+  write.write_json(output / "run.json", {**run, "seconds": seconds})
+
+
+def sum_stages(reports: Sequence[summary.ImageReport]) -> dict[str, float]:
+  """Returns the seconds of each stage, over all images and processes."""
+  totals: dict[str, float] = {}
+  for report in reports:
+    for stage, seconds in report.seconds.items():
+      totals[stage] = round(totals.get(stage, 0.0) + seconds, 3)
+  return totals
 
 
 def read_tables(output: Path, stem: str) -> list[pd.DataFrame]:

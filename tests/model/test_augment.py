@@ -70,7 +70,7 @@ def test_sampling_at_pixels_and_between():
 
 
 def test_quarter_turns_move_pixels_and_mix_none():
-  patches = make_batch(num=16)
+  patches = make_batch(num=40)
   strengths = augment.Strengths(
     rotation_deg=180, log_scale=0.3, interpolated=0.0
   )

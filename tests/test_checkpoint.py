@@ -1,0 +1,73 @@
+"""Model folders: what is written comes back, and damage is named."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs import default
+from dicexmbd_jax import checkpoint
+from dicexmbd_jax.model import unet
+
+
+@pytest.fixture
+def config():
+  config = default.get_config()
+  config.model.update({"width": 2, "depth": 1})
+  return config
+
+
+@pytest.fixture
+def folder(tmp_path, config):
+  checkpoint.write_model(tmp_path, unet.build_model(config.model, 5), config)
+  return tmp_path
+
+
+def test_a_model_comes_back(folder, config):
+  written = unet.build_model(config.model, 5)
+  read, found = checkpoint.read_model(folder)
+  assert json.loads(found.to_json()) == json.loads(config.to_json())
+  for before, after in zip(
+    jax.tree.leaves(nnx.state(written)),
+    jax.tree.leaves(nnx.state(read)),
+    strict=True,
+  ):
+    assert after.dtype == before.dtype
+    np.testing.assert_array_equal(after, before.astype("float16"))
+
+
+def test_the_type_of_the_computation_can_be_chosen(folder):
+  model, config = checkpoint.read_model(folder, dtype="bfloat16")
+  assert config.model.dtype == "bfloat16"
+  assert model.encoders[0].conv1.dtype == jax.numpy.bfloat16
+  assert model.encoders[0].conv1.kernel[...].dtype == jax.numpy.float32
+
+
+def test_the_hash_follows_the_parameters(folder, config, tmp_path):
+  other = tmp_path / "other"
+  checkpoint.write_model(other, unet.build_model(config.model, 6), config)
+  assert checkpoint.hash_model(folder) != checkpoint.hash_model(other)
+
+
+def test_weights_of_another_network_are_refused(folder, config):
+  config.model.width = 4
+  (folder / "config.json").write_text(config.to_json())
+  with pytest.raises(ValueError, match=r"params.npz.*found \(.*expected \("):
+    checkpoint.read_model(folder)
+
+
+def test_a_deeper_network_misses_parameters(folder, config):
+  config.model.depth = 2
+  (folder / "config.json").write_text(config.to_json())
+  with pytest.raises(ValueError, match=r"found nothing|found \("):
+    checkpoint.read_model(folder)
+
+
+@pytest.mark.parametrize("spoil", ["missing", "no JSON"])
+def test_a_folder_without_model_is_refused(tmp_path, spoil):
+  if spoil == "no JSON":
+    (tmp_path / "config.json").write_text("{")
+  with pytest.raises(ValueError, match="expected a model folder"):
+    checkpoint.read_model(tmp_path)

@@ -1,0 +1,116 @@
+"""Where a run's configuration comes from, and what is refused."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import default, first_weights
+from dicexmbd_jax import config as config_lib
+
+
+@pytest.fixture
+def base():
+  """The default configuration as a model folder gives it back."""
+  config = default.get_config()
+  return ConfigDict(json.loads(config.to_json()))
+
+
+def test_arguments_are_split():
+  rest, file, overrides = config_lib.split_arguments(
+    [
+      "--images=a",
+      "--config=b.py",
+      "--config.segment.scale=1",
+      "--config.model.dtype",
+      "bfloat16",
+      "-overwrite",
+    ]
+  )
+  assert rest == ["--images=a", "-overwrite"]
+  assert file == "b.py"
+  assert overrides == {"segment.scale": 1, "model.dtype": "bfloat16"}
+
+
+def test_an_override_without_value_is_refused():
+  with pytest.raises(ValueError, match=r"--config.seed: found no value"):
+    config_lib.split_arguments(["--config.seed", "--images=a"])
+
+
+def test_single_values_override_the_file_and_the_file_the_weights(
+  base, tmp_path
+):
+  (tmp_path / "mine.py").write_text(
+    "from configs import default\n"
+    "def get_config():\n"
+    "  config = default.get_config()\n"
+    "  config.segment.scale = 4\n"
+    "  config.predict.tile_px = 640\n"
+    "  return config\n"
+  )
+  base.segment.scale = 3
+  found = config_lib.resolve_config(
+    base, tmp_path / "mine.py", {"predict.tile_px": 1024}
+  )
+  assert found.segment.scale == 4
+  assert found.predict.tile_px == 1024
+  assert base.segment.scale == 3
+
+
+def test_a_named_preset_drops_the_values_fitted_to_the_weights(base):
+  base.segment.cell_correction = 1.4
+  kept = config_lib.resolve_config(base, None, {"segment.scale": 1})
+  assert kept.segment.cell_correction == 1.4
+  named = config_lib.resolve_config(
+    base, None, {"segment.preset": "dice_xmbd", "segment.scale": 1}
+  )
+  assert named.segment.cell_correction is None
+  assert named.segment.scale == 1
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "message"),
+  [
+    ("segment.nothing", 1, "expected one of block_px"),
+    ("nothing.scale", 1, "expected one of image"),
+    ("predict.tile_px", "wide", "expected int"),
+  ],
+)
+def test_wrong_overrides_are_refused(base, name, value, message):
+  with pytest.raises(ValueError, match=message):
+    config_lib.resolve_config(base, None, {name: value})
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [(None, "found no file"), ("x = 1", "expected a function get_config")],
+)
+def test_wrong_files_are_refused(tmp_path, text, message):
+  path = tmp_path / "mine.py"
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises(ValueError, match=message):
+    config_lib.read_config_file(path)
+
+
+def test_another_network_than_the_trained_one_is_refused(base):
+  asked = base.copy_and_resolve_references()
+  asked.model.dtype = "bfloat16"
+  config_lib.check_model_section(asked, base)
+  asked.model.width = 64
+  with pytest.raises(ValueError, match="found 64, expected 16"):
+    config_lib.check_model_section(asked, base)
+
+
+def test_the_hash_tells_values_apart_and_ignores_their_order(base):
+  other = ConfigDict(dict(reversed(list(base.to_dict().items()))))
+  assert config_lib.hash_config(base) == config_lib.hash_config(other)
+  other.segment.scale = 7
+  assert config_lib.hash_config(base) != config_lib.hash_config(other)
+
+
+def test_the_shipped_weights_carry_the_configuration_of_their_recipe():
+  shipped = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
+  recipe = json.loads(first_weights.get_config().to_json())
+  for section in ("image", "model", "predict", "segment"):
+    assert shipped[section].to_dict() == recipe[section], section
