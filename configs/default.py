@@ -54,12 +54,14 @@ def get_config() -> ConfigDict:
     distance_px=float,  # Baseline "distance": how far from the nucleus.
     keeps_border=bool,  # Whether nuclei at the image's edge become cells.
     parts_cells=bool,  # Whether background parts neighbouring cells.
+    aligns_corners=bool,  # Whether masks are read as by SciPy's zoom.
+    has_exact_ties=bool,  # CellProfiler 4's order of equal values; slow.
     block_px=int,  # Edge of the blocks worked on; never changes the result.
   )
 
   # Training (first weights: in memory, one device).
   config.train = ConfigDict()
-  config.train.num_steps = 4000
+  config.train.num_steps = 3000
   config.train.batch_size = 4  # Crops a step.
   config.train.crop_px = 160  # Several cells and their neighbours; CPU-sized.
   config.train.window_px = 272  # Crop, turned by 45 degrees, and some zoom.

@@ -17,6 +17,10 @@ NUM_STUDIES = 8
 def get_config() -> ConfigDict:
   """Returns the default configuration with the sources to train on."""
   config = default.get_config()
+  # Fitted on the validation images, from 12 settings; F1 at IoU 0.5 rises by
+  # 0.02 on spleen and 0.005 on simulated tissue.
+  config.segment.cell_correction = 1.4
+  config.segment.regularisation = 0.2
   sources = config.train.sources = ConfigDict()
   for study in range(NUM_STUDIES):
     folder = f"training/study_{study}"

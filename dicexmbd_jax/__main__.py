@@ -56,7 +56,11 @@ FLAGS = {
   "images": Flag(TEXT, None, "Folder, file or glob of TIFF, .mcd, .txt, .zip."),
   "panel": Flag(TEXT, None, "CSV: which channels are nuclear, membrane."),
   "output": Flag(TEXT, None, "Folder for the results; made if missing."),
-  "checkpoint": Flag(TEXT, None, "Model folder; the shipped one if not given."),
+  "checkpoint": Flag(
+    TEXT,
+    None,
+    "Model folder; predict: the shipped one, train: random weights if not given.",
+  ),
   "pixel_size_um": Flag(
     REAL, None, "Size of the images' pixels; else their metadata's, else 1.0."
   ),
@@ -123,7 +127,7 @@ COMMANDS = {
   ),
   "train": Command(
     "From images with instance masks to a model folder.",
-    ("workdir",),
+    ("workdir", "checkpoint"),
     ("workdir",),
     config="file",
   ),

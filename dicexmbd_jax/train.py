@@ -105,13 +105,15 @@ def make_train_step(
 
 
 def train(
+  model: unet.UNet,
   examples: Sequence[Example],
   config: ConfigDict,
   report: Callable[[int, float, unet.UNet], None] | None = None,
 ) -> unet.UNet:
-  """Trains a network from its random start.
+  """Trains a network.
 
   Args:
+    model: random, or trained already; it is left as it is.
     examples: the training images, in memory.
     config: the whole configuration; the seed decides everything random.
     report: called every `config.train.report_steps` steps, and after the last,
@@ -123,7 +125,6 @@ def train(
   Raises:
     FloatingPointError: the loss is no longer finite.
   """
-  model = unet.build_model(config.model, config.seed)
   parts: tuple = nnx.split(model, nnx.Param, nnx.BatchStat)
   graph, params, stats = parts
   tx = make_optimizer(config.train)

@@ -7,6 +7,7 @@ from flax import nnx
 from configs import default
 from dicexmbd_jax import predict, train
 from dicexmbd_jax.image import targets
+from dicexmbd_jax.model import unet
 
 
 @pytest.fixture
@@ -30,6 +31,10 @@ def config():
   )
   config.predict.update({"tile_px": 64, "batch_size": 1})
   return config
+
+
+def build(config):
+  return unet.build_model(config.model)
 
 
 def make_example(seed=0, shape=(48, 56)):
@@ -81,7 +86,9 @@ def test_batches_come_from_the_seed_and_follow_the_shares(config):
 def test_a_network_learns_an_image_by_heart(config):
   example = make_example()
   losses = []
-  model = train.train([example], config, lambda *call: losses.append(call[:2]))
+  model = train.train(
+    build(config), [example], config, lambda *call: losses.append(call[:2])
+  )
   assert [step for step, _ in losses] == [30, 60]
   assert losses[1][1] < losses[0][1]
   [(_, found)] = predict.predict_images(
@@ -102,7 +109,9 @@ def test_the_seed_reproduces_the_weights(config):
   examples = [make_example()]
   losses = []
   for _ in range(2):
-    train.train(examples, config, lambda *call: losses.append(call[1]))
+    train.train(
+      build(config), examples, config, lambda *call: losses.append(call[1])
+    )
   assert losses[0] == losses[1]
 
 
@@ -110,4 +119,4 @@ def test_a_loss_that_is_not_finite_stops(config):
   example = make_example()
   example.image[20, 20] = np.nan
   with pytest.raises(FloatingPointError, match="step 30"):
-    train.train([example], config)
+    train.train(build(config), [example], config)

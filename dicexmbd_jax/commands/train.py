@@ -10,11 +10,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import checkpoint, predict, segment, train
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.image import channels, resample, targets
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import labels, listing, panel, write
 from dicexmbd_jax.masks import match
-from dicexmbd_jax.model.unet import UNet
+from dicexmbd_jax.model.unet import UNet, build_model
 from dicexmbd_jax.types import Image, Labels
 
 Path = pathlib.Path
@@ -25,13 +26,14 @@ def run(flags) -> int:
   """Runs the command; returns the exit code.
 
   Args:
-    flags: workdir, config.
+    flags: workdir, checkpoint (the weights to start from), config.
   """
   config, workdir = flags.config, Path(flags.workdir)
   try:
     write.write_json(workdir / "config.json", config.to_dict())
     examples = list(make_examples(config))
     held_out = list(read_pairs(config, is_validation=True))
+    model = start_model(flags.checkpoint, config)
   except (ValueError, OSError) as error:
     logging.error("%s", error)
     return 2
@@ -46,12 +48,25 @@ def run(flags) -> int:
     checkpoint.write_model(workdir, model, config)
 
   try:
-    train.train(examples, config, report)
+    train.train(model, examples, config, report)
   except FloatingPointError as error:
     logging.error("%s; the last good weights are in %s", error, workdir)
     return 1
   logging.info("weights: %s", workdir)
   return 0
+
+
+def start_model(folder: str | None, config: ConfigDict) -> UNet:
+  """Returns the network to train: from a model folder, or random.
+
+  Raises:
+    ValueError: the folder holds another network than `config.model`.
+  """
+  if folder is None:
+    return build_model(config.model, config.seed)
+  model, trained = checkpoint.read_model(Path(folder), config.model.dtype)
+  config_lib.check_model_section(config, trained)
+  return model
 
 
 def make_examples(config: ConfigDict) -> Iterator[train.Example]:
