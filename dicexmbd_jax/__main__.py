@@ -59,7 +59,7 @@ FLAGS = {
   "checkpoint": Flag(
     TEXT,
     None,
-    "Model folder; predict: the shipped one, train: random weights if not given.",
+    "Model folder. Default: the shipped one; random weights for training.",
   ),
   "pixel_size_um": Flag(
     REAL, None, "Size of the images' pixels; else their metadata's, else 1.0."
