@@ -76,12 +76,12 @@ FLAGS = {
   "predicted": Flag(
     TEXTS, None, "Folder of masks, or name=FOLDER; may be given repeatedly."
   ),
-  "reference": Flag(TEXT, None, "Folder of the masks to compare with."),
+  "reference": Flag(TEXT, None, "Folder or glob of reference masks."),
   "masks": Flag(
     TEXTS, None, "Another tool's masks, name=FOLDER; may be repeated."
   ),
   "tolerance_px": Flag(
-    REAL, 2.0, "How far an outline may be off for the boundary score."
+    REAL, 1.0, "How far apart outlines may lie in the boundary scores."
   ),
   "overwrite": Flag(TRUTH, False, "Do finished images again."),
   "workdir": Flag(TEXT, None, "Folder for weights and log; made if missing."),
