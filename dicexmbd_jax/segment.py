@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int32
 
 from dicexmbd_jax.masks import (
   baselines,
@@ -111,7 +111,7 @@ def segment_maps(
   shape: tuple[int, int] | None,
 ) -> Segmentation:
   """Finds nuclei and cells in maps; the steps that all methods share."""
-  kept, seeds = nuclei.select_nuclei(
+  seeds, numbers = nuclei.select_nuclei(
     nuclei.find_nuclei(maps, settings), settings
   )
   if method == "distance":
@@ -128,7 +128,7 @@ def segment_maps(
       max(round(maps.shape[0] / settings.scale), 1),
       max(round(maps.shape[1] / settings.scale), 1),
     )
-  return finish_masks(kept, cells, settings, shape)
+  return finish_masks(seeds, cells, numbers, settings, shape)
 
 
 def check_probabilities(probabilities: np.ndarray) -> None:
@@ -156,26 +156,29 @@ def check_probabilities(probabilities: np.ndarray) -> None:
 
 
 def finish_masks(
-  kept: Labels, cells: Labels, settings: Settings, shape: tuple[int, int]
+  seeds: Labels,
+  cells: Labels,
+  numbers: Int32[np.ndarray, "n"],
+  settings: Settings,
+  shape: tuple[int, int],
 ) -> Segmentation:
   """Brings nuclei and cells to the output grid and numbers them together.
 
   Args:
-    kept: nuclei 1..n on the working grid.
-    cells: cells on the working grid, with their nuclei's ids; higher ids are
-      dropped.
-    settings: parts_cells says how neighbours are parted.
+    seeds: nuclei, and what else held its ground, on the working grid.
+    cells: what grew from them.
+    numbers: each seed's number as a nucleus, 0 for what is none.
+    settings: how masks are read from the working grid.
     shape: of the output grid.
 
   Returns:
     The masks. A cell without a pixel on the grid is dropped in both.
   """
-  num_nuclei = int(kept.max())
   inner, outer = (
-    rescale_labels(labels, num_nuclei, settings.parts_cells, shape)
-    for labels in (kept, cells)
+    rescale_labels(labels, numbers, settings, shape)
+    for labels in (seeds, cells)
   )
-  occurs = count_labels(outer, num_nuclei + 1) > 0
+  occurs = count_labels(outer, numbers.size) > 0
   occurs[0] = False
   numbers = nuclei.number_labels(occurs)
   cells = replace_labels(outer, numbers)
@@ -186,18 +189,14 @@ def finish_masks(
 
 
 def rescale_labels(
-  labels: Labels, highest: int, parts_cells: bool, shape: tuple[int, int]
+  labels: Labels,
+  numbers: Int32[np.ndarray, "n"],
+  settings: Settings,
+  shape: tuple[int, int],
 ) -> Labels:
-  """Brings labels to the output grid, touching or parted by a line.
-
-  Args:
-    labels: on the working grid.
-    highest: labels above are dropped.
-    parts_cells: whether a line parts neighbours.
-    shape: of the output grid.
-  """
-  if parts_cells and labels.shape == (2 * shape[0], 2 * shape[1]):
-    return halving.part_labels(halving.halve_labels(labels, highest))
-  sampled = grid.sample_labels(labels, shape)
-  sampled[sampled > highest] = 0
-  return halving.part_labels(sampled) if parts_cells else sampled
+  """Numbers labels and brings them to the output grid, touching or parted."""
+  if settings.parts_cells and labels.shape == (2 * shape[0], 2 * shape[1]):
+    return halving.part_labels(halving.halve_labels(labels, numbers))
+  sampled = grid.sample_labels(labels, shape, settings.aligns_corners)
+  sampled = replace_labels(sampled, numbers)
+  return halving.part_labels(sampled) if settings.parts_cells else sampled

@@ -60,6 +60,7 @@ def spread_watershed(
       np.ascontiguousarray(seeds[window.slices]),
       np.ascontiguousarray(mask[window.slices]),
       is_open,
+      True,
     )
 
   return solve_blocks(maps.shape, settings.block, flood)

@@ -13,12 +13,12 @@ _CLOSED = -2  # Label of what lies outside the mask, while flooding.
 
 
 @compile_kernel
-def flood_markers(levels, markers, mask, is_open):
+def flood_markers(levels, markers, mask, is_open, has_order):
   """Floods the mask from the markers.
 
   A pixel takes the label of the neighbour (of eight) that is flooded first.
   Pixels are flooded by level, equal ones in the order in which they were
-  reached, markers in raster order.
+  reached.
 
   Args:
     levels: int64 (y, x), at least 0; the lowest is flooded first.
@@ -26,6 +26,8 @@ def flood_markers(levels, markers, mask, is_open):
     mask: bool (y, x); markers outside are ignored.
     is_open: bool (4,): whether the image goes on above, below, left, right.
       What could come in from there is flooded before all else.
+    has_order: whether equal markers go in raster order. Else they go as they
+      come off a binary heap, as scikit-image's do: that depends on all others.
 
   Returns:
     int32 (y, x): labels; 0 outside the mask and where no marker reaches,
@@ -60,7 +62,7 @@ def flood_markers(levels, markers, mask, is_open):
   for p in range(labels.size):
     if labels[p] > 0 or labels[p] == UNKNOWN:
       size = _push(heap, size, level[p], age << 32 | p)
-      age += 1
+      age += has_order
   # The nearest first, as scikit-image sorts its neighbourhood.
   offsets = np.array(
     [-stride, -1, 1, stride, -stride - 1, 1 - stride, stride - 1, stride + 1]
@@ -74,10 +76,11 @@ def flood_markers(levels, markers, mask, is_open):
         continue
       labels[q] = labels[p]
       age += 1
+      leads_on = not has_order
       for other in range(8):
-        if labels[q + offsets[other]] == 0:  # Else it leads nowhere.
-          size = _push(heap, size, level[q], age << 32 | q)
-          break
+        leads_on = leads_on or labels[q + offsets[other]] == 0
+      if leads_on:
+        size = _push(heap, size, level[q], age << 32 | q)
   flooded = np.empty((height, width), np.int32)
   for y in range(height):
     for x in range(width):
@@ -129,4 +132,5 @@ def _pop(heap, size):
 
 @compile_kernel
 def _precedes(level, entry, other_level, other_entry):
-  return level < other_level or (level == other_level and entry < other_entry)
+  is_older = entry >> 32 < other_entry >> 32
+  return level < other_level or (level == other_level and is_older)

@@ -6,12 +6,12 @@ from dicexmbd_jax.masks.compiler import compile_kernel
 
 
 @compile_kernel
-def halve_labels(labels, highest):
+def halve_labels(labels, numbers):
   """Halves labels by bilinear means; what is no whole number is background.
 
   Args:
     labels: int32 (2y, 2x).
-    highest: labels above are background.
+    numbers: int32 (n,), what becomes of each label before.
 
   Returns:
     int32 (y, x). The mean of four different labels can be a whole number and
@@ -25,8 +25,7 @@ def halve_labels(labels, highest):
       total = 0
       for row in (2 * y, 2 * y + 1):
         for column in (2 * x, 2 * x + 1):
-          label = labels[row, column]
-          total += label if label <= highest else 0
+          total += numbers[labels[row, column]]
       halved[y, x] = total // 4 if total % 4 == 0 else 0
   return halved
 

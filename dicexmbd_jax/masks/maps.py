@@ -9,6 +9,7 @@ from dicexmbd_jax.masks.enlargement import enlarge_rows
 from dicexmbd_jax.masks.settings import Settings
 from dicexmbd_jax.masks.smooth import (
   FWHM,
+  Gaussian,
   Plane,
   ReadPlane,
   make_declumping_gaussian,
@@ -68,16 +69,12 @@ class WorkingMaps:
   def read_thresholded_nucleus(self, window: Window) -> Plane:
     """Returns what the threshold of the nucleus map is compared with."""
     sigma = self._settings.nucleus_threshold_sigma_px * self._settings.scale
-    return smooth_window(
-      self.read_smooth, make_gaussian(sigma), window, self.shape
-    )
+    return self._smooth(self.read_smooth, make_gaussian(sigma), window)
 
   def read_thresholded_foreground(self, window: Window) -> Plane:
     """Returns what the threshold of the foreground is compared with."""
     sigma = self._settings.cell_threshold_sigma_px * self._settings.scale
-    return smooth_window(
-      self.read_foreground, make_gaussian(sigma), window, self.shape
-    )
+    return self._smooth(self.read_foreground, make_gaussian(sigma), window)
 
   def read_blurred(self, window: Window) -> Plane:
     """Returns the nucleus map whose maxima are the nuclei's centres."""
@@ -86,7 +83,14 @@ class WorkingMaps:
     if width is None:
       width = FWHM * settings.min_diameter_px / 3.5
     gaussian = make_declumping_gaussian(width * settings.scale)
-    return smooth_window(self.read_smooth, gaussian, window, self.shape)
+    blurred = self._smooth(self.read_smooth, gaussian, window)
+    return self.round_plane(blurred)
+
+  def round_plane(self, plane: Plane) -> Plane:
+    """Rounds to what CellProfiler stores, where ties are to be exact."""
+    if not self._settings.has_exact_ties:
+      return plane
+    return plane.astype(np.float32).astype(np.float64)
 
   def _keep(self, name: str, compute: ReadPlane, window: Window) -> Plane:
     """Cuts a window from the plane that is kept, or computes the window."""
@@ -104,13 +108,20 @@ class WorkingMaps:
     def read(part: Window) -> Plane:
       return self._enlarge(part, 0)
 
-    return np.clip(smooth_window(read, gaussian, window, self.shape), 0, 1)
+    return np.clip(self.round_plane(self._smooth(read, gaussian, window)), 0, 1)
+
+  def _smooth(
+    self, read: ReadPlane, gaussian: Gaussian, window: Window
+  ) -> Plane:
+    return smooth_window(
+      read, gaussian, window, self.shape, self._settings.has_exact_ties
+    )
 
   def _add_planes(self, window: Window) -> Plane:
     plane = self._enlarge(window, 1)
     if self._adds_nucleus:
       plane = plane + self._enlarge(window, 0)
-    return np.clip(plane, 0, 1)
+    return np.clip(self.round_plane(plane), 0, 1)
 
   def _enlarge(self, window: Window, channel: int) -> Plane:
     """Enlarges what lies under a window of the working grid."""

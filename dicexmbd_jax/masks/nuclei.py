@@ -1,7 +1,7 @@
 """Nuclei from the nucleus map: CellProfiler's IdentifyPrimaryObjects."""
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int32
 from scipy import ndimage
 
 from dicexmbd_jax.masks.adjacency import list_edge_labels
@@ -33,16 +33,19 @@ def find_nuclei(maps: WorkingMaps, settings: Settings) -> Labels:
   markers = mark_centres(maps, mask, settings)
 
   def flood(window: Window, is_open: Bool[np.ndarray, "4"]) -> Labels:
-    # Bit patterns of floats from 0 up are ordered as the floats are.
-    levels = np.ascontiguousarray(1 - maps.read_smooth(window)).view(np.int64)
+    depths = maps.round_plane(1 - maps.read_smooth(window))
     return flood_markers(
-      levels,
+      # Bit patterns of floats from 0 up are ordered as the floats are.
+      np.ascontiguousarray(depths).view(np.int64),
       np.ascontiguousarray(markers[window.slices]),
       np.ascontiguousarray(mask[window.slices]),
       is_open,
+      not settings.has_exact_ties,
     )
 
-  return solve_blocks(maps.shape, settings.block, flood)
+  # The heap's order depends on all markers, near and far.
+  block = max(maps.shape) if settings.has_exact_ties else settings.block
+  return solve_blocks(maps.shape, block, flood)
 
 
 def mask_nuclei(
@@ -89,40 +92,40 @@ def mark_centres(
   return ndimage.label(shrink_peaks(peaks), EIGHT_NEIGHBOURS)[0]
 
 
-def select_nuclei(found: Labels, settings: Settings) -> tuple[Labels, Labels]:
-  """Drops what is too small or, if so set, at the border; numbers the rest.
+def select_nuclei(
+  found: Labels, settings: Settings
+) -> tuple[Labels, Int32[np.ndarray, "n"]]:
+  """Drops what is too small or, if so set, at the border; fills holes.
 
   Args:
     found: from find_nuclei.
     settings: keeps_border, min_nucleus_area_px.
 
   Returns:
-    nuclei: 1..n, holes filled.
-    seeds: the nuclei and, with ids above n, the objects at the border that
-      were discarded. They hold their ground against the cells.
+    seeds: what holds its ground when cells grow, with the ids of `found`: the
+      nuclei, and what was dropped but touches the border.
+    numbers: for each id of `found` the nucleus' number, 1..n in their order,
+      or 0 for what is not a nucleus.
   """
-  size = int(found.max()) + 1
-  edge = list_edge_labels(found)
-  at_border = np.zeros(size, bool)
-  at_border[edge[edge > 0]] = not settings.keeps_border
+  ids = np.arange(int(found.max()) + 1, dtype=np.int32)
+  at_border = np.isin(ids, list_edge_labels(found)) & (ids > 0)
   inner = found
-  if at_border.any():
-    inner = replace_labels(
-      found, np.where(at_border, 0, np.arange(size, dtype=np.int32))
-    )
+  if at_border.any() and not settings.keeps_border:
+    inner = replace_labels(found, np.where(at_border, 0, ids))
   filled = fill_object_holes(inner)
-  areas = count_labels(filled, size)
+  areas = count_labels(filled, ids.size)
   is_nucleus = areas >= max(settings.min_nucleus_area_px * settings.scale**2, 1)
   is_nucleus[0] = False
-  numbers = number_labels(is_nucleus)
-  nuclei = replace_labels(filled, numbers)
-  if not at_border.any():
-    return nuclei, nuclei
-  rivals = np.where(at_border, np.arange(size) + numbers.max(), 0)
-  rival_seeds = replace_labels(found, rivals.astype(np.int32))
-  return nuclei, np.where(nuclei > 0, nuclei, rival_seeds)
+  seeds = replace_labels(filled, np.where(is_nucleus, ids, 0))
+  is_rival = at_border & ~is_nucleus
+  if is_rival.any():
+    rivals = replace_labels(found, np.where(is_rival, ids, 0))
+    seeds = np.where(seeds > 0, seeds, rivals)
+  return seeds, number_labels(is_nucleus)
 
 
-def number_labels(is_kept: Bool[np.ndarray, "n"]) -> Labels:
+def number_labels(
+  is_kept: Bool[np.ndarray, "n"],
+) -> Int32[np.ndarray, "n"]:
   """Numbers the kept labels 1..n in their order; the others get 0."""
   return np.where(is_kept, np.cumsum(is_kept), 0).astype(np.int32)

@@ -36,6 +36,12 @@ class Settings:
     distance_px: how far cells reach from their nuclei, baseline "distance".
     keeps_border: whether nuclei at the image's edge become cells.
     parts_cells: whether a line of background parts neighbouring cells.
+    aligns_corners: whether masks are read from the working grid so that the
+      first and last pixels of both coincide, as SciPy's zoom does; else pixel
+      centres are where they are.
+    has_exact_ties: whether equal values are told apart as by CellProfiler 4,
+      by the rounding of its single precision and the order of its heap. Slow:
+      nuclei are then flooded on the whole plane.
     block_px: edge of the blocks that planes are worked on in; sets speed and
       memory, never the result.
   """
@@ -56,6 +62,8 @@ class Settings:
   distance_px: float = 10.0
   keeps_border: bool = True
   parts_cells: bool = False
+  aligns_corners: bool = False
+  has_exact_ties: bool = False
   block_px: int = 128
 
   @property
@@ -77,6 +85,8 @@ PRESETS = {
     min_diameter_px=3.5,
     max_diameter_px=12.5,
     declump_smoothing_px=0.5,
+    aligns_corners=True,
+    has_exact_ties=True,
   ),
 }
 

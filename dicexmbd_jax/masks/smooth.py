@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float64
+from scipy import ndimage
 
 from dicexmbd_jax.masks.blocks import Shape, Window
 from dicexmbd_jax.masks.convolution import convolve_plane
@@ -17,17 +18,26 @@ FWHM = 2.35  # Full width at half maximum per sigma, as CellProfiler rounds it.
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
-  """A Gaussian cut off at a radius; sigma 0 leaves everything as it is."""
+  """A Gaussian cut off at a radius; sigma 0 leaves everything as it is.
+
+  Attributes:
+    sigma_px: standard deviation.
+    radius_px: the kernel has 2 * radius_px + 1 taps.
+    is_normalised: whether the taps sum to 1; else the curve's area does.
+  """
 
   sigma_px: float
   radius_px: int
+  is_normalised: bool = True
 
   @property
-  def taps(self) -> Float64[np.ndarray, "r"]:
-    """One half of the kernel, the centre first; the whole sums to 1."""
-    steps = np.arange(self.radius_px + 1)
-    taps = np.exp(-0.5 * steps**2 / self.sigma_px**2)
-    return taps / (2 * taps.sum() - taps[0])
+  def taps(self) -> Float64[np.ndarray, "n"]:
+    """The kernel."""
+    steps = np.arange(-self.radius_px, self.radius_px + 1)
+    curve = np.exp(-0.5 / self.sigma_px**2 * steps**2)
+    if self.is_normalised:
+      return curve / curve.sum()
+    return 1 / np.sqrt(2 * np.pi) / self.sigma_px * curve
 
 
 def make_gaussian(sigma_px: float) -> Gaussian:
@@ -37,40 +47,66 @@ def make_gaussian(sigma_px: float) -> Gaussian:
 
 def make_declumping_gaussian(width_px: float) -> Gaussian:
   """Returns CellProfiler's Gaussian of a width, cut off at half of it."""
-  return Gaussian(width_px / FWHM, max(int(width_px / 2), 1))
+  return Gaussian(width_px / FWHM, max(int(width_px / 2), 1), False)
 
 
 def smooth_window(
-  read: ReadPlane, gaussian: Gaussian, window: Window, shape: Shape
+  read: ReadPlane,
+  gaussian: Gaussian,
+  window: Window,
+  shape: Shape,
+  is_single: bool = False,
 ) -> Plane:
   """Smooths a window of a plane; the result does not depend on the window.
 
   Outside the plane is zero, and the loss at its edges is made good by the
-  filtered plane of ones. A constant plane stays constant.
+  filtered plane of ones. A constant plane stays constant unless `is_single`.
 
   Args:
     read: reads a window of the plane.
     gaussian: what to smooth with.
     window: what is wanted.
     shape: of the whole plane.
+    is_single: whether to round to single precision after each direction, as
+      CellProfiler does to images of single precision.
   """
   if gaussian.sigma_px == 0:
     return read(window)
   outer = window.expand(gaussian.radius_px, shape)
-  taps = gaussian.taps
-  rows, columns = outer.slices
-  weights_y = weigh_edges(shape[0], taps)[rows]
-  weights_x = weigh_edges(shape[1], taps)[columns]
   plane = np.ascontiguousarray(read(outer))
-  smooth = convolve_plane(plane, taps, weights_y, weights_x)
+  if is_single:
+    smooth = _smooth_single(plane, gaussian)
+  else:
+    taps = gaussian.taps
+    rows, columns = outer.slices
+    weights_y = weigh_edges(shape[0], taps)[rows]
+    weights_x = weigh_edges(shape[1], taps)[columns]
+    smooth = convolve_plane(
+      plane, taps[gaussian.radius_px :], weights_y, weights_x
+    )
   return smooth[window.find_inside(outer)]
 
 
 def weigh_edges(
-  size: int, taps: Float64[np.ndarray, "r"]
+  size: int, taps: Float64[np.ndarray, "m"]
 ) -> Float64[np.ndarray, "n"]:
   """Returns the kernel's weight that falls inside a line of `size` pixels."""
+  radius = taps.size // 2
   # From each pixel, the kernel's weight up to a number of steps to one side.
-  reach = np.minimum(np.arange(size), taps.size - 1)
-  one_side = np.concatenate([[0.0], np.cumsum(taps[1:])])[reach]
-  return taps[0] + one_side + one_side[::-1]
+  reach = np.minimum(np.arange(size), radius)
+  one_side = np.concatenate([[0.0], np.cumsum(taps[radius + 1 :])])[reach]
+  return taps[radius] + one_side + one_side[::-1]
+
+
+def _smooth_single(plane: Plane, gaussian: Gaussian) -> Plane:
+  """Smooths to the bit as CellProfiler 4 does; wrong near cut edges."""
+  taps = gaussian.taps
+
+  def convolve(values: np.ndarray) -> np.ndarray:
+    rows = ndimage.convolve1d(values, taps, axis=0, mode="constant")
+    return ndimage.convolve1d(rows, taps, axis=1, mode="constant")
+
+  weights = convolve(np.ones(plane.shape))
+  if gaussian.is_normalised:
+    weights += np.finfo(float).eps
+  return convolve(plane.astype(np.float32)) / weights
