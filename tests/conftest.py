@@ -3,7 +3,12 @@
 import os
 import pathlib
 
+import hypothesis
 import pytest
+
+# Times are noisy on shared machines, and nothing timed is asserted.
+hypothesis.settings.register_profile("all", deadline=None)
+hypothesis.settings.load_profile("all")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REAL_DATA = pathlib.Path(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
   from dicexmbd_jax.io.pairing import Sources
   from dicexmbd_jax.masks.evaluate import Evaluation
+  from dicexmbd_jax.report.cell_figures import Example
   from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 
 Path = pathlib.Path
