@@ -21,8 +21,7 @@ def segment(probabilities, keeps_border=False):
   found = find_nuclei(smooth)
   nuclei, seeds = select_nuclei(found, keeps_border)
   cells = grow_cells(foreground, seeds)
-  cells[cells > nuclei.max()] = 0
-  return nuclei, cells
+  return nuclei, filter_cells(cells, nuclei)
 
 
 def enlarge(probabilities):
@@ -40,19 +39,20 @@ def smooth_gaussian(plane, sigma):
   def smooth(values):
     return ndimage.gaussian_filter(values, sigma, mode="constant", cval=0)
 
-  return smooth(plane) / (smooth(np.ones_like(plane)) + np.finfo(float).eps)
+  return smooth(plane) / (smooth(np.ones(plane.shape)) + np.finfo(float).eps)
 
 
 def smooth_for_maxima(plane, size):
   sigma = size / 2.35
   steps = np.arange(-max(int(size / 2), 1), max(int(size / 2), 1) + 1)
-  taps = np.exp(-0.5 * steps**2 / sigma**2) / np.sqrt(2 * np.pi) / sigma
+  curve = np.exp(-0.5 * steps**2 / sigma**2)
+  taps = 1 / np.sqrt(2.0 * np.pi) / sigma * curve
 
   def smooth(values):
     rows = ndimage.convolve1d(values, taps, axis=0, mode="constant")
     return ndimage.convolve1d(rows, taps, axis=1, mode="constant")
 
-  return smooth(plane) / smooth(np.ones_like(plane))
+  return smooth(plane) / smooth(np.ones(plane.shape))
 
 
 def threshold_li(values):
@@ -91,14 +91,23 @@ def find_nuclei(smooth):
 
 
 def select_nuclei(found, keeps_border):
+  """Returns the nuclei and, as IdentifySecondaryObjects takes them, seeds."""
   rims = np.concatenate([found[0], found[-1], found[:, 0], found[:, -1]])
-  at_border = np.isin(found, rims[rims > 0]) & (not keeps_border)
-  nuclei = cpmorphology.fill_labeled_holes(np.where(at_border, 0, found))
+  at_border = np.isin(found, rims[rims > 0])
+  discarded = at_border & (not keeps_border)
+  nuclei = cpmorphology.fill_labeled_holes(np.where(discarded, 0, found))
   nuclei = renumber(nuclei)
   areas = np.bincount(nuclei.ravel())
   nuclei = renumber(np.where(areas[nuclei] < 5, 0, nuclei))
-  is_rival = at_border & (nuclei == 0)
-  return nuclei, np.where(is_rival, found + nuclei.max(), nuclei)
+  return nuclei, np.where(~at_border & (nuclei == 0), 0, found)
+
+
+def filter_cells(cells, nuclei):
+  """Numbers each cell as the nucleus in it; one without is dropped."""
+  numbers = ndimage.maximum(nuclei, cells, np.arange(cells.max() + 1))
+  numbers = np.asarray(numbers, int)
+  numbers[0] = 0
+  return numbers[cells]
 
 
 def renumber(labels):
@@ -155,13 +164,13 @@ def make_maps(shape, seed, num_cells=None):
 
 def match_pixels(labels, reference):
   """Returns the share of equal pixels once ids are matched by overlap."""
+  size = int(reference.max()) + 1
   pairs, counts = np.unique(
-    np.stack([labels.ravel(), reference.ravel()]), axis=1, return_counts=True
+    labels.astype(np.int64) * size + reference, return_counts=True
   )
-  table = np.full(labels.max() + 1, -1)
-  for (label, other), _ in sorted(
-    zip(pairs.T.tolist(), counts.tolist(), strict=True), key=lambda p: p[1]
-  ):
+  table = np.full(int(labels.max()) + 1, -1)
+  for index in np.argsort(counts):  # The largest overlap comes last.
+    label, other = divmod(int(pairs[index]), size)
     if label and other:
       table[label] = other
   table[0] = 0

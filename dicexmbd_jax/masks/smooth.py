@@ -34,9 +34,11 @@ class Gaussian:
   def taps(self) -> Float64[np.ndarray, "n"]:
     """The kernel."""
     steps = np.arange(-self.radius_px, self.radius_px + 1)
-    curve = np.exp(-0.5 / self.sigma_px**2 * steps**2)
+    # Operations in SciPy's and in CellProfiler's order: equal to the bit.
     if self.is_normalised:
+      curve = np.exp(-0.5 / self.sigma_px**2 * steps**2)
       return curve / curve.sum()
+    curve = np.exp(-0.5 * steps**2 / self.sigma_px**2)
     return 1 / np.sqrt(2 * np.pi) / self.sigma_px * curve
 
 

@@ -1,8 +1,11 @@
 import cellprofiler
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dicexmbd_jax.masks import grid, halving, lookup
+
+NUMBERS = np.arange(10, dtype=np.int32)  # Each label stays as it is.
 
 
 def test_sampling_reads_the_nearest_pixel():
@@ -14,6 +17,15 @@ def test_sampling_reads_the_nearest_pixel():
   np.testing.assert_array_equal(
     grid.sample_labels(labels, (4, 1)), [[2], [6], [10], [14]]
   )
+
+
+def test_corners_can_be_aligned_as_scipys_zoom_does():
+  labels = np.random.default_rng(0).integers(0, 99, (102, 58), np.int32)
+  expected = ndimage.zoom(labels, 0.5, order=0, mode="nearest")
+  result = grid.sample_labels(labels, (51, 29), aligns_corners=True)
+  np.testing.assert_array_equal(result, expected)
+  one = grid.sample_labels(labels, (1, 1), aligns_corners=True)
+  assert one[0, 0] == labels[0, 0]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (30, 41)])
@@ -36,18 +48,20 @@ def test_halving_and_parting_are_cellprofilers(seed):
   shape = 2 * rng.integers(1, 20, 2)
   labels = rng.integers(0, 5, shape).repeat(3, 0).repeat(3, 1)
   labels = labels[: shape[0], : shape[1]].astype(np.int32)
-  result = halving.part_labels(halving.halve_labels(labels, 9))
+  result = halving.part_labels(halving.halve_labels(labels, NUMBERS))
   np.testing.assert_array_equal(result, cellprofiler.halve(labels))
 
 
-def test_labels_above_the_highest_are_background():
-  labels = np.array([[1, 1, 7, 7], [1, 1, 7, 7]], np.int32)
-  np.testing.assert_array_equal(halving.halve_labels(labels, 6), [[1, 0]])
+def test_labels_are_numbered_before_they_are_halved():
+  labels = np.array([[1, 1, 3, 2], [1, 1, 3, 2]], np.int32)
+  numbers = np.array([0, 1, 0, 4], np.int32)
+  result = halving.halve_labels(labels, numbers)
+  np.testing.assert_array_equal(result, [[1, 2]])
 
 
 def test_four_labels_may_make_a_fifth():
   labels = np.array([[1, 5], [3, 3]], np.int32)
-  np.testing.assert_array_equal(halving.halve_labels(labels, 9), [[3]])
+  np.testing.assert_array_equal(halving.halve_labels(labels, NUMBERS), [[3]])
 
 
 def test_parting_clears_a_line():

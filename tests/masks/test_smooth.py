@@ -6,10 +6,10 @@ from dicexmbd_jax.masks import smooth
 from dicexmbd_jax.masks.blocks import Window, cut_blocks
 
 
-def smooth_whole(plane, gaussian):
+def smooth_whole(plane, gaussian, is_single=False):
   window = Window(0, plane.shape[0], 0, plane.shape[1])
   return smooth.smooth_window(
-    lambda part: plane[part.slices], gaussian, window, plane.shape
+    lambda part: plane[part.slices], gaussian, window, plane.shape, is_single
   )
 
 
@@ -30,14 +30,26 @@ def test_equals_cellprofilers_smoothing_for_maxima(size):
   np.testing.assert_allclose(result, expected, rtol=0, atol=2e-12)
 
 
+def test_single_precision_is_cellprofilers_to_the_bit():
+  plane = np.random.default_rng(0).random((17, 12), np.float32)
+  expected = cellprofiler.smooth_gaussian(plane, 1.7)
+  result = smooth_whole(plane, smooth.make_gaussian(1.7), is_single=True)
+  np.testing.assert_array_equal(result, expected)
+  expected = cellprofiler.smooth_for_maxima(plane, 5.4)
+  gaussian = smooth.make_declumping_gaussian(5.4)
+  result = smooth_whole(plane, gaussian, is_single=True)
+  np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("is_single", [False, True])
 @pytest.mark.parametrize("block", [1, 4, 7, 50])
-def test_windows_do_not_matter(block):
+def test_windows_do_not_matter(block, is_single):
   plane = np.random.default_rng(0).random((23, 31))
   gaussian = smooth.make_gaussian(1.7)
-  whole = smooth_whole(plane, gaussian)
+  whole = smooth_whole(plane, gaussian, is_single)
   for window in cut_blocks(plane.shape, block):
     part = smooth.smooth_window(
-      lambda w: plane[w.slices], gaussian, window, plane.shape
+      lambda w: plane[w.slices], gaussian, window, plane.shape, is_single
     )
     np.testing.assert_array_equal(part, whole[window.slices])
 
