@@ -198,9 +198,7 @@ def write_png(path: str | pathlib.Path, pixels: np.ndarray) -> None:
 
   with replace_file(path) as temporary:
     # Level 1: a tenth larger than the default, and four times faster.
-    PIL.Image.fromarray(pixels).save(
-      temporary, format="PNG", compress_level=1
-    )
+    PIL.Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
 
 
 def write_h5ad(path: str | pathlib.Path, data: "anndata.AnnData") -> None:
