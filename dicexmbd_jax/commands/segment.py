@@ -75,7 +75,10 @@ def run(flags) -> int:
       if flags.overwrite or not is_finished(job, image)
     ]
     num_workers = batch.count_workers(flags.num_workers, len(waiting))
-  except (ValueError, OSError) as error:
+  except ValueError as error:
+    logging.error("%s", error)
+    return 2
+  except OSError as error:
     logging.error("%s", batch.describe_error(error, flags.output))
     return 2
   if len(waiting) < len(sources):

@@ -1,0 +1,230 @@
+import os
+import subprocess
+import sys
+import types
+
+import cellprofiler
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from configs.default import get_config
+from dicexmbd_jax import segment as segment_lib
+from dicexmbd_jax.commands import segment
+
+
+def make_flags(folder, **overrides):
+  flags = {
+    "probabilities": str(folder / "maps"),
+    "output": str(folder / "out"),
+    "num_workers": 0,
+    "overwrite": False,
+    "confidence": False,
+    "config": get_config(),
+  }
+  return types.SimpleNamespace(**(flags | overrides))
+
+
+@pytest.fixture
+def maps(tmp_path):
+  """Three files: shares of 65535, shares of 255, floats of two maps."""
+  (tmp_path / "maps").mkdir()
+  pixels = [cellprofiler.make_maps((40, 50 + k), k) for k in range(3)]
+  pixels[0] = np.rint(pixels[0] * 65535).astype(np.uint16)
+  pixels[1] = np.rint(pixels[1] * 255).astype(np.uint8)
+  pixels[2] = pixels[2][..., :2]
+  for k, values in enumerate(pixels[:2]):
+    path = tmp_path / "maps" / f"roi{k}.tiff"
+    tifffile.imwrite(path, values, photometric="rgb")
+  planes = pixels[2].transpose(2, 0, 1)
+  tifffile.imwrite(tmp_path / "maps" / "roi2.ome.tiff", planes)
+  return pixels
+
+
+def write(path, planes):
+  tifffile.imwrite(path, planes, photometric="minisblack")
+
+
+def read_masks(folder):
+  return {
+    path.relative_to(folder).as_posix(): tifffile.imread(path)
+    for path in sorted(folder.glob("*/*.tiff"))
+  }
+
+
+def test_masks_are_those_of_the_function(tmp_path, maps):
+  assert segment.run(make_flags(tmp_path)) == 0
+  masks = read_masks(tmp_path / "out")
+  assert len(masks) == 6
+  for k, pixels in enumerate(maps):
+    expected = segment_lib.segment_image(pixels, {})
+    for folder, labels in (
+      ("masks", expected.cells),
+      ("nuclei", expected.nuclei),
+    ):
+      result = masks[f"{folder}/roi{k}.tiff"]
+      assert result.dtype == np.uint16
+      np.testing.assert_array_equal(result, labels)
+  assert not (tmp_path / "out" / "confidence").exists()
+  failures = (tmp_path / "out" / "failures.csv").read_text()
+  assert failures == "image,file,error\n"
+
+
+def test_settings_reach_the_masks(tmp_path, maps):
+  flags = make_flags(tmp_path)
+  flags.config.segment.preset = "dice_xmbd"
+  flags.config.segment.scale = 1
+  assert segment.run(flags) == 0
+  result = tifffile.imread(tmp_path / "out" / "masks" / "roi0.tiff")
+  config = {"preset": "dice_xmbd", "scale": 1}
+  expected = segment_lib.segment_image(maps[0], config)
+  np.testing.assert_array_equal(result, expected.cells)
+
+
+def test_workers_change_nothing(tmp_path, maps):
+  segment.run(make_flags(tmp_path, output=str(tmp_path / "alone")))
+  flags = make_flags(tmp_path, num_workers=2)
+  assert segment.run(flags) == 0
+  alone = read_masks(tmp_path / "alone")
+  for name, labels in read_masks(tmp_path / "out").items():
+    np.testing.assert_array_equal(labels, alone[name])
+
+
+def test_confidence(tmp_path, maps):
+  assert segment.run(make_flags(tmp_path, confidence=True)) == 0
+  for k in range(3):
+    table = pd.read_csv(tmp_path / "out" / "confidence" / f"roi{k}.csv")
+    labels = tifffile.imread(tmp_path / "out" / "masks" / f"roi{k}.tiff")
+    assert table["Object"].tolist() == list(range(1, labels.max() + 1))
+    assert table.iloc[:, 1:].stack().between(0, 1).all()
+    assert table["foreground_probability"].mean() > 0.5
+
+
+def test_bad_files_do_not_stop_the_others(tmp_path, maps):
+  folder = tmp_path / "maps"
+  (folder / "broken.tiff").write_bytes(b"II*\0nonsense")
+  whole = (folder / "roi1.tiff").read_bytes()
+  (folder / "cut.tiff").write_bytes(whole[: len(whole) // 2])
+  write(folder / "nan.tiff", np.full((3, 6, 7), np.nan, np.float32))
+  write(folder / "counts.tiff", np.ones((3, 6, 7), np.int32))
+  write(folder / "stack.tiff", np.ones((6, 8, 9), np.uint16))
+  write(folder / "twice.tiff", np.ones((3, 6, 7), np.uint16))
+  write(folder / "twice.tif", np.ones((3, 6, 7), np.uint16))
+  assert segment.run(make_flags(tmp_path)) == 1
+  table = pd.read_csv(tmp_path / "out" / "failures.csv")
+  bad = ["broken", "counts", "cut", "nan", "stack", "twice"]
+  found = sorted(
+    {os.path.basename(file).split(".")[0] for file in table["file"]}
+  )
+  assert found == bad
+  for file, error in zip(table["file"], table["error"], strict=True):
+    assert file in error
+    assert "\n" not in error
+    assert "expected" in error
+  assert len(read_masks(tmp_path / "out")) == 6
+
+
+def test_finished_images_are_left_alone(tmp_path, maps):
+  flags = make_flags(tmp_path)
+  segment.run(flags)
+  mask = tmp_path / "out" / "masks" / "roi0.tiff"
+  before = mask.stat().st_mtime_ns
+  assert segment.run(flags) == 0
+  assert mask.stat().st_mtime_ns == before
+  # Another setting, other maps, a lost file or --overwrite: done again.
+  flags.config.segment.scale = 1
+  assert segment.run(flags) == 0
+  second = mask.stat().st_mtime_ns
+  assert second > before
+  changed = maps[0].copy()
+  changed[5:9, 5:9] = 65535
+  tifffile.imwrite(tmp_path / "maps" / "roi0.tiff", changed, photometric="rgb")
+  segment.run(flags)
+  third = mask.stat().st_mtime_ns
+  assert third > second
+  mask.unlink()
+  segment.run(flags)
+  fourth = mask.stat().st_mtime_ns
+  flags.overwrite = True
+  segment.run(flags)
+  assert mask.stat().st_mtime_ns > fourth
+
+
+def test_wrong_calls(tmp_path, maps):
+  flags = make_flags(tmp_path, probabilities=str(tmp_path / "nowhere"))
+  assert segment.run(flags) == 2
+  flags = make_flags(tmp_path)
+  flags.config.segment.preset = "tight"
+  assert segment.run(flags) == 2
+  assert segment.run(make_flags(tmp_path, num_workers=-1)) == 2
+  (tmp_path / "file").write_text("")
+  flags = make_flags(tmp_path, output=str(tmp_path / "file"))
+  assert segment.run(flags) == 2
+
+
+def test_more_than_65535_cells_are_uint32(tmp_path):
+  (tmp_path / "maps").mkdir()
+  nucleus = np.tile(np.array([[230, 0], [0, 0]], np.uint8), (260, 260))
+  planes = np.stack([nucleus, 0 * nucleus])
+  tifffile.imwrite(tmp_path / "maps" / "many.tiff", planes)
+  flags = make_flags(tmp_path)
+  flags.config.segment.update(
+    {
+      "scale": 1,
+      "smoothing_px": 0.0,
+      "min_diameter_px": 1.0,
+      "declump_smoothing_px": 0.0,
+      "min_nucleus_area_px": 0.0,
+      "cell_threshold_sigma_px": 0.0,
+      "max_diameter_px": 1.0,
+    }
+  )
+  assert segment.run(flags) == 0
+  for folder in ("masks", "nuclei"):
+    labels = tifffile.imread(tmp_path / "out" / folder / "many.tiff")
+    assert labels.dtype == np.uint32
+    assert labels.max() == 260 * 260
+
+
+def test_does_not_load_jax(tmp_path, maps):
+  """Nor pandas, which is slow and needed for the confidence only."""
+  code = (
+    "import sys, types\n"
+    "from configs.default import get_config\n"
+    "from dicexmbd_jax.commands import segment\n"
+    f"flags = types.SimpleNamespace(probabilities={str(tmp_path / 'maps')!r},"
+    f" output={str(tmp_path / 'out')!r}, num_workers=0, overwrite=False,"
+    " confidence=False, config=get_config())\n"
+    "code = segment.run(flags)\n"
+    "loaded = {'jax', 'flax', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+    "sys.exit(f'loaded {loaded}' if loaded else code)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    capture_output=True,
+    text=True,
+    env={**os.environ, "PYTHONPATH": os.getcwd()},
+  )
+  assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line(tmp_path, maps):
+  done = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "dicexmbd_jax",
+      "segment",
+      f"--probabilities={tmp_path / 'maps' / 'roi*.tiff'}",
+      f"--output={tmp_path / 'out'}",
+      "--config.segment.preset=dice_xmbd",
+      "--confidence",
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert "roi0: " in done.stderr
+  assert "3 images done" in done.stderr
+  assert len(list((tmp_path / "out" / "confidence").iterdir())) == 3
