@@ -37,7 +37,7 @@ class Segmentation:
 
   nuclei: Labels
   cells: Labels
-  is_border: Bool[np.ndarray, "n"]
+  is_border: Bool[np.ndarray, " n"]
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -158,7 +158,7 @@ def check_probabilities(probabilities: np.ndarray) -> None:
 def finish_masks(
   seeds: Labels,
   cells: Labels,
-  numbers: Int32[np.ndarray, "n"],
+  numbers: Int32[np.ndarray, " n"],
   settings: Settings,
   shape: tuple[int, int],
 ) -> Segmentation:
@@ -190,7 +190,7 @@ def finish_masks(
 
 def rescale_labels(
   labels: Labels,
-  numbers: Int32[np.ndarray, "n"],
+  numbers: Int32[np.ndarray, " n"],
   settings: Settings,
   shape: tuple[int, int],
 ) -> Labels:

@@ -94,7 +94,7 @@ def mark_centres(
 
 def select_nuclei(
   found: Labels, settings: Settings
-) -> tuple[Labels, Int32[np.ndarray, "n"]]:
+) -> tuple[Labels, Int32[np.ndarray, " n"]]:
   """Drops what is too small or, if so set, at the border; fills holes.
 
   Args:
@@ -125,7 +125,7 @@ def select_nuclei(
 
 
 def number_labels(
-  is_kept: Bool[np.ndarray, "n"],
-) -> Int32[np.ndarray, "n"]:
+  is_kept: Bool[np.ndarray, " n"],
+) -> Int32[np.ndarray, " n"]:
   """Numbers the kept labels 1..n in their order; the others get 0."""
   return np.where(is_kept, np.cumsum(is_kept), 0).astype(np.int32)

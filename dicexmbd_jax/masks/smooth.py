@@ -31,7 +31,7 @@ class Gaussian:
   is_normalised: bool = True
 
   @property
-  def taps(self) -> Float64[np.ndarray, "n"]:
+  def taps(self) -> Float64[np.ndarray, " n"]:
     """The kernel."""
     steps = np.arange(-self.radius_px, self.radius_px + 1)
     # Operations in SciPy's and in CellProfiler's order: equal to the bit.
@@ -90,8 +90,8 @@ def smooth_window(
 
 
 def weigh_edges(
-  size: int, taps: Float64[np.ndarray, "m"]
-) -> Float64[np.ndarray, "n"]:
+  size: int, taps: Float64[np.ndarray, " m"]
+) -> Float64[np.ndarray, " n"]:
   """Returns the kernel's weight that falls inside a line of `size` pixels."""
   radius = taps.size // 2
   # From each pixel, the kernel's weight up to a number of steps to one side.

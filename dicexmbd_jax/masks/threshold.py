@@ -37,9 +37,9 @@ class Histogram:
 
   low: float
   high: float
-  counts: Int64[np.ndarray, "n"]
-  sums: Float64[np.ndarray, "n"]
-  single: dict[int, Float64[np.ndarray, "_"]]
+  counts: Int64[np.ndarray, " n"]
+  sums: Float64[np.ndarray, " n"]
+  single: dict[int, Float64[np.ndarray, " _"]]
   missing: set[int]
 
   def find_mean(self) -> float:
