@@ -122,36 +122,54 @@ def resolve_settings(config: Mapping[str, Any]) -> Settings:
   return settings
 
 
+# The least value of what has one.
+_LOWEST = {
+  "scale": 1,
+  "map_scale": 1,
+  "block_px": 1,
+  "nucleus_correction": 0,
+  "cell_correction": 0,
+  "smoothing_px": 0,
+  "nucleus_threshold_sigma_px": 0,
+  "cell_threshold_sigma_px": 0,
+  "min_diameter_px": 0,
+  "max_diameter_px": 0,
+  "declump_smoothing_px": 0,
+  "min_nucleus_area_px": 0,
+  "distance_px": 0,
+  "regularisation": 0.001,
+}
+
+
 def check_settings(settings: Settings) -> None:
   """Raises a ValueError that names the first value out of its range."""
-  if settings.threshold not in ("cellprofiler3", "cellprofiler4"):
-    raise ValueError(
-      f"config.segment.threshold is {settings.threshold!r}, "
-      "expected 'cellprofiler3' or 'cellprofiler4'"
-    )
-  lowest = {
-    "scale": 1,
-    "map_scale": 1,
-    "block_px": 1,
-    "nucleus_correction": 0,
-    "cell_correction": 0,
-    "smoothing_px": 0,
-    "nucleus_threshold_sigma_px": 0,
-    "cell_threshold_sigma_px": 0,
-    "min_diameter_px": 0,
-    "max_diameter_px": 0,
-    "min_nucleus_area_px": 0,
-    "distance_px": 0,
-    "regularisation": 0.001,
-  }
-  for key, low in lowest.items():
-    value = getattr(settings, key)
-    if not low <= value < float("inf"):
+  for field in dataclasses.fields(settings):
+    value = getattr(settings, field.name)
+    expected = _describe_fault(field.name, str(field.type), value)
+    if expected:
       raise ValueError(
-        f"config.segment.{key} is {value}, expected at least {low}"
+        f"config.segment.{field.name} is {value!r}, expected {expected}"
       )
   if settings.scale % settings.map_scale:
     raise ValueError(
       f"config.segment.scale is {settings.scale}, "
       f"expected a multiple of map_scale {settings.map_scale}"
     )
+
+
+def _describe_fault(name: str, kind: str, value: Any) -> str | None:
+  """Returns what was expected of a setting, None where it is as expected."""
+  if name == "threshold":
+    known = ("cellprofiler3", "cellprofiler4")
+    return None if value in known else " or ".join(map(repr, known))
+  if name not in _LOWEST:
+    return None if isinstance(value, bool) else "true or false"
+  if value is None and "None" in kind:
+    return None
+  is_whole = isinstance(value, int) and not isinstance(value, bool)
+  if "int" in kind and not is_whole:
+    return "a whole number"
+  if not (is_whole or isinstance(value, float)):
+    return "a number"
+  low = _LOWEST[name]
+  return None if low <= value < float("inf") else f"at least {low}"

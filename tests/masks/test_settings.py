@@ -23,6 +23,10 @@ def test_values_override_the_preset():
   assert settings.parts_cells
 
 
+def test_whole_numbers_will_do_for_lengths():
+  assert resolve_settings({"distance_px": 5}).distance_px == 5
+
+
 def test_every_setting_is_in_the_config():
   config = get_config().segment
   names = {name for name in config if name != "preset"}
@@ -34,7 +38,14 @@ def test_every_setting_is_in_the_config():
   [
     ("preset", "tight", "preset is 'tight', expected one of .*'touching'"),
     ("scale", 0, "scale is 0, expected at least 1"),
-    ("scale", float("nan"), "scale is nan"),
+    ("scale", 1.5, "scale is 1.5, expected a whole number"),
+    ("scale", True, "scale is True, expected a whole number"),
+    ("block_px", "big", "block_px is 'big', expected a whole number"),
+    ("distance_px", "far", "distance_px is 'far', expected a number"),
+    ("distance_px", float("nan"), "distance_px is nan, expected at least 0"),
+    ("distance_px", float("inf"), "distance_px is inf, expected at least 0"),
+    ("declump_smoothing_px", -1, "declump_smoothing_px is -1, expected at"),
+    ("keeps_border", 1, "keeps_border is 1, expected true or false"),
     ("regularisation", 0.0, "regularisation is 0.0, expected at least 0.001"),
     ("threshold", "otsu", "threshold is 'otsu', expected 'cellprofiler3'"),
     ("map_scale", 2, "scale is 3, expected a multiple of map_scale 2"),
