@@ -1,0 +1,49 @@
+"""The command line itself: help, and calls that cannot be meant."""
+
+import importlib
+
+import pytest
+
+from dicexmbd_jax import __main__ as program
+
+
+def test_help_names_every_command(capsys):
+  assert program.main(["--help"]) == 0
+  text = capsys.readouterr().out
+  assert all(f"  {name} " in text for name in program.COMMANDS)
+
+
+@pytest.mark.parametrize("name", program.COMMANDS)
+def test_a_commands_help_names_its_flags(name, capsys):
+  assert program.main([name, "--help"]) == 0
+  text = capsys.readouterr().out
+  for flag in program.COMMANDS[name].flags:
+    assert f"--{flag} " in text
+
+
+@pytest.mark.parametrize("name", program.COMMANDS)
+def test_every_command_has_its_module_and_known_flags(name):
+  module = importlib.import_module(f"dicexmbd_jax.commands.{name}")
+  assert callable(module.run)
+  command = program.COMMANDS[name]
+  assert set(command.flags) <= set(program.FLAGS)
+  assert set(command.required) <= set(command.flags)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], ""),
+    (["segmentize"], "found command 'segmentize'"),
+    (["predict"], "expected also --images, --output"),
+    (["predict", "--image=x"], "image"),
+    (["simulate", "--output=x", "--num_images=few"], "few"),
+    (["simulate", "--output=x", "--config.seed=1"], "expected none"),
+    (["train", "--workdir=x"], "expected also --config"),
+    (["predict", "--images=x", "--output=y", "z"], "found 'z'"),
+  ],
+)
+def test_wrong_calls_are_refused_in_one_line(arguments, message, capsys):
+  assert program.main(arguments) == 2
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert message in (lines[0] if lines else "")
