@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from scipy import sparse
 
 Pixels = Float32[np.ndarray, "y x c"]
+Resampled = Float32[np.ndarray, "rows columns c"]
 
 
 def resampled_shape(
@@ -34,7 +35,7 @@ def resampled_shape(
   return rows, columns
 
 
-def resample_image(image: Pixels, shape: tuple[int, int]) -> Pixels:
+def resample_image(image: Pixels, shape: tuple[int, int]) -> Resampled:
   """Puts an image on a grid of another shape over the same field.
 
   Where an axis shrinks, a pixel is the mean over the area it covers, so
@@ -64,7 +65,7 @@ def resample_image(image: Pixels, shape: tuple[int, int]) -> Pixels:
   return np.ascontiguousarray(image.swapaxes(0, 1))
 
 
-def _resample_rows(image: Pixels, size: int) -> Pixels:
+def _resample_rows(image: Pixels, size: int) -> Resampled:
   old_size = image.shape[0]
   if size == old_size:
     return image

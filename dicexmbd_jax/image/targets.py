@@ -20,7 +20,7 @@ def make_target(cells: Labels, rim_fraction: float) -> Target:
   A pixel's nucleus probability rises with its distance from the cell's edge:
   from 0 on the edge pixels to 1 at `rim_fraction` of the cell's largest such
   distance. Cells of any size so end up with one seed each, parted from
-  the neighbours' by their rims.
+  the neighbours' by their rims; those one or two pixels thin are all rim.
 
   Args:
     cells: 0 = background. An image without cells gives all background.
@@ -29,8 +29,7 @@ def make_target(cells: Labels, rim_fraction: float) -> Target:
   inner = measure_depth(cells)
   deepest = np.zeros(cells.max(initial=0) + 1, np.float32)
   np.maximum.at(deepest, cells.ravel(), inner.ravel())
-  # Cells one or two pixels thin are all edge: their nucleus is what they have.
-  deepest[deepest == 0] = 1
+  deepest[deepest == 0] = 1  # All edge: no nucleus, and no division by 0.
   nucleus = np.clip(inner / (rim_fraction * deepest[cells]), 0, 1)
   is_cell = (cells > 0).astype(np.float32)
   nucleus = nucleus * is_cell
