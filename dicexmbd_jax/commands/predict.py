@@ -59,7 +59,8 @@ class Job:
     config: the whole configuration.
     pixel_size_um: of all images, or None: as each image's metadata says.
     num_workers: processes, or None: one per core.
-    hashes: of panel, config and weights: one part of each image's key.
+    hashes: of panel, config and weights, and what else decides the results:
+      one part of each image's key.
   """
 
   sources: tuple[ImageSource, ...]
@@ -180,6 +181,7 @@ def prepare_job(flags) -> Job:
     "config": config_lib.hash_config(flags.config),
     "model": checkpoint.hash_model(model_path) if model else flags.method,
     "pixel_size_um": str(size),
+    "version": __version__,
   }
   return Job(
     sources=tuple(sources),
