@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from dicexmbd_jax.masks.blocks import Window, solve_blocks
+from dicexmbd_jax.masks.blocks import Sides, Window, solve_blocks
 from dicexmbd_jax.masks.flood import flood_markers
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings
@@ -50,7 +50,8 @@ def spread_watershed(
   """
   mask = mask | (seeds > 0)
 
-  def flood(window: Window, is_open: Bool[np.ndarray, "4"]) -> Labels:
+  def flood(window: Window, is_open: Sides, is_retry: bool) -> Labels:
+    del is_retry
     outer = window.expand(1, maps.shape)
     changes = np.abs(ndimage.sobel(maps.read_foreground(outer)))
     # Bit patterns of floats from 0 up are ordered as the floats are.

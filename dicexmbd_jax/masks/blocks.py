@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from jaxtyping import Bool
 
 from dicexmbd_jax.types import Labels
 
 Shape = tuple[int, int]
+Sides = Bool[np.ndarray, "4"]  # Above, below, left, right.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Window:
       slice(self.left - outer.left, self.right - outer.left),
     )
 
-  def list_open_sides(self, shape: Shape) -> np.ndarray:
+  def list_open_sides(self, shape: Shape) -> Sides:
     """Tells whether the plane goes on above, below, left and right."""
     return np.array(
       [
@@ -55,6 +57,9 @@ class Window:
         self.right < shape[1],
       ]
     )
+
+
+Solve = Callable[[Window, Sides, bool], Labels]
 
 
 def cut_blocks(shape: Shape, block: int) -> Iterator[Window]:
@@ -74,7 +79,7 @@ def cut_strips(shape: Shape, rows: int) -> Iterator[Window]:
 def solve_blocks(
   shape: Shape,
   block: int,
-  solve: Callable[[Window, np.ndarray], Labels],
+  solve: Solve,
 ) -> Labels:
   """Labels a plane block by block, each in a window with a margin.
 
@@ -86,7 +91,8 @@ def solve_blocks(
   Args:
     shape: of the plane.
     block: edge of the blocks; the first margin is an eighth of it.
-    solve: from a window and its open sides (Window.list_open_sides) to labels.
+    solve: from a window, its open sides (Window.list_open_sides) and whether
+      a smaller one did not do, to labels.
 
   Returns:
     The labels, none negative.
@@ -94,12 +100,21 @@ def solve_blocks(
   labels = np.empty(shape, np.int32)
   for core in cut_blocks(shape, block):
     margin = max(block // 8, 1)
-    while True:
-      window = core.expand(margin, shape)
-      solved = solve(window, window.list_open_sides(shape))
-      solved = solved[core.find_inside(window)]
-      if solved.min() >= 0:
-        break
+    solved = _solve_core(shape, core, margin, solve, False)
+    while solved.min() < 0:
       margin *= 2
+      solved = _solve_core(shape, core, margin, solve, True)
     labels[core.slices] = solved
   return labels
+
+
+def _solve_core(
+  shape: Shape,
+  core: Window,
+  margin: int,
+  solve: Solve,
+  is_retry: bool,
+) -> Labels:
+  window = core.expand(margin, shape)
+  solved = solve(window, window.list_open_sides(shape), is_retry)
+  return solved[core.find_inside(window)]

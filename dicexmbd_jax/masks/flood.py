@@ -55,20 +55,20 @@ def flood_markers(levels, markers, mask, is_open, has_order):
       if is_outer and labels[p] == 0:
         labels[p] = UNKNOWN
         level[p] = -1
-  # Each entry is a level, then age and pixel in one number: the age decides.
-  heap = np.empty((count + 1, 2), np.int64)
+  # Each entry is a level, an age and a pixel; the first two decide.
+  heap = np.empty((count + 1, 3), np.int64)
   size = 0
   age = 0
   for p in range(labels.size):
     if labels[p] > 0 or labels[p] == UNKNOWN:
-      size = _push(heap, size, level[p], age << 32 | p)
+      size = _push(heap, size, level[p], age, p)
       age += has_order
   # The nearest first, as scikit-image sorts its neighbourhood.
   offsets = np.array(
     [-stride, -1, 1, stride, -stride - 1, 1 - stride, stride - 1, stride + 1]
   )
   while size:
-    p = heap[0, 1] & 0xFFFFFFFF
+    p = heap[0, 2]
     size = _pop(heap, size)
     for index in range(8):
       q = p + offsets[index]
@@ -76,11 +76,13 @@ def flood_markers(levels, markers, mask, is_open, has_order):
         continue
       labels[q] = labels[p]
       age += 1
-      leads_on = not has_order
-      for other in range(8):
-        leads_on = leads_on or labels[q + offsets[other]] == 0
-      if leads_on:
-        size = _push(heap, size, level[q], age << 32 | q)
+      # What has no neighbour left to flood need not wait for its turn, unless
+      # the heap must look like scikit-image's.
+      other = 0
+      while has_order and other < 8 and labels[q + offsets[other]] != 0:
+        other += 1
+      if other < 8:
+        size = _push(heap, size, level[q], age, q)
   flooded = np.empty((height, width), np.int32)
   for y in range(height):
     for x in range(width):
@@ -90,7 +92,7 @@ def flood_markers(levels, markers, mask, is_open, has_order):
 
 
 @compile_kernel
-def _push(heap, size, level, entry):
+def _push(heap, size, level, age, pixel):
   """Adds an entry, the youngest so far; returns the new size."""
   child = size
   while child:
@@ -99,9 +101,11 @@ def _push(heap, size, level, entry):
       break
     heap[child, 0] = heap[parent, 0]
     heap[child, 1] = heap[parent, 1]
+    heap[child, 2] = heap[parent, 2]
     child = parent
   heap[child, 0] = level
-  heap[child, 1] = entry
+  heap[child, 1] = age
+  heap[child, 2] = pixel
   return size + 1
 
 
@@ -110,7 +114,8 @@ def _pop(heap, size):
   """Removes the first entry; returns the new size."""
   size -= 1
   level = heap[size, 0]
-  entry = heap[size, 1]
+  age = heap[size, 1]
+  pixel = heap[size, 2]
   hole = 0
   child = 1
   while child < size:
@@ -119,18 +124,19 @@ def _pop(heap, size):
       heap[right, 0], heap[right, 1], heap[child, 0], heap[child, 1]
     ):
       child = right
-    if _precedes(level, entry, heap[child, 0], heap[child, 1]):
+    if _precedes(level, age, heap[child, 0], heap[child, 1]):
       break
     heap[hole, 0] = heap[child, 0]
     heap[hole, 1] = heap[child, 1]
+    heap[hole, 2] = heap[child, 2]
     hole = child
     child = 2 * hole + 1
   heap[hole, 0] = level
-  heap[hole, 1] = entry
+  heap[hole, 1] = age
+  heap[hole, 2] = pixel
   return size
 
 
 @compile_kernel
-def _precedes(level, entry, other_level, other_entry):
-  is_older = entry >> 32 < other_entry >> 32
-  return level < other_level or (level == other_level and is_older)
+def _precedes(level, age, other_level, other_age):
+  return level < other_level or (level == other_level and age < other_age)

@@ -5,7 +5,12 @@ from jaxtyping import Bool, Int32
 from scipy import ndimage
 
 from dicexmbd_jax.masks.adjacency import list_edge_labels
-from dicexmbd_jax.masks.blocks import Window, cut_blocks, solve_blocks
+from dicexmbd_jax.masks.blocks import (
+  Sides,
+  Window,
+  cut_blocks,
+  solve_blocks,
+)
 from dicexmbd_jax.masks.flood import flood_markers
 from dicexmbd_jax.masks.holes import fill_object_holes, fill_small_holes
 from dicexmbd_jax.masks.lookup import count_labels, replace_labels
@@ -32,7 +37,8 @@ def find_nuclei(maps: WorkingMaps, settings: Settings) -> Labels:
   mask = mask_nuclei(maps, settings)
   markers = mark_centres(maps, mask, settings)
 
-  def flood(window: Window, is_open: Bool[np.ndarray, "4"]) -> Labels:
+  def flood(window: Window, is_open: Sides, is_retry: bool) -> Labels:
+    del is_retry
     depths = maps.round_plane(1 - maps.read_smooth(window))
     return flood_markers(
       # Bit patterns of floats from 0 up are ordered as the floats are.

@@ -1,10 +1,12 @@
 """Cells grown from nuclei: CellProfiler's Propagation."""
 
+import functools
+
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from dicexmbd_jax.masks.blocks import Window, solve_blocks
+from dicexmbd_jax.masks.blocks import Sides, Window, solve_blocks
 from dicexmbd_jax.masks.forest import grow_forest, weigh_steps
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings
@@ -47,12 +49,16 @@ def grow_cells(
     last step is the longest, then to the lower label. Source: Jones et al.
     2005 as CellProfiler's propagate computes it.
   """
-  if max(maps.shape) > settings.block:
-    mask = drop_seedless(mask, seeds)
+  # Most blocks are solved without knowing what lies far away.
+  find_reachable = functools.cache(lambda: drop_seedless(mask, seeds))
   weight = settings.regularisation
   longest = np.hypot(9.0, np.sqrt(2) * weight)  # Intensities are 0..1.
 
-  def grow(window: Window, is_open: Bool[np.ndarray, "4"]) -> Labels:
+  def grow(window: Window, is_open: Sides, is_retry: bool) -> Labels:
+    inside = (find_reachable() if is_retry else mask)[window.slices]
+    ground = np.ascontiguousarray(seeds[window.slices])
+    if not inside.any():
+      return ground
     outer = window.expand(1, maps.shape)
     costs = weigh_steps(
       np.ascontiguousarray(maps.read_foreground(outer)),
@@ -64,8 +70,8 @@ def grow_cells(
     return grow_forest(
       costs,
       longest,
-      np.ascontiguousarray(seeds[window.slices]),
-      np.ascontiguousarray(mask[window.slices]),
+      ground,
+      np.ascontiguousarray(inside),
       weight,
       is_open,
     )
@@ -78,7 +84,7 @@ def drop_seedless(
 ) -> Bool[np.ndarray, "y x"]:
   """Clears the groups of the mask that hold no seed: no cell grows there.
 
-  Without this, a block inside a large one could not tell that none comes.
+  A block inside a large one could not tell that none comes.
   """
   groups, count = ndimage.label(mask, np.ones((3, 3), int))
   has_seed = np.zeros(count + 1, bool)

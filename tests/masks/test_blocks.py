@@ -31,8 +31,9 @@ def test_margins_grow_until_a_block_is_known():
   plane = np.arange(1600, dtype=np.int32).reshape(shape)
   sizes = []
 
-  def solve(window, is_open):
+  def solve(window, is_open, is_retry):
     """Knows only what lies 5 pixels from its open sides."""
+    assert is_retry == (len(sizes) % 3 > 0)
     sizes.append(window.shape)
     solved = plane[window.slices].copy()
     above, below, left, right = is_open
@@ -53,7 +54,7 @@ def test_margins_grow_until_a_block_is_known():
 
 
 def test_the_whole_plane_is_the_last_resort():
-  def solve(window, is_open):
+  def solve(window, is_open, is_retry):
     return np.full(window.shape, -1 if is_open.any() else 7, np.int32)
 
   assert (blocks.solve_blocks((9, 30), 4, solve) == 7).all()
