@@ -71,7 +71,7 @@ def test_a_named_preset_drops_the_values_fitted_to_the_weights(base):
 @pytest.mark.parametrize(
   ("name", "value", "message"),
   [
-    ("segment.nothing", 1, "expected one of block_px"),
+    ("segment.nothing", 1, "expected one of aligns_corners"),
     ("nothing.scale", 1, "expected one of image"),
     ("predict.tile_px", "wide", "expected int"),
   ],
