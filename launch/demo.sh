@@ -9,7 +9,7 @@ install ""
 folder="${1:-demo}"
 run=(.venv/bin/python -m dicexmbd_jax)
 
-"${run[@]}" simulate --output="$folder/study" --num_images=6 --seed=7
+"${run[@]}" simulate --output="$folder/study" --num_images=6 --seed=1
 "${run[@]}" predict --images="$folder/study/img" \
   --panel="$folder/study/panel.csv" --output="$folder/result"
 "${run[@]}" evaluate --predicted="$folder/result/masks" \
