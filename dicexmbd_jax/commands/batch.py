@@ -5,6 +5,8 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
@@ -138,13 +140,25 @@ def _start_pool(num_workers: int) -> futures.ProcessPoolExecutor:
   return futures.ProcessPoolExecutor(
     num_workers,
     mp_context=multiprocessing.get_context("spawn"),
-    initializer=_ignore_interrupt,
+    initializer=_prepare_worker,
+    initargs=(os.getpid(),),
   )
 
 
-def _ignore_interrupt() -> None:
-  """Leaves Ctrl-C to the main process, which ends the workers."""
+def _prepare_worker(parent: int) -> None:
+  """Leaves Ctrl-C to the main process; ends the worker when that is gone.
+
+  A main process that was killed outright cannot end its workers, which would
+  wait for work for ever.
+  """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+
+
+def _outlive(parent: int) -> None:
+  while os.getppid() == parent:
+    time.sleep(1)
+  os._exit(1)
 
 
 def _submit(

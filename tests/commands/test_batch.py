@@ -1,5 +1,9 @@
 import functools
 import os
+import pathlib
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -71,3 +75,39 @@ def test_describe_error_names_the_file_once():
   line = describe(full, "a.tiff")
   assert line == "out/a.tiff: found No space left on device"
   assert "unexpected KeyError" in describe(KeyError("x"), "a.tiff")
+
+
+def tell_pid(value):
+  time.sleep(value)
+  return os.getpid()
+
+
+def is_alive(pid):
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  # A zombie has ended; nobody has asked for its exit code yet.
+  status = pathlib.Path(f"/proc/{pid}/stat")
+  return not status.exists() or status.read_text().split()[2] != "Z"
+
+
+def test_workers_end_with_a_killed_main_process():
+  code = (
+    "import test_batch as t; from dicexmbd_jax.commands import batch\n"
+    "for _, pid in batch.map_images(t.tell_pid, [0.0, 0.0, 60.0, 60.0], 2):\n"
+    "  print(pid, flush=True)\n"
+  )
+  folder = str(pathlib.Path(__file__).parent)
+  env = {**os.environ, "PYTHONPATH": folder}
+  process = subprocess.Popen(
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, text=True
+  )
+  pids = {int(process.stdout.readline()) for _ in range(2)}
+  assert all(is_alive(pid) for pid in pids)
+  process.kill()
+  process.wait()
+  deadline = time.monotonic() + 30
+  while any(is_alive(pid) for pid in pids):
+    assert time.monotonic() < deadline
+    time.sleep(0.2)
