@@ -9,7 +9,9 @@ install ""
 folder="${1:-demo}"
 run=(.venv/bin/python -m dicexmbd_jax)
 
-"${run[@]}" simulate --output="$folder/study" --num_images=6 --seed=1
+if [ ! -f "$folder/study/truth/masks/ROI006.tiff" ]; then
+  "${run[@]}" simulate --output="$folder/study" --num_images=6 --seed=1
+fi
 "${run[@]}" predict --images="$folder/study/img" \
   --panel="$folder/study/panel.csv" --output="$folder/result"
 "${run[@]}" evaluate --predicted="$folder/result/masks" \

@@ -32,3 +32,4 @@ if [ -d "$data" ]; then
     --masks="Mesmer=$data/imc_testdata/masks_deepcell" \
     --output="$out/imc_testdata"
 fi
+.venv/bin/python launch/scores_table.py "$out"
