@@ -1,10 +1,12 @@
 """Writes every output file: whole or not at all."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
 import pathlib
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +135,10 @@ def write_stack(
   planes = np.moveaxis(stack, -1, 0).astype(
     np.uint16 if is_whole else np.float32
   )
+  content = hashlib.sha256(np.ascontiguousarray(planes))
   metadata = {
+    # From the pixels, not the clock: the same stack gives the same file.
+    "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, content.hexdigest())}",
     "axes": "CYX",
     "Channel": {"Name": list(names)},
     "PhysicalSizeX": pixel_size_um,

@@ -211,3 +211,11 @@ def test_relative_paths(tmp_path, monkeypatch):
   write.write_text("a.txt", "x")
   write.write_text(pathlib.Path("b/c.txt"), "x")
   assert (tmp_path / "b" / "c.txt").read_text() == "x"
+
+
+def test_the_same_stack_gives_the_same_file(tmp_path):
+  stack = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+  for name in ("a.ome.tiff", "b.ome.tiff"):
+    write.write_stack(tmp_path / name, stack, ("A", "B"))
+  first = (tmp_path / "a.ome.tiff").read_bytes()
+  assert first == (tmp_path / "b.ome.tiff").read_bytes()
