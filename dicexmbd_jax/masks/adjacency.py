@@ -32,26 +32,26 @@ def number_regions(labels, num_objects):
   parent = np.empty(height * width // 2 + 2, np.int32)
   count = 0
   for y in range(height):
+    left = 0
     for x in range(width):
       if labels[y, x]:
-        regions[y, x] = 0
-        continue
-      left = regions[y, x - 1] if x else 0
-      above = regions[y - 1, x] if y else 0
-      if left == 0 and above == 0:
-        count += 1
-        parent[count] = count
-        regions[y, x] = count
-      elif left == 0 or above == 0 or left == above:
-        regions[y, x] = max(left, above)
+        left = 0
       else:
-        while parent[left] != left:
-          left = parent[left]
-        while parent[above] != above:
-          above = parent[above]
-        root = min(left, above)
-        parent[max(left, above)] = root
-        regions[y, x] = root
+        above = regions[y - 1, x] if y else 0
+        if left == 0 and above == 0:
+          count += 1
+          parent[count] = count
+          left = count
+        elif left == 0:
+          left = above
+        elif above > 0 and above != left:
+          while parent[left] != left:
+            left = parent[left]
+          while parent[above] != above:
+            above = parent[above]
+          parent[max(left, above)] = min(left, above)
+          left = min(left, above)
+      regions[y, x] = left
   # Parents come before their children, so that one turn resolves all.
   num_regions = num_objects
   for group in range(1, count + 1):

@@ -15,10 +15,11 @@ from dicexmbd_jax.masks.compiler import compile_kernel
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
 _NONE = -1  # Parent of a seed, or of a pixel not reached.
 _DONE = -2  # Parent of a pixel that has grown.
+_RUN = 32  # Pixels of a row that are weighed, or not, together.
 
 
 @compile_kernel
-def weigh_steps(image, top, left, height, width, regularisation):
+def weigh_steps(image, mask, top, left, regularisation):
   """Computes what the steps right, down-left, down and down-right cost.
 
   A step from p to q costs sqrt(D^2 + L * w^2): L = |dy| + |dx|, D the sum of
@@ -28,15 +29,16 @@ def weigh_steps(image, top, left, height, width, regularisation):
 
   Args:
     image: float64 (y, x), the window and one pixel more where there is one.
+    mask: bool, the window: only costs of steps inside are wanted.
     top: the window's first row in the image.
     left: its first column.
-    height: its rows.
-    width: its columns.
     regularisation: w.
 
   Returns:
-    float64 ((height + 2) * (width + 2), 4), the costs of the steps from p.
+    float64 ((height + 2) * (width + 2), 4), the costs of the steps from p;
+    undefined for most p outside the mask.
   """
+  height, width = mask.shape
   stride = width + 2
   costs = np.empty(((height + 2) * stride, 4))
   rows, columns = image.shape
@@ -70,14 +72,15 @@ def weigh_steps(image, top, left, height, width, regularisation):
       out = costs[
         (row + 1) * stride + 1 : (row + 1) * stride + 1 + width, index
       ]
-      for x in range(width):
-        total = a[x] + a[x + 1] + a[x + 2]
-        total = total + b[x] + b[x + 1] + b[x + 2]
-        total = total + c[x] + c[x + 1] + c[x + 2]
-        out[x] = np.sqrt(total * total + fixed)
-    # Steps down from the image's last row lead nowhere, but are read.
-    for row in range(rows - dy - top, height):
-      costs[(row + 1) * stride : (row + 2) * stride, index] = regularisation
+      for begin in range(0, width, _RUN):
+        end = min(begin + _RUN, width)
+        if not mask[row, begin:end].any():
+          continue
+        for x in range(begin, end):
+          total = a[x] + a[x + 1] + a[x + 2]
+          total = total + b[x] + b[x + 1] + b[x + 2]
+          total = total + c[x] + c[x + 1] + c[x + 2]
+          out[x] = np.sqrt(total * total + fixed)
   return costs
 
 

@@ -56,22 +56,23 @@ def grow_cells(
 
   def grow(window: Window, is_open: Sides, is_retry: bool) -> Labels:
     inside = (find_reachable() if is_retry else mask)[window.slices]
+    inside = np.ascontiguousarray(inside)
     ground = np.ascontiguousarray(seeds[window.slices])
     if not inside.any():
       return ground
     outer = window.expand(1, maps.shape)
     costs = weigh_steps(
       np.ascontiguousarray(maps.read_foreground(outer)),
+      inside,
       window.top - outer.top,
       window.left - outer.left,
-      *window.shape,
       weight,
     )
     return grow_forest(
       costs,
       longest,
       ground,
-      np.ascontiguousarray(inside),
+      inside,
       weight,
       is_open,
     )

@@ -12,15 +12,14 @@ def grow(image, seeds, mask, weight=0.05, part=None, is_open=CLOSED):
   height, width = image.shape
   top, bottom, left, right = part or (0, height, 0, width)
   first_y, first_x = max(top - 1, 0), max(left - 1, 0)
+  inside = np.s_[top:bottom, left:right]
   costs = forest.weigh_steps(
     np.ascontiguousarray(image[first_y : bottom + 1, first_x : right + 1]),
+    np.ascontiguousarray(mask[inside]),
     top - first_y,
     left - first_x,
-    bottom - top,
-    right - left,
     weight,
   )
-  inside = np.s_[top:bottom, left:right]
   return forest.grow_forest(
     costs,
     9 * np.ptp(image) + 2 * weight,
@@ -82,7 +81,7 @@ def test_is_centrosomes_propagate(seed, weight):
 def test_step_costs_are_the_definition():
   rng = np.random.default_rng(0)
   image = rng.random((6, 7))
-  costs = forest.weigh_steps(image, 0, 0, 6, 7, 0.3)
+  costs = forest.weigh_steps(image, np.ones((6, 7), bool), 0, 0, 0.3)
   near = np.pad(image, 1, mode="edge")
   steps = [(0, 1), (1, -1), (1, 0), (1, 1)]
   for index, (dy, dx) in enumerate(steps):
