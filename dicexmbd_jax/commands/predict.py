@@ -289,12 +289,20 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
     job.config.image,
     loaded.names,
   )
+  weak = channels.find_weak_groups(
+    loaded.stack,
+    loaded.nuclear,
+    loaded.membrane,
+    job.config.image.clip_percentile,
+  )
   seconds["merge"] = time.perf_counter() - started - seconds["read"]
   size = job.pixel_size_um or loaded.pixel_size_um or 1.0
   return Prepared(
     source=image,
     key=key,
-    loaded=dataclasses.replace(loaded, warnings=(*loaded.warnings, *warnings)),
+    loaded=dataclasses.replace(
+      loaded, warnings=(*loaded.warnings, *warnings, *weak)
+    ),
     image=merged,
     pixel_size_um=size,
     seconds=seconds,

@@ -15,6 +15,10 @@ from dicexmbd_jax.types import Image, Stack
 
 Warnings = tuple[str, ...]
 
+# Counts per pixel. Stained nuclei reach 20 and more in all the real images at
+# hand, and single ions of background 5: below, noise looks like signal.
+WEAK_COUNTS = 5.0
+
 
 def check_stack(stack: Stack, names: Sequence[str] = ()) -> None:
   """Raises if a stack holds anything but finite counts of zero or more.
@@ -78,6 +82,40 @@ def merge_channels(
       for index in dim
     ]
   return np.stack(channels, axis=-1), tuple(warnings)
+
+
+def find_weak_groups(
+  stack: Stack,
+  nuclear: Sequence[int],
+  membrane: Sequence[int],
+  clip_percentile: float,
+) -> Warnings:
+  """Names the groups whose markers all stay below WEAK_COUNTS.
+
+  Such a group is stretched to 0..255 like any other, so that its noise looks
+  like signal. Empty groups are not named: merge_channels does that.
+
+  Args:
+    stack: counts, float32 (y, x, m).
+    nuclear: indices of the nuclear markers.
+    membrane: indices of the membrane/cytoplasm markers.
+    clip_percentile: a marker is as strong as this percentile of its counts.
+
+  Returns:
+    One line per weak group.
+  """
+  lines = []
+  for group, indices in (("nuclear", nuclear), ("membrane", membrane)):
+    strongest = max(
+      float(np.percentile(stack[..., index], clip_percentile))
+      for index in indices
+    )
+    if 0 < strongest < WEAK_COUNTS:
+      lines.append(
+        f"{group} signal is weak: no marker above {strongest:.1f} counts "
+        f"({clip_percentile:g}th percentile); what is found may be noise"
+      )
+  return tuple(lines)
 
 
 def _merge_as_paper(

@@ -199,3 +199,20 @@ def test_real_stacks_pass_and_use_the_range(real_data, preset):
     assert np.isfinite(image).all()
     assert image[..., 0].max() == 255
     assert image[..., 0].min() == 0
+
+
+def test_weak_groups_are_named():
+  rng = np.random.default_rng(0)
+  stack = np.stack(
+    [
+      rng.poisson(0.2, (40, 40)),
+      rng.poisson(30, (40, 40)),
+      np.zeros((40, 40)),
+    ],
+    axis=-1,
+  ).astype(np.float32)
+  lines = channels.find_weak_groups(stack, (0,), (1,), 99.7)
+  assert len(lines) == 1
+  assert lines[0].startswith("nuclear signal is weak: no marker above 2.0")
+  assert channels.find_weak_groups(stack, (0, 1), (1,), 99.7) == ()
+  assert channels.find_weak_groups(stack, (1,), (2,), 99.7) == ()
