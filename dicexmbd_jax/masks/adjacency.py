@@ -7,6 +7,7 @@ order, the 4-connected groups of background.
 import numpy as np
 
 from dicexmbd_jax.masks.compiler import compile_kernel
+from dicexmbd_jax.masks.components import find_root, number_roots
 
 
 def list_edge_labels(labels: np.ndarray) -> np.ndarray:
@@ -45,21 +46,12 @@ def number_regions(labels, num_objects):
         elif left == 0:
           left = above
         elif above > 0 and above != left:
-          while parent[left] != left:
-            left = parent[left]
-          while parent[above] != above:
-            above = parent[above]
+          left = find_root(parent, left)
+          above = find_root(parent, above)
           parent[max(left, above)] = min(left, above)
           left = min(left, above)
       regions[y, x] = left
-  # Parents come before their children, so that one turn resolves all.
-  num_regions = num_objects
-  for group in range(1, count + 1):
-    if parent[group] == group:
-      num_regions += 1
-      parent[group] = num_regions
-    else:
-      parent[group] = parent[parent[group]]
+  num_regions = number_roots(parent, count, num_objects)
   for y in range(height):
     for x in range(width):
       label = labels[y, x]

@@ -64,16 +64,10 @@ Solve = Callable[[Window, Sides, bool], Labels]
 
 def cut_blocks(shape: Shape, block: int) -> Iterator[Window]:
   """Cuts a plane into square windows that do not overlap, in raster order."""
-  for strip in cut_strips(shape, block):
+  for top in range(0, shape[0], block):
+    bottom = min(top + block, shape[0])
     for left in range(0, shape[1], block):
-      right = min(left + block, shape[1])
-      yield Window(strip.top, strip.bottom, left, right)
-
-
-def cut_strips(shape: Shape, rows: int) -> Iterator[Window]:
-  """Cuts a plane into windows of its full width, from the top."""
-  for top in range(0, shape[0], rows):
-    yield Window(top, min(top + rows, shape[0]), 0, shape[1])
+      yield Window(top, bottom, left, min(left + block, shape[1]))
 
 
 def solve_blocks(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dicexmbd_jax.masks.blocks import Shape, Window, cut_strips
+from dicexmbd_jax.masks.blocks import Shape, Window, cut_blocks
 from dicexmbd_jax.masks.enlargement import enlarge_rows
 from dicexmbd_jax.masks.settings import Settings
 from dicexmbd_jax.masks.smooth import (
@@ -19,6 +19,8 @@ from dicexmbd_jax.masks.smooth import (
 
 # Planes up to this many working pixels are computed once and kept.
 _MAX_KEPT_PX = 2**22
+# Edge of what is worked on at a time: small enough for the processor's cache.
+_PART_PX = 512
 
 
 class WorkingMaps:
@@ -54,9 +56,9 @@ class WorkingMaps:
     self._is_kept = height * width * self._factor**2 <= _MAX_KEPT_PX
     self._kept: dict[str, Plane] = {}
 
-  def cut_strips(self) -> Iterator[Window]:
-    """Cuts the working grid into strips, from the top."""
-    return cut_strips(self.shape, self.shape[0] if self._is_kept else 256)
+  def cut_parts(self) -> Iterator[Window]:
+    """Cuts the working grid into parts; the cut depends on its shape alone."""
+    return cut_blocks(self.shape, _PART_PX)
 
   def read_smooth(self, window: Window) -> Plane:
     """Returns the smoothed nucleus map, 0..1."""
@@ -97,7 +99,9 @@ class WorkingMaps:
     if not self._is_kept:
       return compute(window)
     if name not in self._kept:
-      self._kept[name] = compute(Window(0, self.shape[0], 0, self.shape[1]))
+      self._kept[name] = np.empty(self.shape)
+      for part in self.cut_parts():
+        self._kept[name][part.slices] = compute(part)
     return self._kept[name][window.slices]
 
   def _smooth_nucleus(self, window: Window) -> Plane:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Int32
-from scipy import ndimage
 
 from dicexmbd_jax.masks.adjacency import list_edge_labels
 from dicexmbd_jax.masks.blocks import (
@@ -11,6 +10,7 @@ from dicexmbd_jax.masks.blocks import (
   cut_blocks,
   solve_blocks,
 )
+from dicexmbd_jax.masks.components import label_groups
 from dicexmbd_jax.masks.flood import flood_markers
 from dicexmbd_jax.masks.holes import fill_object_holes, fill_small_holes
 from dicexmbd_jax.masks.lookup import count_labels, replace_labels
@@ -19,8 +19,6 @@ from dicexmbd_jax.masks.peaks import find_peaks, list_disk, shrink_peaks
 from dicexmbd_jax.masks.settings import Settings
 from dicexmbd_jax.masks.threshold import find_threshold
 from dicexmbd_jax.types import Labels
-
-EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
 def find_nuclei(maps: WorkingMaps, settings: Settings) -> Labels:
@@ -59,12 +57,12 @@ def mask_nuclei(
 ) -> Bool[np.ndarray, "y x"]:
   """Marks where nuclei are: the map's threshold, small holes filled."""
   threshold = find_threshold(
-    lambda: map(maps.read_smooth, maps.cut_strips()), settings.threshold
+    lambda: map(maps.read_smooth, maps.cut_parts()), settings.threshold
   )
   cut = np.clip(settings.nucleus_correction * threshold, 0, 1)
   mask = np.empty(maps.shape, bool)
-  for strip in maps.cut_strips():
-    mask[strip.slices] = maps.read_thresholded_nucleus(strip) >= cut
+  for part in maps.cut_parts():
+    mask[part.slices] = maps.read_thresholded_nucleus(part) >= cut
   return fill_small_holes(
     mask, (settings.max_diameter_px * settings.scale) ** 2
   )
@@ -83,7 +81,7 @@ def mark_centres(
   Returns:
     1..n at the points; touching maxima count as one.
   """
-  groups = ndimage.label(mask, EIGHT_NEIGHBOURS)[0]
+  groups = label_groups(mask)
   diameter = settings.min_diameter_px * settings.scale
   steps = list_disk(max(1.0, diameter / 1.5 - 0.5))
   peaks = np.empty(maps.shape, bool)
@@ -95,7 +93,7 @@ def mark_centres(
       steps,
     )
     peaks[core.slices] = found[core.find_inside(window)]
-  return ndimage.label(shrink_peaks(peaks), EIGHT_NEIGHBOURS)[0]
+  return label_groups(shrink_peaks(peaks))
 
 
 def select_nuclei(

@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 from jaxtyping import Bool
-from scipy import ndimage
 
 from dicexmbd_jax.masks.blocks import Sides, Window, solve_blocks
+from dicexmbd_jax.masks.components import label_groups
 from dicexmbd_jax.masks.forest import grow_forest, weigh_steps
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings
@@ -19,12 +19,12 @@ def mask_cells(
 ) -> Bool[np.ndarray, "y x"]:
   """Marks where cells may be: the smoothed foreground against its threshold."""
   threshold = find_threshold(
-    lambda: map(maps.read_foreground, maps.cut_strips()), settings.threshold
+    lambda: map(maps.read_foreground, maps.cut_parts()), settings.threshold
   )
   cut = np.clip(settings.cell_correction * threshold, 0, 1)
   mask = np.empty(maps.shape, bool)
-  for strip in maps.cut_strips():
-    mask[strip.slices] = maps.read_thresholded_foreground(strip) >= cut
+  for part in maps.cut_parts():
+    mask[part.slices] = maps.read_thresholded_foreground(part) >= cut
   return mask
 
 
@@ -87,8 +87,8 @@ def drop_seedless(
 
   A block inside a large one could not tell that none comes.
   """
-  groups, count = ndimage.label(mask, np.ones((3, 3), int))
-  has_seed = np.zeros(count + 1, bool)
+  groups = label_groups(mask)
+  has_seed = np.zeros(int(groups.max()) + 1, bool)
   has_seed[groups[seeds > 0]] = True
   has_seed[0] = False
   return has_seed[groups]

@@ -12,7 +12,7 @@ from dicexmbd_jax.masks.bins import (
   stretch_ranges,
 )
 
-Strips = Callable[[], Iterable[Float64[np.ndarray, "_ x"]]]
+Parts = Iterable[Float64[np.ndarray, "_ _"]]
 
 # Maps that vary by less are constant: a fifteenth of a step of 16 bits.
 MIN_RANGE = 1e-6
@@ -78,14 +78,13 @@ class Histogram:
     return total + float(inside.sum()), count + inside.size
 
 
-def find_threshold(strips: Strips, method: str) -> float:
+def find_threshold(read: Callable[[], Parts], method: str) -> float:
   """Finds the value that parts background and foreground.
 
-  The map is read a few times, strip by strip, and never held as a whole; the
-  result does not depend on the strips' heights.
+  The map is read a few times, part by part, and never held as a whole.
 
   Args:
-    strips: returns the map anew, strips of full width from the top, 0..1.
+    read: returns the map anew, in parts that are always the same, 0..1.
     method: "cellprofiler3" (scikit-image 0.14) or "cellprofiler4" (today's).
 
   Returns:
@@ -93,41 +92,43 @@ def find_threshold(strips: Strips, method: str) -> float:
     than MIN_RANGE has none: 0, all foreground, where it lies at or above one
     half, else 1, all background.
   """
-  histogram = bin_values(strips())
+  histogram = bin_values(read())
   if histogram.high - histogram.low < MIN_RANGE:
     return 0.0 if histogram.high >= 0.5 else 1.0
   if method == "cellprofiler3":
     tolerance = (histogram.high - histogram.low) / 512
     iterate = iterate_fixed_step
   else:
-    tolerance = find_tolerance(strips())
+    tolerance = find_tolerance(read())
     iterate = iterate_to_gap
   while True:
     threshold = iterate(histogram, tolerance) + histogram.low
     if not histogram.missing:
       return min(threshold, histogram.high)
-    add_single_values(histogram, strips())
+    add_single_values(histogram, read())
 
 
-def bin_values(strips: Iterable[Float64[np.ndarray, "_ x"]]) -> Histogram:
+def bin_values(parts: Parts) -> Histogram:
   """Fills a histogram."""
   counts = np.zeros(_NUM_BINS, np.int64)
   sums = np.zeros(_NUM_BINS)
   low, high = np.inf, -np.inf
-  for strip in strips:
-    add_to_bins(strip, counts, sums)
-    low = min(low, float(strip.min()))
-    high = max(high, float(strip.max()))
+  for part in parts:
+    add_to_bins(np.ascontiguousarray(part), counts, sums)
+    low = min(low, float(part.min()))
+    high = max(high, float(part.max()))
   return Histogram(low, high, counts, sums, {}, set())
 
 
-def add_single_values(
-  histogram: Histogram, strips: Iterable[Float64[np.ndarray, "_ x"]]
-) -> None:
+def add_single_values(histogram: Histogram, parts: Parts) -> None:
   """Adds the missing single values to a histogram."""
   is_wanted = np.zeros(_NUM_BINS, bool)
   is_wanted[list(histogram.missing)] = True
-  values = np.sort(np.concatenate([pick_values(s, is_wanted) for s in strips]))
+  values = np.sort(
+    np.concatenate(
+      [pick_values(np.ascontiguousarray(p), is_wanted) for p in parts]
+    )
+  )
   bins = np.minimum((values * _NUM_BINS).astype(int), _NUM_BINS - 1)
   for index in histogram.missing:
     first, last = np.searchsorted(bins, [index, index + 1])
@@ -135,11 +136,11 @@ def add_single_values(
   histogram.missing.clear()
 
 
-def find_tolerance(strips: Iterable[Float64[np.ndarray, "_ x"]]) -> float:
+def find_tolerance(parts: Parts) -> float:
   """Returns half the least gap between values, at least half of 1/65536."""
   ranges = np.tile([np.inf, -np.inf], (65536, 1))
-  for strip in strips:
-    stretch_ranges(strip, ranges)
+  for part in parts:
+    stretch_ranges(np.ascontiguousarray(part), ranges)
   ranges = ranges[np.isfinite(ranges[:, 0])]
   if (ranges[:, 0] < ranges[:, 1]).any():  # Two values in one bin.
     return 0.5 / 65536

@@ -82,7 +82,7 @@ def prepare_inputs(pixels) -> dict[str, np.ndarray]:
 def list_steps(pixels, inputs):
   """Yields name, CellProfiler's call and ours, of each step and of all."""
   maps = WorkingMaps(pixels, SETTINGS)
-  maps.read_foreground(next(maps.cut_strips()))  # Kept from here on.
+  maps.read_foreground(next(maps.cut_parts()))  # Kept from here on.
   disk = peaks.list_disk(8 / 1.5 - 0.5)
   steps = {
     "fill small holes": (

@@ -39,12 +39,13 @@ def test_todays_tolerance_is_half_the_least_gap():
 
 
 @pytest.mark.parametrize("method", ["cellprofiler3", "cellprofiler4"])
-def test_strips_do_not_matter(method):
+def test_parts_hardly_matter(method):
   values = np.random.default_rng(1).random((64, 20)) ** 3
   whole = find(values, method)
   for rows in (1, 7, 50):
-    strips = [values[y : y + rows] for y in range(0, 64, rows)]
-    assert threshold.find_threshold(lambda s=strips: s, method) == whole
+    parts = [values[y : y + rows] for y in range(0, 64, rows)]
+    result = threshold.find_threshold(lambda s=parts: s, method)
+    assert result == pytest.approx(whole, abs=1e-14)  # Sums are rounded.
 
 
 @pytest.mark.parametrize("method", ["cellprofiler3", "cellprofiler4"])
