@@ -1,8 +1,6 @@
 """Probabilities to nuclei and cells, for one image; pure."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int32
@@ -18,7 +16,7 @@ from dicexmbd_jax.masks.adjacency import list_edge_labels
 from dicexmbd_jax.masks.holes import fill_object_holes
 from dicexmbd_jax.masks.lookup import count_labels, replace_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
-from dicexmbd_jax.masks.settings import Settings, resolve_settings
+from dicexmbd_jax.masks.settings import Config, Settings, resolve_settings
 from dicexmbd_jax.types import Image, Labels, Probabilities
 
 METHODS = ("distance", "watershed", "propagation")  # The baselines.
@@ -40,14 +38,9 @@ class Segmentation:
   is_border: Bool[np.ndarray, " n"]
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-  """Raises a ValueError if `config.segment` has a wrong setting."""
-  resolve_settings(config)
-
-
 def segment_image(
-  probabilities: Probabilities,
-  config: Mapping[str, Any],
+  probabilities: Probabilities | np.ndarray,
+  config: Config,
   shape: tuple[int, int] | None = None,
 ) -> Segmentation:
   """Finds nuclei and cells.
@@ -75,7 +68,7 @@ def segment_image(
 def segment_baseline(
   image: Image,
   method: str,
-  config: Mapping[str, Any],
+  config: Config,
   shape: tuple[int, int] | None = None,
 ) -> Segmentation:
   """Finds nuclei and cells in the raw channels, without a network.
@@ -193,7 +186,7 @@ def rescale_labels(
   numbers: Int32[np.ndarray, " n"],
   settings: Settings,
   shape: tuple[int, int],
-) -> Labels:
+) -> Int32[np.ndarray, "v u"]:
   """Numbers labels and brings them to the output grid, touching or parted."""
   if settings.parts_cells and labels.shape == (2 * shape[0], 2 * shape[1]):
     return halving.part_labels(halving.halve_labels(labels, numbers))

@@ -4,6 +4,7 @@ Kernels live in modules of their own, without shape annotations, because numba
 compiles plain functions only.
 """
 
+import inspect
 from collections.abc import Callable
 
 import numba
@@ -22,6 +23,8 @@ def compile_kernel(function: Callable) -> Callable:
   Returns:
     The compiled function; it releases the GIL.
   """
+  # What a type checker's import hook has wrapped cannot be compiled.
+  function = inspect.unwrap(function)
   try:
     return numba.njit(cache=True, nogil=True)(function)
   except RuntimeError:  # numba's word for "no place to put the cache".

@@ -1,13 +1,14 @@
 """From the working grid to the masks' pixels."""
 
 import numpy as np
+from jaxtyping import Int32
 
 from dicexmbd_jax.types import Labels
 
 
 def sample_labels(
   labels: Labels, shape: tuple[int, int], aligns_corners: bool = False
-) -> Labels:
+) -> Int32[np.ndarray, "v u"]:
   """Reads labels at the pixel centres of another grid over the same area.
 
   Args:

@@ -63,9 +63,8 @@ def mask_nuclei(
   mask = np.empty(maps.shape, bool)
   for part in maps.cut_parts():
     mask[part.slices] = maps.read_thresholded_nucleus(part) >= cut
-  return fill_small_holes(
-    mask, (settings.max_diameter_px * settings.scale) ** 2
-  )
+  max_diameter = settings.max_diameter_px * settings.scale
+  return fill_small_holes(mask, max_diameter**2)
 
 
 def mark_centres(

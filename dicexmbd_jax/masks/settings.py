@@ -5,8 +5,8 @@ when the working scale changes.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,15 @@ PRESETS = {
 }
 
 
-def resolve_settings(config: Mapping[str, Any]) -> Settings:
+@runtime_checkable
+class Config(Protocol):
+  """What `config.segment` must offer; dict and ConfigDict do."""
+
+  def items(self) -> Iterable[tuple[str, Any]]:
+    """Returns names and values."""
+
+
+def resolve_settings(config: Config) -> Settings:
   """Reads the settings that a config asks for.
 
   Args:
@@ -110,15 +118,26 @@ def resolve_settings(config: Mapping[str, Any]) -> Settings:
     raise ValueError(
       f"config.segment.preset is {name!r}, expected one of {sorted(PRESETS)}"
     )
+  fields = {field.name: field for field in dataclasses.fields(Settings)}
   overrides = {key: value for key, value in values.items() if value is not None}
-  known = {field.name for field in dataclasses.fields(Settings)}
-  for key in overrides:
-    if key not in known:
+  for key, value in overrides.items():
+    if key not in fields:
       raise ValueError(
-        f"config.segment.{key} is unknown, expected one of {sorted(known)}"
+        f"config.segment.{key} is unknown, expected one of {sorted(fields)}"
       )
+    expected = _describe_fault(key, str(fields[key].type), value)
+    if expected:
+      raise ValueError(
+        f"config.segment.{key} is {value!r}, expected {expected}"
+      )
+    if "float" in str(fields[key].type):
+      overrides[key] = float(value)
   settings = dataclasses.replace(PRESETS[name], **overrides)
-  check_settings(settings)
+  if settings.scale % settings.map_scale:
+    raise ValueError(
+      f"config.segment.scale is {settings.scale}, "
+      f"expected a multiple of map_scale {settings.map_scale}"
+    )
   return settings
 
 
@@ -141,22 +160,6 @@ _LOWEST = {
 }
 
 
-def check_settings(settings: Settings) -> None:
-  """Raises a ValueError that names the first value out of its range."""
-  for field in dataclasses.fields(settings):
-    value = getattr(settings, field.name)
-    expected = _describe_fault(field.name, str(field.type), value)
-    if expected:
-      raise ValueError(
-        f"config.segment.{field.name} is {value!r}, expected {expected}"
-      )
-  if settings.scale % settings.map_scale:
-    raise ValueError(
-      f"config.segment.scale is {settings.scale}, "
-      f"expected a multiple of map_scale {settings.map_scale}"
-    )
-
-
 def _describe_fault(name: str, kind: str, value: Any) -> str | None:
   """Returns what was expected of a setting, None where it is as expected."""
   if name == "threshold":
@@ -164,8 +167,6 @@ def _describe_fault(name: str, kind: str, value: Any) -> str | None:
     return None if value in known else " or ".join(map(repr, known))
   if name not in _LOWEST:
     return None if isinstance(value, bool) else "true or false"
-  if value is None and "None" in kind:
-    return None
   is_whole = isinstance(value, int) and not isinstance(value, bool)
   if "int" in kind and not is_whole:
     return "a whole number"

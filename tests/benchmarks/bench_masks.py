@@ -56,7 +56,7 @@ def prepare_inputs(pixels) -> dict[str, np.ndarray]:
   maps = cellprofiler.enlarge(pixels / 65535)
   smooth = np.clip(cellprofiler.smooth_gaussian(maps[..., 0], 4 / 2.35), 0, 1)
   mask = smooth >= min(1.2 * cellprofiler.threshold_li(smooth), 1)
-  filled = holes.fill_small_holes(mask, 144)
+  filled = holes.fill_small_holes(mask, 144.0)
   groups = ndimage.label(filled, cellprofiler.EIGHT)[0]
   blurred = cellprofiler.smooth_for_maxima(smooth, 2.35 * 8 / 3.5)
   found = cellprofiler.find_nuclei(smooth)
@@ -89,7 +89,7 @@ def list_steps(pixels, inputs):
       lambda: cpmorphology.fill_labeled_holes(
         inputs["mask"], size_fn=lambda size, is_foreground: size < 144
       ),
-      lambda: holes.fill_small_holes(inputs["mask"], 144),
+      lambda: holes.fill_small_holes(inputs["mask"], 144.0),
     ),
     "is_local_maximum": (
       lambda: cpmorphology.is_local_maximum(

@@ -79,7 +79,7 @@ def test_small_holes_are_filled_as_centrosome_does(seed):
   mask = field > np.quantile(field, rng.random() * 0.6)
   if seed % 2:
     mask[[0, -1]] = mask[:, [0, -1]] = True  # All background is holes.
-  limit = int(rng.integers(1, 40))
+  limit = float(rng.integers(1, 40))
   result = holes.fill_small_holes(mask, limit)
   expected = cpmorphology.fill_labeled_holes(
     mask, size_fn=lambda size, is_foreground: size < limit
@@ -91,7 +91,7 @@ def test_small_holes_are_filled_as_centrosome_does(seed):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 3)])
 def test_uniform_masks_stay(shape, value):
   mask = np.full(shape, value)
-  np.testing.assert_array_equal(holes.fill_small_holes(mask, 9), mask)
+  np.testing.assert_array_equal(holes.fill_small_holes(mask, 9.0), mask)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -16,11 +16,11 @@ def test_a_brighter_pixel_of_another_label_does_not_count():
 def test_zero_is_no_peak():
   values = np.zeros((3, 3))
   labels = np.ones((3, 3), np.int32)
-  assert not peaks.find_peaks(values, labels, peaks.list_disk(1)).any()
+  assert not peaks.find_peaks(values, labels, peaks.list_disk(1.0)).any()
 
 
 def test_disk():
-  steps = peaks.list_disk(1)
+  steps = peaks.list_disk(1.0)
   assert sorted(map(tuple, steps.tolist())) == [
     (-1, 0),
     (0, -1),

@@ -31,11 +31,12 @@ def test_equals_cellprofilers_smoothing_for_maxima(size):
 
 
 def test_single_precision_is_cellprofilers_to_the_bit():
-  plane = np.random.default_rng(0).random((17, 12), np.float32)
-  expected = cellprofiler.smooth_gaussian(plane, 1.7)
+  single = np.random.default_rng(0).random((17, 12), np.float32)
+  plane = single.astype(float)
+  expected = cellprofiler.smooth_gaussian(single, 1.7)
   result = smooth_whole(plane, smooth.make_gaussian(1.7), is_single=True)
   np.testing.assert_array_equal(result, expected)
-  expected = cellprofiler.smooth_for_maxima(plane, 5.4)
+  expected = cellprofiler.smooth_for_maxima(single, 5.4)
   gaussian = smooth.make_declumping_gaussian(5.4)
   result = smooth_whole(plane, gaussian, is_single=True)
   np.testing.assert_array_equal(result, expected)
@@ -63,5 +64,5 @@ def test_a_constant_stays_one_value(value):
 
 def test_sigma_zero_changes_nothing():
   plane = np.random.default_rng(0).random((4, 5))
-  result = smooth_whole(plane, smooth.make_gaussian(0))
+  result = smooth_whole(plane, smooth.make_gaussian(0.0))
   np.testing.assert_array_equal(result, plane)
