@@ -1,0 +1,83 @@
+"""The shipped weights: small, good on what they were not trained on, exact."""
+
+import numpy as np
+import pytest
+
+from configs import first_weights_tune
+from dicexmbd_jax import checkpoint, predict, segment
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.image import channels
+from dicexmbd_jax.io import images, labels, listing, panel
+from dicexmbd_jax.masks import match
+from dicexmbd_jax.simulate import study
+
+
+@pytest.fixture(scope="module")
+def shipped():
+  return checkpoint.read_model(config_lib.SHIPPED_MODEL)
+
+
+def find_cells(image, shipped, tile_px=512):
+  """Returns probabilities at the file's 65,536 levels, and the cells."""
+  model, config = shipped
+  config = config.copy_and_resolve_references()
+  config.predict.tile_px = tile_px
+  [(_, maps)] = predict.predict_images([(0, image)], model, config.predict)
+  rounded = np.rint(maps * 65535) / np.float32(65535)
+  return maps, segment.segment_image(rounded, config.segment).cells
+
+
+def draw_image(shipped, seed):
+  found = study.draw_image(seed, 0, (330, 300))
+  image, _ = channels.merge_channels(
+    found.stack.astype(np.float32),
+    found.nuclear,
+    found.membrane,
+    shipped[1].image,
+  )
+  return image, found.cells
+
+
+def test_the_model_is_small():
+  files = config_lib.SHIPPED_MODEL.iterdir()
+  assert sum(path.stat().st_size for path in files) < 10e6
+
+
+def test_the_recipe_starts_where_the_weights_are(shipped):
+  recipe = first_weights_tune.get_config()
+  assert recipe.model.to_dict() == shipped[1].model.to_dict()
+  assert recipe.train.rim_fraction == shipped[1].train.rim_fraction
+
+
+def test_fresh_simulated_tissue_is_segmented(shipped):
+  scores = []
+  for seed in (101, 102, 103):
+    image, cells = draw_image(shipped, seed)
+    scores.append(match.score_f1(find_cells(image, shipped)[1], cells))
+  assert np.mean(scores) > 0.8, scores
+
+
+def test_tiles_change_no_mask(shipped):
+  image, _ = draw_image(shipped, 104)
+  whole, cells = find_cells(image, shipped)
+  tiled, same = find_cells(image, shipped, tile_px=256)
+  np.testing.assert_allclose(tiled, whole, atol=1e-5)
+  np.testing.assert_array_equal(same, cells)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+  ("stem", "least"), [("ROI028", 0.76), ("ROI030", 0.78)]
+)
+def test_spleen_that_was_kept_aside_is_segmented(
+  shipped, real_data, stem, least
+):
+  folder = real_data / "spleen_imc"
+  rows = panel.read_panel(folder / "panel.csv")
+  [source], _ = listing.list_images(folder / f"img/{stem}.ome.tiff")
+  loaded = images.read_image(source, rows)
+  image, _ = channels.merge_channels(
+    loaded.stack, loaded.nuclear, loaded.membrane, shipped[1].image
+  )
+  reference = labels.read_labels(folder / f"masks/{stem}.tiff")
+  assert match.score_f1(find_cells(image, shipped)[1], reference) > least
