@@ -191,6 +191,25 @@ def fill_regions(is_kept, starts, neighbours, num_objects):
   Returns:
     int32 (n + 1,).
   """
+  is_kept, around = _spread_kept(is_kept, starts, neighbours, num_objects)
+  _fill_inwards(is_kept, around, starts, neighbours)
+  filling = np.zeros(is_kept.size, np.int32)
+  for region in range(1, is_kept.size):
+    if not is_kept[region]:
+      filling[region] = around[region]
+    elif region <= num_objects:
+      filling[region] = region
+  return filling
+
+
+@compile_kernel
+def _spread_kept(is_kept, starts, neighbours, num_objects):
+  """Keeps what lies by kept background or by two kept objects, and so on.
+
+  Returns:
+    bool (n + 1,), what is kept at last; int32 (n + 1,), for the others the
+    one kept object they touch, 0 none.
+  """
   is_kept = is_kept.copy()
   around = np.zeros(is_kept.size, np.int32)
   waiting = np.empty(is_kept.size, np.int64)
@@ -206,16 +225,24 @@ def fill_regions(is_kept, starts, neighbours, num_objects):
       other = neighbours[index]
       if is_kept[other]:
         continue
-      if region > num_objects and other > num_objects:
-        continue
       is_first = around[other] == 0 or around[other] == region
       if region <= num_objects and is_first:
         around[other] = region
         continue
-      is_kept[other] = True  # Beside kept background, or a second object.
+      is_kept[other] = True
       waiting[count] = other
       count += 1
-  # What is left is filled from outside inwards, the highest region first.
+  return is_kept, around
+
+
+@compile_kernel
+def _fill_inwards(is_kept, around, starts, neighbours):
+  """Hands `around` on, in place, from holes to what lies inside them.
+
+  The highest region goes first, as with CellProfiler.
+  """
+  waiting = np.empty(is_kept.size, np.int64)
+  count = 0
   for region in range(1, is_kept.size):
     if not is_kept[region] and around[region]:
       waiting[count] = region
@@ -229,10 +256,3 @@ def fill_regions(is_kept, starts, neighbours, num_objects):
         around[other] = around[region]
         waiting[count] = other
         count += 1
-  filling = np.zeros(is_kept.size, np.int32)
-  for region in range(1, is_kept.size):
-    if not is_kept[region]:
-      filling[region] = around[region]
-    elif region <= num_objects:
-      filling[region] = region
-  return filling

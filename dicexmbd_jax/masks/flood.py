@@ -7,6 +7,7 @@ Arrays are flat with a rim of one pixel: p = (y + 1) * (width + 2) + x + 1.
 import numpy as np
 
 from dicexmbd_jax.masks.compiler import compile_kernel
+from dicexmbd_jax.masks.rim import is_outer
 
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
 _CLOSED = -2  # Label of what lies outside the mask, while flooding.
@@ -35,28 +36,9 @@ def flood_markers(levels, markers, mask, is_open, has_order):
   """
   height, width = markers.shape
   stride = width + 2
-  labels = np.full((height + 2) * stride, _CLOSED, np.int32)
-  level = np.empty(labels.size, np.int64)
-  count = 0
-  for y in range(height):
-    for x in range(width):
-      if not mask[y, x]:
-        continue
-      p = (y + 1) * stride + x + 1
-      labels[p] = markers[y, x]
-      level[p] = levels[y, x]
-      count += 1
-      is_outer = (
-        (is_open[0] and y == 0)
-        or (is_open[1] and y == height - 1)
-        or (is_open[2] and x == 0)
-        or (is_open[3] and x == width - 1)
-      )
-      if is_outer and labels[p] == 0:
-        labels[p] = UNKNOWN
-        level[p] = -1
+  labels, level = _lay_out(levels, markers, mask, is_open)
   # Each entry is a level, an age and a pixel; the first two decide.
-  heap = np.empty((count + 1, 3), np.int64)
+  heap = np.empty((np.count_nonzero(mask) + 1, 3), np.int64)
   size = 0
   age = 0
   for p in range(labels.size):
@@ -89,6 +71,25 @@ def flood_markers(levels, markers, mask, is_open, has_order):
       label = labels[(y + 1) * stride + x + 1]
       flooded[y, x] = 0 if label == _CLOSED else label
   return flooded
+
+
+@compile_kernel
+def _lay_out(levels, markers, mask, is_open):
+  """Puts a rim around labels and levels as they are before the flood."""
+  height, width = markers.shape
+  labels = np.full((height + 2) * (width + 2), _CLOSED, np.int32)
+  level = np.empty(labels.size, np.int64)
+  for y in range(height):
+    for x in range(width):
+      if not mask[y, x]:
+        continue
+      p = (y + 1) * (width + 2) + x + 1
+      labels[p] = markers[y, x]
+      level[p] = levels[y, x]
+      if labels[p] == 0 and is_outer(y, x, mask.shape, is_open):
+        labels[p] = UNKNOWN
+        level[p] = -1
+  return labels, level
 
 
 @compile_kernel

@@ -11,6 +11,7 @@ an index: p = (y + 1) * (width + 2) + x + 1.
 import numpy as np
 
 from dicexmbd_jax.masks.compiler import compile_kernel
+from dicexmbd_jax.masks.rim import is_outer
 
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
 _NONE = -1  # Parent of a seed, or of a pixel not reached.
@@ -106,34 +107,46 @@ def grow_forest(costs, longest, seeds, mask, shortest, is_open):
   """
   height, width = seeds.shape
   stride = width + 2
-  labels, distance, parent = _place_seeds(seeds, mask, is_open)
+  state = _place_seeds(seeds, mask, is_open)
+  front = _list_front(state, stride)
   # A hair below the shortest step, so that rounding never joins two rounds.
   inverse = 1.0 / (shortest * (1.0 - 1e-9))
   num_buckets = 1
   while num_buckets < longest * inverse + 3:
     num_buckets *= 2
-  heads = np.full(num_buckets, -1, np.int32)
+  _search_paths(costs, state, front, inverse, num_buckets, stride)
+  labels = state[0]
+  grown = np.empty((height, width), np.int32)
+  for y in range(height):
+    first = (y + 1) * stride + 1
+    grown[y] = labels[first : first + width]
+  return grown
+
+
+@compile_kernel
+def _search_paths(costs, state, front, inverse, num_buckets, stride):
+  """Follows all paths from the front, one bucket of costs after another.
+
+  Args:
+    costs: float64, from weigh_steps.
+    state: labels, distance and parent, from _place_seeds; changed in place.
+    front: int32, the pixels to begin with.
+    inverse: one over the buckets' width.
+    num_buckets: a power of two; together wider than the longest step.
+    stride: pixels per row, rim included.
+  """
+  labels, distance, parent = state
   # A pixel is put into buckets at most once per neighbour: room enough, of
   # which the system only gives what is touched.
-  pixels = np.empty(8 * np.count_nonzero(mask) + 1, np.int32)
+  pixels = np.empty(front.size + 8 * np.count_nonzero(distance > 0), np.int32)
   links = np.empty(pixels.size, np.int32)
-  used = 0
-  for y in range(height):
-    for x in range(width):
-      p = (y + 1) * stride + x + 1
-      if distance[p] != 0:
-        continue
-      nearest = max(distance[p - 1], distance[p + 1])
-      for q in (p - stride, p + stride):
-        nearest = max(nearest, distance[q - 1], distance[q], distance[q + 1])
-      if nearest <= 0:
-        parent[p] = _DONE  # Inside a seed: nowhere to go.
-        continue
-      pixels[used] = p
-      links[used] = heads[0]
-      heads[0] = used
-      used += 1
-  waiting = used
+  heads = np.full(num_buckets, -1, np.int32)
+  for entry in range(front.size):
+    pixels[entry] = front[entry]
+    links[entry] = entry - 1
+  heads[0] = front.size - 1
+  used = front.size
+  waiting = front.size
   free = -1
   offsets = np.array([1, stride - 1, stride, stride + 1], np.int64)
   turn = 0
@@ -184,11 +197,26 @@ def grow_forest(costs, longest, seeds, mask, shortest, is_open):
         heads[bucket] = new
         waiting += 1
     turn += 1
-  grown = np.empty((height, width), np.int32)
-  for y in range(height):
-    first = (y + 1) * stride + 1
-    grown[y] = labels[first : first + width]
-  return grown
+
+
+@compile_kernel
+def _list_front(state, stride):
+  """Lists the seeds' pixels that have somewhere to go; closes the others."""
+  _, distance, parent = state
+  front = np.empty(np.count_nonzero(distance == 0), np.int32)
+  count = 0
+  for p in range(stride + 1, distance.size - stride - 1):
+    if distance[p] != 0:
+      continue
+    farthest = max(distance[p - 1], distance[p + 1])
+    for q in (p - stride, p + stride):
+      farthest = max(farthest, distance[q - 1], distance[q], distance[q + 1])
+    if farthest > 0:
+      front[count] = p
+      count += 1
+    else:
+      parent[p] = _DONE
+  return front[:count]
 
 
 @compile_kernel
@@ -205,13 +233,7 @@ def _place_seeds(seeds, mask, is_open):
       labels[p] = seeds[y, x]
       if not mask[y, x]:
         continue
-      is_outer = (
-        (is_open[0] and y == 0)
-        or (is_open[1] and y == height - 1)
-        or (is_open[2] and x == 0)
-        or (is_open[3] and x == width - 1)
-      )
-      if is_outer and labels[p] == 0:
+      if labels[p] == 0 and is_outer(y, x, mask.shape, is_open):
         labels[p] = UNKNOWN
       distance[p] = 0.0 if labels[p] else np.inf
   return labels, distance, parent
