@@ -45,9 +45,10 @@ def enlarge_rows(pixels, channel, divisor, factor, top, bottom, left, right):
         shift_x = (phase_x + 0.5) / factor - 0.5
         first = 0 if shift_x < 0 else 1
         part_x = shift_x if shift_x >= 0 else 1 + shift_x
+        near = line[first:]
+        far = line[first + (part_x > 0) :]
+        part = row[phase_x:]
         for index in range(right - left):
-          value = (1 - part_x) * line[index + first]
-          if part_x > 0:
-            value += part_x * line[index + first + 1]
-          row[index * factor + phase_x] = value
+          value = (1 - part_x) * near[index] + part_x * far[index]
+          part[index * factor] = value
   return enlarged

@@ -16,7 +16,7 @@ from dicexmbd_jax.masks.rim import is_outer
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
 _NONE = -1  # Parent of a seed, or of a pixel not reached.
 _DONE = -2  # Parent of a pixel that has grown.
-_RUN = 32  # Pixels of a row that are weighed, or not, together.
+_RUN = 64  # Pixels of a row that are weighed, or not, together.
 
 
 @compile_kernel
@@ -67,17 +67,17 @@ def weigh_steps(image, mask, top, left, regularisation):
       row = y - 2 - top
       if row < 0 or row >= height:
         continue
-      a = changes[(y - 2) % 3, left:]
-      b = changes[(y - 1) % 3, left:]
-      c = changes[y % 3, left:]
-      out = costs[
-        (row + 1) * stride + 1 : (row + 1) * stride + 1 + width, index
-      ]
+      line = (row + 1) * stride + 1
       for begin in range(0, width, _RUN):
         end = min(begin + _RUN, width)
         if not mask[row, begin:end].any():
           continue
-        for x in range(begin, end):
+        # Slices, so that the compiler sees indices from 0 and vectorises.
+        a = changes[(y - 2) % 3, left + begin :]
+        b = changes[(y - 1) % 3, left + begin :]
+        c = changes[y % 3, left + begin :]
+        out = costs[line + begin : line + end, index]
+        for x in range(end - begin):
           total = a[x] + a[x + 1] + a[x + 2]
           total = total + b[x] + b[x + 1] + b[x + 2]
           total = total + c[x] + c[x + 1] + c[x + 2]
