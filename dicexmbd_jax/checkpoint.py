@@ -8,6 +8,7 @@ network) and, where it is shipped, `README.md` (the model card).
 import hashlib
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import jax.numpy as jnp
@@ -74,7 +75,7 @@ def read_model(
   model = nnx.eval_shape(lambda: unet.UNet(**config.model, rngs=nnx.Rngs(0)))
   graph, state = nnx.split(model)
   flat = dict(nnx.to_flat_state(state))
-  with np.load(folder / "params.npz", allow_pickle=False) as arrays:
+  with open_parameters(folder / "params.npz") as arrays:
     for path, leaf in flat.items():
       name, wanted = "/".join(map(str, path)), leaf.get_value()
       found = arrays[name].shape if name in arrays else "nothing"
@@ -87,6 +88,20 @@ def read_model(
   model = nnx.merge(graph, nnx.from_flat_state(flat))
   model.eval()
   return model, config
+
+
+def open_parameters(path: Path) -> Any:
+  """Opens a parameter file.
+
+  Raises:
+    ValueError: it is missing or broken.
+  """
+  try:
+    return np.load(path, allow_pickle=False)
+  except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    raise ValueError(
+      f"{path}: found {error or 'nothing'}, expected parameters"
+    ) from error
 
 
 def hash_model(folder: Path) -> str:

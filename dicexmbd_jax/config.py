@@ -48,8 +48,20 @@ def split_arguments(
     if name == "config":
       file = value
     else:
-      overrides[name.removeprefix("config.")] = yaml.safe_load(value)
+      overrides[name.removeprefix("config.")] = read_value(name, value)
   return rest, file, overrides
+
+
+def read_value(name: str, text: str) -> Any:
+  """Returns the value that `text` stands for, as YAML.
+
+  Raises:
+    ValueError: the text is no YAML.
+  """
+  try:
+    return yaml.safe_load(text)
+  except yaml.YAMLError as error:
+    raise ValueError(f"--{name}: found {text!r}, expected a value") from error
 
 
 def read_config_file(path: str | pathlib.Path) -> ConfigDict:
@@ -69,6 +81,11 @@ def read_config_file(path: str | pathlib.Path) -> ConfigDict:
   sys.path.insert(0, str(path.resolve().parent.parent))
   try:
     spec.loader.exec_module(module)
+  except Exception as error:  # Whatever the file's own code raises.
+    text = " ".join(str(error).split())
+    raise ValueError(
+      f"--config: {path}: found {type(error).__name__}: {text}"
+    ) from error
   finally:
     sys.path.pop(0)
   if not hasattr(module, "get_config"):

@@ -71,3 +71,13 @@ def test_a_folder_without_model_is_refused(tmp_path, spoil):
     (tmp_path / "config.json").write_text("{")
   with pytest.raises(ValueError, match="expected a model folder"):
     checkpoint.read_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no zip file at all"])
+def test_broken_parameters_are_refused(folder, content):
+  path = folder / "params.npz"
+  path.unlink()
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(ValueError, match=r"params.npz: found .*expected param"):
+    checkpoint.read_model(folder)

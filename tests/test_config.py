@@ -37,6 +37,11 @@ def test_an_override_without_value_is_refused():
     config_lib.split_arguments(["--config.seed", "--images=a"])
 
 
+def test_an_override_that_is_no_value_is_refused():
+  with pytest.raises(ValueError, match=r"--config.seed: found '\[1'"):
+    config_lib.split_arguments(["--config.seed=[1"])
+
+
 def test_single_values_override_the_file_and_the_file_the_weights(
   base, tmp_path
 ):
@@ -83,7 +88,12 @@ def test_wrong_overrides_are_refused(base, name, value, message):
 
 @pytest.mark.parametrize(
   ("text", "message"),
-  [(None, "found no file"), ("x = 1", "expected a function get_config")],
+  [
+    (None, "found no file"),
+    ("x = 1", "expected a function get_config"),
+    ("def get_config(:", "found SyntaxError"),
+    ("import nothing_like_this", "found ModuleNotFoundError"),
+  ],
 )
 def test_wrong_files_are_refused(tmp_path, text, message):
   path = tmp_path / "mine.py"

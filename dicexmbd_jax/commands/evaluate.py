@@ -161,6 +161,8 @@ def check_flags(flags) -> None:
   """Raises a ValueError where flags do not go together."""
   if flags.panel and not flags.images:
     raise ValueError("--panel: found no --images beside it, expected both")
+  if flags.seed < 0:
+    raise ValueError(f"--seed: found {flags.seed}, expected 0 or more")
   if not flags.tolerance_px >= 0:
     raise ValueError(
       f"--tolerance_px: found {flags.tolerance_px}, expected 0 or more"

@@ -165,6 +165,7 @@ def prepare_job(flags) -> Job:
   config_lib.check_model_section(flags.config, trained)
   resolve_settings(flags.config.segment)
   channels.get_preset(flags.config.image.preset)
+  resample.resampled_shape((1, 1), 1.0, flags.config.image.pixel_size_um)
   predict.check_config(flags.config.predict, flags.config.model.depth)
   batch.count_workers(flags.num_workers, 0)
   rows = panel.read_panel(flags.panel) if flags.panel else None

@@ -29,6 +29,11 @@ def run(flags) -> int:
     flags: workdir, checkpoint (the weights to start from), config.
   """
   config, workdir = flags.config, Path(flags.workdir)
+  if "sources" not in config.get("train", {}):
+    logging.error(
+      "--config: found no train.sources, expected images to train on"
+    )
+    return 2
   try:
     write.write_json(workdir / "config.json", config.to_dict())
     examples = list(make_examples(config))
