@@ -344,6 +344,10 @@ def predict_prepared(
     taken.clear()
     item, probabilities = answer
     rounded = np.rint(probabilities * 65535) / np.float32(65535)
+    if not item.image[..., 0].any():
+      # Thresholds would divide what noise is left in an answer to nothing.
+      rounded = np.zeros_like(rounded)
+      rounded[..., 2] = 1
     yield Predicted(item, rounded, network_s=max(elapsed - prepare_s, 0.0))
 
 

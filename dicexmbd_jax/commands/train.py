@@ -140,7 +140,7 @@ def to_model_grid(
     cells.shape, loaded.pixel_size_um or 1.0, config.image.pixel_size_um
   )
   rows, columns = (
-    (np.arange(new) * old // new)
+    ((np.arange(new) + 0.5) * old / new).astype(int)
     for new, old in zip(shape, cells.shape, strict=True)
   )
   return resample.resample_image(image, shape), cells[np.ix_(rows, columns)]
