@@ -5,7 +5,6 @@ import io
 import pathlib
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -14,7 +13,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.image import channels, resample, targets
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import labels, listing, panel, write
-from dicexmbd_jax.masks import match
+from dicexmbd_jax.masks import grid, match
 from dicexmbd_jax.model.unet import UNet, build_model
 from dicexmbd_jax.types import Image, Labels
 
@@ -139,11 +138,7 @@ def to_model_grid(
   shape = resample.resampled_shape(
     cells.shape, loaded.pixel_size_um or 1.0, config.image.pixel_size_um
   )
-  rows, columns = (
-    ((np.arange(new) + 0.5) * old / new).astype(int)
-    for new, old in zip(shape, cells.shape, strict=True)
-  )
-  return resample.resample_image(image, shape), cells[np.ix_(rows, columns)]
+  return resample.resample_image(image, shape), grid.sample_labels(cells, shape)
 
 
 def score_cells(
