@@ -149,7 +149,7 @@ def main(arguments: Sequence[str]) -> int:
   if not arguments or arguments[0] in ("help", "-h", "--help", "-help"):
     print(describe_program())
     return 0 if arguments else 2
-  name, *rest = arguments
+  name, rest = split_command(arguments)
   if name not in COMMANDS:
     return refuse(f"found command {name!r}, expected {', '.join(COMMANDS)}")
   if any(word in ("-h", "-help", "--help") for word in rest):
@@ -160,8 +160,16 @@ def main(arguments: Sequence[str]) -> int:
   except (ValueError, flags.Error) as error:
     return refuse(f"{error}", f"see: python -m dicexmbd_jax {name} --help")
   start_logging()
-  module = importlib.import_module(f"dicexmbd_jax.commands.{name}")
-  return module.run(values)
+  module = name.replace(" ", "_")
+  return importlib.import_module(f"dicexmbd_jax.commands.{module}").run(values)
+
+
+def split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+  """Returns the command, of one word or two (`teach fit`), and the rest."""
+  pair = " ".join(arguments[:2])
+  if pair in COMMANDS:
+    return pair, arguments[2:]
+  return arguments[0], arguments[1:]
 
 
 def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
@@ -210,7 +218,7 @@ def define_flags(command: Command) -> flags.FlagValues:
 
 def describe_program() -> str:
   """Returns the text of --help."""
-  lines = [f"  {name:<12}{command.help}" for name, command in COMMANDS.items()]
+  lines = [f"  {name:<26}{command.help}" for name, command in COMMANDS.items()]
   return "\n".join(
     [
       "Single-cell segmentation of imaging mass cytometry.",

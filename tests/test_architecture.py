@@ -12,15 +12,19 @@ import pytest
 import dicexmbd_jax
 
 PACKAGE = pathlib.Path(dicexmbd_jax.__file__).parent
-JAX_ROOMS = ("model", "train", "predict", "checkpoint")
+JAX_ROOMS = ("model", "train", "predict", "checkpoint", "train_checkpoint")
 # Library -> the rooms (modules or subpackages) that may import it.
 ROOMS = {
   "jax": JAX_ROOMS,
   "flax": JAX_ROOMS,
   "optax": JAX_ROOMS,
-  "orbax": ("checkpoint",),
-  "skimage": ("image", "masks", "simulate"),
-  "scipy": ("image", "masks", "simulate", "io"),
+  "orbax": ("train_checkpoint",),
+  "grain": ("input_pipeline",),
+  "tensorflow_datasets": ("records", "input_pipeline"),
+  "tensorboardX": ("commands",),
+  "sklearn": ("teacher",),
+  "skimage": ("image", "masks", "simulate", "teacher"),
+  "scipy": ("image", "masks", "simulate", "io", "teacher"),
   "numba": ("masks",),
   "tifffile": ("io",),
   "readimc": ("io",),
@@ -40,6 +44,9 @@ STRANGERS = {
   "io": ("image", "model", "masks", "report", "commands"),
   "report": ("image", "model", "io", "commands"),
   "simulate": ("model", "masks", "report", "commands"),
+  "teacher": ("model", "report", "commands", "io"),
+  "records": ("model", "masks", "report", "commands"),
+  "input_pipeline": ("model", "masks", "report", "commands"),
   "segment": ("image", "model", "report", "io", "commands"),
   "predict": ("masks", "report", "io", "commands"),
   "train": ("masks", "report", "io", "commands"),

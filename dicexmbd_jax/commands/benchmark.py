@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from dicexmbd_jax import segment
 from dicexmbd_jax.commands import batch, evaluate, failures
 from dicexmbd_jax.commands.progress import Progress
-from dicexmbd_jax.image import channels, resample
+from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import pairing, panel, write
 from dicexmbd_jax.types import ImageSource, Panel
@@ -164,14 +164,10 @@ def segment_source(
   """
   values = ConfigDict(json.loads(config))
   loaded = image_reader.read_image(source, rows)
-  channels.check_stack(loaded.stack, loaded.names)
-  image, _ = channels.merge_channels(
-    loaded.stack, loaded.nuclear, loaded.membrane, values.image, loaded.names
-  )
+  image, _ = preparation.merge_loaded(loaded, values.image)
   size_um = pixel_size_um or loaded.pixel_size_um or 1.0
   shape = image.shape[:2]
-  grid = resample.resampled_shape(shape, size_um, values.image.pixel_size_um)
-  image = resample.resample_image(image, grid)
+  image = preparation.to_network_grid(image, size_um, values.image)
   counts = {}
   for name, method in BASELINES.items():
     masks = segment.segment_baseline(image, method, values.segment, shape)

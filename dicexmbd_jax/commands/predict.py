@@ -26,7 +26,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.commands import batch, results
 from dicexmbd_jax.commands.failures import FailureLog
 from dicexmbd_jax.commands.progress import Progress
-from dicexmbd_jax.image import channels, resample
+from dicexmbd_jax.image import channels, preparation, resample
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import listing, panel, source, write
 from dicexmbd_jax.masks.settings import resolve_settings
@@ -242,7 +242,7 @@ def finish_images(
   predicted: Iterable[Predicted]
   if job.model is None:
     predicted = (
-      Predicted(item, to_model_grid(item, job.config), network_s=0.0)
+      Predicted(item, to_network_grid(item, job.config), network_s=0.0)
       for item in prepared
     )
   else:
@@ -278,18 +278,11 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
   """
   started = time.perf_counter()
   loaded = image_reader.read_image(image, job.panel)
+  seconds = {"read": time.perf_counter() - started}
   try:
-    channels.check_stack(loaded.stack, loaded.names)
+    merged, warnings = preparation.merge_loaded(loaded, job.config.image)
   except ValueError as error:
     raise ValueError(f"{describe_source(image)}: {error}") from error
-  seconds = {"read": time.perf_counter() - started}
-  merged, warnings = channels.merge_channels(
-    loaded.stack,
-    loaded.nuclear,
-    loaded.membrane,
-    job.config.image,
-    loaded.names,
-  )
   weak = channels.find_weak_groups(
     loaded.stack,
     loaded.nuclear,
@@ -310,12 +303,11 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
   )
 
 
-def to_model_grid(item: Prepared, config: ConfigDict) -> Image:
+def to_network_grid(item: Prepared, config: ConfigDict) -> Image:
   """Returns the two channels at the network's pixel size."""
-  shape = resample.resampled_shape(
-    item.image.shape[:2], item.pixel_size_um, config.image.pixel_size_um
+  return preparation.to_network_grid(
+    item.image, item.pixel_size_um, config.image
   )
-  return resample.resample_image(item.image, shape)
 
 
 def predict_prepared(
@@ -331,7 +323,7 @@ def predict_prepared(
   def take_items() -> Iterator[tuple[Prepared, Image]]:
     for item in items:
       taken.append(item)
-      yield item, to_model_grid(item, job.config)
+      yield item, to_network_grid(item, job.config)
 
   answers = predict.predict_images(take_items(), model, job.config.predict)
   while True:

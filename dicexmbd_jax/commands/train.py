@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import checkpoint, predict, segment, train
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.image import channels, resample, targets
+from dicexmbd_jax.image import preparation, targets
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import labels, listing, panel, write
 from dicexmbd_jax.masks import grid, match
@@ -117,10 +117,7 @@ def read_source(
     if (item.stem in source.validation) != is_validation:
       continue
     loaded = image_reader.read_image(item, rows)
-    channels.check_stack(loaded.stack, loaded.names)
-    image, _ = channels.merge_channels(
-      loaded.stack, loaded.nuclear, loaded.membrane, config.image, loaded.names
-    )
+    image, _ = preparation.merge_loaded(loaded, config.image)
     path = Path(source.masks) / f"{item.stem}.tiff"
     cells = labels.read_labels(path)
     if cells.shape != image.shape[:2]:
@@ -128,17 +125,14 @@ def read_source(
         f"{path}: found {cells.shape} px, expected {image.shape[:2]} as the "
         f"image {item.path} has"
       )
-    yield f"{name}/{item.stem}", *to_model_grid(image, cells, loaded, config)
-
-
-def to_model_grid(
-  image: Image, cells: Labels, loaded, config: ConfigDict
-) -> tuple[Image, Labels]:
-  """Returns image and cells at the network's pixel size."""
-  shape = resample.resampled_shape(
-    cells.shape, loaded.pixel_size_um or 1.0, config.image.pixel_size_um
-  )
-  return resample.resample_image(image, shape), grid.sample_labels(cells, shape)
+    image = preparation.to_network_grid(
+      image, loaded.pixel_size_um or 1.0, config.image
+    )
+    yield (
+      f"{name}/{item.stem}",
+      image,
+      grid.sample_labels(cells, image.shape[:2]),
+    )
 
 
 def score_cells(

@@ -1,0 +1,49 @@
+"""From a loaded image to what the network sees: prediction's and training's way.
+
+The record builder, the trainer's validation and the predictor call the same two
+functions, so that a network never sees other pixels than it was trained on.
+"""
+
+from typing import Any
+
+from dicexmbd_jax.image import channels, resample
+from dicexmbd_jax.types import Image, LoadedImage
+
+
+def merge_loaded(
+  loaded: LoadedImage, config: Any
+) -> tuple[Image, tuple[str, ...]]:
+  """Makes the two-channel image of one loaded image, on its own grid.
+
+  Args:
+    loaded: as io.images.read_image gives it.
+    config: the config's section `image`.
+
+  Returns:
+    The image, float32 (y, x, 2) in 0..255, and warnings, one line each.
+
+  Raises:
+    ValueError: counts that are not finite and positive, or a group without
+      markers; it does not name the file.
+  """
+  channels.check_stack(loaded.stack, loaded.names)
+  return channels.merge_channels(
+    loaded.stack, loaded.nuclear, loaded.membrane, config, loaded.names
+  )
+
+
+def to_network_grid(image: Image, pixel_size_um: float, config: Any) -> Image:
+  """Returns the image at the network's pixel size.
+
+  Args:
+    image: float32 (y, x, 2).
+    pixel_size_um: of the image.
+    config: the config's section `image`: pixel_size_um is the network's.
+
+  Raises:
+    ValueError: a pixel size that is not a positive, finite number.
+  """
+  shape = resample.resampled_shape(
+    image.shape[:2], pixel_size_um, config.pixel_size_um
+  )
+  return resample.resample_image(image, shape)
