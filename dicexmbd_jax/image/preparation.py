@@ -1,4 +1,4 @@
-"""From a loaded image to what the network sees: prediction's and training's way.
+"""From a loaded image to what the network sees, in prediction and training.
 
 The record builder, the trainer's validation and the predictor call the same two
 functions, so that a network never sees other pixels than it was trained on.
