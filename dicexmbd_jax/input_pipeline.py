@@ -1,0 +1,363 @@
+"""Records to batches: shuffled, mixed, shared out among JAX processes.
+
+Step t of a run is a pure function of (sources, split, batch size, seed, t): no
+random state is carried along. So the state of the pipeline that a checkpoint
+keeps is the step alone, and `start_step` goes on exactly there, also in the
+middle of an epoch, whatever the number of workers or processes.
+
+Nothing here augments: that belongs on the device.
+"""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
+
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+
+SPLITS = ("train", "validation", "test")
+INFO_FILE = "dataset_info.json"
+# Read ahead by threads: reading and decompressing release the GIL, so one
+# thread more than is decoding keeps two cores busy.
+NUM_READ_THREADS = 2
+# Batches that wait; at 16 patches of 512 x 512 each is about 100 MB.
+NUM_BATCHES_AHEAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """One built dataset of a mixture.
+
+  Attributes:
+    path: folder with `dataset_info.json`, or a folder with one such below it.
+    weight: relative number of patches drawn from it in training; > 0.
+      Evaluation takes every record once and knows no weights.
+  """
+
+  path: str
+  weight: float
+
+
+class Batch(TypedDict):
+  """What a process feeds to its devices in one step.
+
+  `is_real` is False where the last batch of an evaluation was filled up; image,
+  target and valid are zero there, record_id is empty.
+  """
+
+  image: np.ndarray  # f32[b, p, p, 2], 0..255
+  target: np.ndarray  # f32[b, p, p, 3], 0..1
+  valid: np.ndarray  # f32[b, p, p, 1], 1 = image, 0 = padding
+  is_real: np.ndarray  # bool[b]
+  record_id: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """Which slice of each global batch this process reads.
+
+  Attributes:
+    batch_size: records of the global batch.
+    process_index: 0 .. process_count - 1.
+    process_count: processes that share each batch.
+  """
+
+  batch_size: int
+  process_index: int
+  process_count: int
+
+  def __post_init__(self):
+    if self.process_count < 1:
+      raise ValueError(
+        f"process_count: got {self.process_count}, expected >= 1"
+      )
+    if self.batch_size < 1 or self.batch_size % self.process_count:
+      raise ValueError(
+        f"batch_size: got {self.batch_size}, expected a positive multiple of "
+        f"the {self.process_count} processes"
+      )
+    if not 0 <= self.process_index < self.process_count:
+      raise ValueError(
+        f"process_index: got {self.process_index}, expected 0 to "
+        f"{self.process_count - 1}"
+      )
+
+  def list_indices(self, step: int) -> range:
+    """Positions in the global sequence of records, for one step."""
+    size = self.batch_size // self.process_count
+    start = step * self.batch_size + self.process_index * size
+    return range(start, start + size)
+
+
+class Records:
+  """The records of one split of one dataset, decoded, by position."""
+
+  def __init__(self, path: str, split: str):
+    """Opens the split; reads no record.
+
+    Raises:
+      ValueError: no such dataset, a broken one, or shards that are missing.
+    """
+    self.path, self.split = path, split
+    dataset = open_dataset(path)
+    self.patch_px = _read_patch_px(path, dataset.info)
+    self._length = _count_split(dataset.info, split)
+    self._source = _open_split(path, dataset, split) if self._length else ()
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, position) -> dict[str, Any]:
+    try:
+      return decode_record(self._source[position])
+    except Exception as error:  # array_record and TFDS each have their own.
+      raise ValueError(
+        f"{self.path}: record {position} of {self.split!r} cannot be read "
+        f"({_first_line(error)}); expected a whole dataset, build it again"
+      ) from error
+
+
+class BatchReader:
+  """Step -> this process's slice of the global batch."""
+
+  def __init__(self, sequence, num_records: int, share: Share, patch_px: int):
+    """Takes a `sequence` of records, of which `num_records` are real."""
+    self._sequence = sequence
+    self._num_records = num_records
+    self._share = share
+    self._patch_px = patch_px
+
+  def __call__(self, step: int) -> Batch:
+    """Reads one batch; rows past the last record stay empty."""
+    indices = self._share.list_indices(step)
+    size, p = len(indices), self._patch_px
+    batch = Batch(
+      image=np.zeros((size, p, p, 2), np.float32),
+      target=np.zeros((size, p, p, 3), np.float32),
+      valid=np.zeros((size, p, p, 1), np.float32),
+      is_real=np.array([i < self._num_records for i in indices], bool),
+      record_id=[""] * size,
+    )
+    for row in np.flatnonzero(batch["is_real"]):
+      record = self._sequence[indices[row]]
+      batch["image"][row] = record["image"]
+      batch["target"][row] = record["target"]
+      batch["valid"][row] = record["valid"]
+      batch["record_id"][row] = record["record_id"]
+    return batch
+
+
+def make_batches(
+  sources: Sequence[Source],
+  split: str,
+  *,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+  num_workers: int = 0,
+  is_training: bool = True,
+) -> Iterator[Batch]:
+  """Streams the batches of one process.
+
+  Training never ends: each source is shuffled anew in each of its epochs, by
+  `seed`, and the sources are interleaved by their weights. Evaluation is one
+  pass through the sources in their order, its last batch filled up, and the
+  same number of batches for every process.
+
+  Args:
+    sources: the datasets, all of one patch size.
+    split: "train", "validation" or "test".
+    batch_size: records of the global batch, over all processes.
+    seed: of the order, >= 0; unused in evaluation.
+    start_step: batches to skip, without reading them.
+    process_index: this process gets slice `process_index` of every batch.
+    process_count: number of processes; divides `batch_size`.
+    num_workers: processes that read; 0 reads in threads of this one. The
+      batches do not depend on it. More than 0 needs parsed absl flags, and a
+      main module that can be imported.
+    is_training: whether to shuffle and repeat.
+
+  Raises:
+    ValueError: a dataset is missing or broken, patch sizes differ, or an
+      argument is out of range. Here, not at the first batch.
+  """
+  share = Share(batch_size, process_index, process_count)
+  if start_step < 0:
+    raise ValueError(f"start_step: got {start_step}, expected >= 0")
+  if num_workers < 0:
+    raise ValueError(f"num_workers: got {num_workers}, expected >= 0")
+  records = [Records(source.path, split) for source in sources]
+  patch_px = _check_patch_sizes(records)
+  if is_training:
+    sequence = _mix_shuffled(sources, records, seed)
+    num_records, num_steps = sys.maxsize, sys.maxsize // batch_size
+  else:
+    sequence = _chain(records)
+    num_records = sum(len(part) for part in records)
+    num_steps = math.ceil(num_records / batch_size)
+  reader = BatchReader(sequence, num_records, share, patch_px)
+  steps = grain.MapDataset.range(min(start_step, num_steps), num_steps)
+  return _read_ahead(steps.map(reader), num_workers)
+
+
+def count_records(sources: Sequence[Source], split: str) -> int:
+  """Number of records of a split over all sources.
+
+  A split that a dataset does not have counts as empty.
+
+  Raises:
+    ValueError: a dataset is missing or broken.
+  """
+  infos = [open_dataset(source.path).info for source in sources]
+  return sum(_count_split(info, split) for info in infos)
+
+
+def open_dataset(path: str) -> tfds.core.DatasetBuilder:
+  """Opens a built dataset without its builder's code.
+
+  Args:
+    path: its folder, or one above it that holds no other dataset.
+
+  Raises:
+    ValueError: nothing, several or something unreadable is there.
+  """
+  folder = _find_dataset(path)
+  try:
+    return tfds.builder_from_directory(folder)
+  except Exception as error:  # Protocol buffers, JSON and TFDS raise their own.
+    raise ValueError(
+      f"{folder}: cannot be read as a dataset ({_first_line(error)}); "
+      "expected what data_builders.build writes"
+    ) from error
+
+
+def decode_record(raw: dict[str, Any]) -> dict[str, Any]:
+  """Turns the stored integers of a record into what the network takes."""
+  record_id = raw["record_id"]
+  return {
+    "image": raw["image"],
+    "target": raw["target"].astype(np.float32) / np.float32(65535),
+    "valid": raw["valid"].astype(np.float32),
+    "record_id": record_id.decode()
+    if isinstance(record_id, bytes)
+    else record_id,
+  }
+
+
+def _find_dataset(path: str):
+  folder = tfds.core.Path(path)
+  if not folder.is_dir():
+    raise ValueError(
+      f"{path}: no such folder; expected a dataset ({INFO_FILE} and shards)"
+    )
+  if (folder / INFO_FILE).exists():
+    return folder
+  # TFDS puts datasets into NAME/VERSION or NAME/CONFIG/VERSION.
+  patterns = [f"{'*/' * depth}{INFO_FILE}" for depth in (1, 2, 3)]
+  found = [file.parent for p in patterns for file in folder.glob(p)]
+  if len(found) != 1:
+    names = ", ".join(sorted(str(f) for f in found)) or f"no {INFO_FILE}"
+    raise ValueError(f"{path}: found {names}; expected one dataset")
+  return found[0]
+
+
+def _read_patch_px(path: str, info) -> int:
+  try:
+    height, width, channels = info.features["image"].shape
+  except (KeyError, ValueError, TypeError):
+    raise ValueError(
+      f"{path}: found features {sorted(info.features)}; expected records of "
+      "this project with an `image` (p, p, 2)"
+    ) from None
+  if height != width or channels != 2:
+    raise ValueError(
+      f"{path}: found images ({height}, {width}, {channels}); expected "
+      "(p, p, 2)"
+    )
+  return height
+
+
+def _count_split(info, split: str) -> int:
+  if split not in (*SPLITS, *info.splits):
+    raise ValueError(f"split: got {split!r}, expected one of {SPLITS}")
+  # TFDS keeps no entry for a split without records.
+  return info.splits[split].num_examples if split in info.splits else 0
+
+
+def _open_split(path: str, dataset, split: str):
+  files = dataset.info.splits[split].filepaths
+  shards = [tfds.core.Path(file) for file in files]
+  missing = [shard.name for shard in shards if not shard.exists()]
+  if missing:
+    raise ValueError(
+      f"{path}: {len(missing)} of {len(shards)} shards of {split!r} are "
+      f"missing ({missing[0]} ...); expected a whole dataset"
+    )
+  return dataset.as_data_source(split)
+
+
+def _check_patch_sizes(records: Sequence[Records]) -> int:
+  """Returns the one patch size of all sources."""
+  if not records:
+    raise ValueError("sources: got none, expected at least one dataset")
+  if len({part.patch_px for part in records}) > 1:
+    found = ", ".join(f"{part.path}: {part.patch_px} px" for part in records)
+    raise ValueError(f"sources: patch sizes differ ({found}); expected one")
+  return records[0].patch_px
+
+
+def _mix_shuffled(
+  sources: Sequence[Source], records: Sequence[Records], seed: int
+):
+  if seed < 0:
+    raise ValueError(f"seed: got {seed}, expected >= 0")
+  for source, part in zip(sources, records, strict=True):
+    if not (math.isfinite(source.weight) and source.weight > 0):
+      raise ValueError(
+        f"{source.path}: weight is {source.weight}, expected > 0"
+      )
+    if not len(part):
+      raise ValueError(
+        f"{part.path}: split {part.split!r} is empty; expected records to "
+        "train on"
+      )
+  # grain adds the epoch to the seed, so seeds are spread: neighbouring ones
+  # would share epochs among runs and sources.
+  seeds = np.random.SeedSequence(seed).generate_state(len(records))
+  shuffled = [
+    grain.MapDataset.source(part).shuffle(seed=int(own_seed)).repeat()
+    for part, own_seed in zip(records, seeds, strict=True)
+  ]
+  return grain.MapDataset.mix(shuffled, [source.weight for source in sources])
+
+
+def _chain(records: Sequence[Records]):
+  filled = [part for part in records if len(part)]
+  if not filled:
+    return ()
+  return grain.MapDataset.concatenate(
+    [grain.MapDataset.source(part) for part in filled]
+  )
+
+
+def _read_ahead(batches, num_workers: int) -> Iterator[Batch]:
+  stream = batches.to_iter_dataset(
+    grain.ReadOptions(
+      num_threads=NUM_READ_THREADS, prefetch_buffer_size=NUM_BATCHES_AHEAD
+    )
+  )
+  if num_workers:
+    stream = stream.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=num_workers)
+    )
+  return iter(stream)
+
+
+def _first_line(error: Exception) -> str:
+  lines = str(error).strip().splitlines() or [""]
+  return f"{type(error).__name__}: {lines[0]}"
