@@ -1,0 +1,1 @@
+"""Builders of record datasets, and the downloads that they start from."""
