@@ -90,6 +90,18 @@ FLAGS = {
   "num_images": Flag(WHOLE, 6, "Number of images."),
   "seed": Flag(WHOLE, 0, "Decides everything random."),
   "size_px": Flag(WHOLE, 500, "Edge of the images, 1 um per pixel."),
+  "annotations": Flag(
+    TEXT, None, "Folder of label TIFFs, or an Ilastik project (.ilp)."
+  ),
+  "teacher": Flag(TEXT, None, "Folder that `teach fit` wrote."),
+  "channels": Flag(
+    TEXT,
+    None,
+    "merged (default): nuclear and membrane; all (default of .ilp): as they "
+    "are.",
+  ),
+  "scale": Flag(WHOLE, 1, "Pixels of the maps per pixel of the image: 1 or 2."),
+  "uncertainty": Flag(TEXT, "margin", "margin (Ilastik's) or entropy."),
 }
 
 COMMANDS = {
@@ -130,6 +142,19 @@ COMMANDS = {
     ("workdir", "checkpoint"),
     ("workdir",),
     config="file",
+  ),
+  "teach fit": Command(
+    "From images and brush strokes to a pixel classifier, the teacher.",
+    ("images", "panel", "annotations", "output", "channels", "scale")
+    + ("seed", "num_workers"),
+    ("annotations", "output"),
+  ),
+  "teach predict": Command(
+    "From images and a teacher to probability and uncertainty maps.",
+    ("teacher", "images", "panel", "output", "uncertainty", "num_workers")
+    + ("overwrite",),
+    ("teacher", "images", "output"),
+    config=None,
   ),
   "simulate": Command(
     "Write a study of simulated tissue with known truth.",

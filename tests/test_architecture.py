@@ -115,6 +115,8 @@ def test_every_module_can_be_imported():
     ("commands.evaluate", ("jax", "anndata")),
     ("commands.predict", ("orbax", "tensorflow", "matplotlib")),
     ("commands.simulate", ("jax", "matplotlib")),
+    ("commands.teach_fit", ("jax", "sklearn", "matplotlib", "anndata")),
+    ("commands.teach_predict", ("jax", "sklearn", "matplotlib", "anndata")),
   ],
 )
 def test_commands_load_only_what_they_need(module, absent):

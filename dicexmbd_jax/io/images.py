@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from dicexmbd_jax.io import tiff
+from dicexmbd_jax.io.names import make_unique
 from dicexmbd_jax.io.selection import (
   ChannelSelection,
   RawImage,
@@ -49,6 +50,27 @@ def read_image(source: ImageSource, panel: Panel | None) -> LoadedImage:
   )
 
 
+def read_every_channel(source: ImageSource) -> LoadedImage:
+  """Reads all channels of one image, in the file's order, without a panel.
+
+  Raises:
+    ValueError: missing, broken or truncated file. One line.
+  """
+  shown = source.path / source.member if source.member else source.path
+  raw = _read_selected(
+    source.path, source.member, source.acquisition, _select_every, shown
+  )
+  return LoadedImage(
+    stack=raw.stack,
+    names=raw.selection.names,
+    nuclear=(),
+    membrane=(),
+    pixel_size_um=raw.pixel_size_um,
+    warnings=raw.warnings,
+    origin=_describe_origin(source, raw, None),
+  )
+
+
 def describe_image(
   source: ImageSource, image: LoadedImage
 ) -> dict[str, str | int | float | bool | None]:
@@ -84,6 +106,24 @@ def _read_file(
   def select(names: Sequence[str], num_channels: int) -> ChannelSelection:
     return resolve_panel(panel, names, num_channels, shown)
 
+  return _read_selected(path, member, acquisition, select, shown)
+
+
+def _select_every(names: Sequence[str], num_channels: int) -> ChannelSelection:
+  spelled = [name or "" for name in names] + [""] * (num_channels - len(names))
+  named = [name or f"channel {k + 1}" for k, name in enumerate(spelled)]
+  return ChannelSelection(
+    tuple(range(num_channels)), make_unique(named), (), ()
+  )
+
+
+def _read_selected(
+  path: pathlib.Path,
+  member: str | None,
+  acquisition: int | None,
+  select: tiff.Select,
+  shown: pathlib.Path,
+) -> RawImage:
   with open_source(path, member) as opened:
     suffix = shown.suffix.lower()
     if suffix not in (".mcd", ".txt"):

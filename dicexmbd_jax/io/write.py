@@ -106,6 +106,34 @@ def write_probabilities(
   _write_tiff(path, data, "YXS", pixel_size_um, photometric="rgb")
 
 
+def write_uncertainty(
+  path: str | pathlib.Path,
+  uncertainty: np.ndarray,
+  pixel_size_um: float | None = None,
+) -> None:
+  """Writes an uncertainty map as zlib-compressed uint16 TIFF (y, x).
+
+  65535 stands for 1; values are rounded, and cut to 0..1 before.
+
+  Args:
+    path: the file to write.
+    uncertainty: float (y, x).
+    pixel_size_um: goes into the resolution tags, if given.
+
+  Raises:
+    ValueError: not (y, x), or not finite.
+    OSError: the file cannot be written.
+  """
+  if uncertainty.ndim != 2 or not np.isfinite(uncertainty).all():
+    raise ValueError(
+      f"{path}: found uncertainty of shape {uncertainty.shape}, expected "
+      "(y, x) and finite"
+    )
+  scaled = np.clip(uncertainty, 0, 1) * np.float32(_MAX_UINT16)
+  data = np.rint(scaled).astype(np.uint16)
+  _write_tiff(path, data, "YX", pixel_size_um)
+
+
 def write_stack(
   path: str | pathlib.Path,
   stack: Stack,

@@ -1,0 +1,1 @@
+"""The teacher: brush strokes to probability maps, by a random forest."""
