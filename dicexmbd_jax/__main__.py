@@ -84,6 +84,14 @@ FLAGS = {
     REAL, 1.0, "How far apart outlines may lie in the boundary scores."
   ),
   "overwrite": Flag(TRUTH, False, "Do finished images again."),
+  "shard": Flag(
+    TEXT,
+    None,
+    "INDEX/COUNT, as 3/16, from 0: do this share of the images only.",
+  ),
+  "merge": Flag(
+    TRUTH, False, "Make report and tables of what all shares have done."
+  ),
   "workdir": Flag(TEXT, None, "Folder for weights and log; made if missing."),
   "probabilities": Flag(TEXT, None, "Folder, file or glob of TIFF maps."),
   "confidence": Flag(TRUTH, False, "Also write confidence/NAME.csv."),
@@ -116,6 +124,8 @@ COMMANDS = {
       "pixel_size_um",
       "num_workers",
       "overwrite",
+      "shard",
+      "merge",
     ),
     ("images", "output"),
   ),
@@ -185,7 +195,9 @@ def main(arguments: Sequence[str]) -> int:
   except (ValueError, flags.Error) as error:
     return refuse(f"{error}", f"see: python -m dicexmbd_jax {name} --help")
   start_logging()
-  module = name.replace(" ", "_")
+  # Merging is apart from prediction, since it starts without JAX.
+  is_merge = getattr(values, "merge", False)
+  module = "merge" if is_merge else name.replace(" ", "_")
   return importlib.import_module(f"dicexmbd_jax.commands.{module}").run(values)
 
 

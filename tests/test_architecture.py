@@ -114,6 +114,7 @@ def test_every_module_can_be_imported():
     ("commands.segment", ("jax", "matplotlib", "anndata")),
     ("commands.evaluate", ("jax", "anndata")),
     ("commands.predict", ("orbax", "tensorflow", "matplotlib")),
+    ("commands.merge", ("jax",)),
     ("commands.simulate", ("jax", "matplotlib")),
     ("commands.teach_fit", ("jax", "sklearn", "matplotlib", "anndata")),
     ("commands.teach_predict", ("jax", "sklearn", "matplotlib", "anndata")),

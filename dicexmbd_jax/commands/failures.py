@@ -9,6 +9,9 @@ from absl import logging
 
 from dicexmbd_jax.commands import batch
 from dicexmbd_jax.io import write
+from dicexmbd_jax.types import ImageSource
+
+NAME = "failures.csv"
 
 
 class FailureLog:
@@ -32,11 +35,25 @@ class FailureLog:
 
   def write(self, folder: pathlib.Path):
     """Writes failures.csv: image, file, error; no rows if all went well."""
+    self.write_file(folder / NAME)
+
+  def write_file(self, path: pathlib.Path):
+    """Writes the same under another name."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "file", "error"))
     writer.writerows(self.rows)
-    write.write_text(folder / "failures.csv", text.getvalue())
+    write.write_text(path, text.getvalue())
 
   def __len__(self) -> int:
     return len(self.rows)
+
+
+def describe_source(image: ImageSource) -> str:
+  """Returns the file, and what is meant inside it, for messages."""
+  parts = [str(image.path)]
+  if image.member is not None:
+    parts.append(image.member)
+  if image.acquisition is not None:
+    parts.append(f"acquisition {image.acquisition}")
+  return ", ".join(parts)

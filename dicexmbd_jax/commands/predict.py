@@ -23,8 +23,8 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import __version__, checkpoint, predict, segment
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch, results
-from dicexmbd_jax.commands.failures import FailureLog
+from dicexmbd_jax.commands import batch, results, shards
+from dicexmbd_jax.commands.failures import FailureLog, describe_source
 from dicexmbd_jax.commands.progress import Progress
 from dicexmbd_jax.image import channels, preparation, resample
 from dicexmbd_jax.io import images as image_reader
@@ -49,7 +49,8 @@ class Job:
   """A run, checked and ready: what to do, with what, into which folder.
 
   Attributes:
-    sources: the images.
+    shard: the share of the images that is ours; None: all of them.
+    sources: the images, of the share alone.
     unlisted: (file, message) of what could not be listed.
     panel: which channels are what; None for two-channel stacks.
     output: the output folder.
@@ -63,6 +64,7 @@ class Job:
       one part of each image's key.
   """
 
+  shard: shards.Shard | None
   sources: tuple[ImageSource, ...]
   unlisted: tuple[tuple[Path, str], ...]
   panel: Panel | None
@@ -118,15 +120,19 @@ def run(flags) -> int:
 
   Args:
     flags: images, panel, output, checkpoint, method, pixel_size_um,
-      num_workers, overwrite, config.
+      num_workers, overwrite, shard, config.
   """
   started = time.perf_counter()
+  failures = FailureLog()
   try:
     job = prepare_job(flags)
+    # The record of the run comes before its work, so that a folder that cannot
+    # be written to is told at once; and after all else that can be wrong, so
+    # that a call that cannot be done leaves an earlier record alone.
+    write_started(job, describe_run(job, [], failures, started))
   except (ValueError, OSError) as error:
     logging.error("%s", batch.describe_error(error, ""))
     return 2
-  failures = FailureLog()
   for path, message in job.unlisted:
     failures.add("", path, ValueError(message))
   finished, waiting = split_finished(job, flags.overwrite, failures)
@@ -135,15 +141,51 @@ def run(flags) -> int:
   stems = [image.stem for image in job.sources if image.stem in finished]
   record = describe_run(job, stems, failures, started)
   try:
-    results.write_run(job.output, stems, failures, job.panel, record)
+    write_finished(job, stems, failures, record)
   except OSError as error:
     logging.error("%s", batch.describe_error(error, job.output))
     return 1
   failed = f", {len(failures)} failed, see failures.csv" if failures else ""
-  logging.info(
-    "%d images done%s: %s", len(stems), failed, job.output / "report.html"
-  )
+  logging.info("%d images done%s: %s", len(stems), failed, locate_result(job))
   return 1 if failures else 0
+
+
+def locate_result(job: Job) -> Path:
+  """Returns the file to look at first when the run is done."""
+  if job.shard:
+    return job.shard.locate(job.output)
+  return job.output / "report.html"
+
+
+def write_started(job: Job, record: Mapping[str, Any]):
+  """Writes that the run is running.
+
+  Raises:
+    OSError: the output folder cannot be written to.
+  """
+  if job.shard:
+    job.shard.locate_failures(job.output).unlink(missing_ok=True)
+    shards.write_record(job.output, job.shard, record, job.panel, "running")
+  else:
+    write.write_json(job.output / "run.json", {**record, "state": "running"})
+
+
+def write_finished(
+  job: Job,
+  stems: Sequence[str],
+  failures: FailureLog,
+  record: Mapping[str, Any],
+):
+  """Writes what covers all images; of a share, its record and failures.
+
+  Raises:
+    OSError: a file cannot be written; names it.
+  """
+  if job.shard is None:
+    results.write_run(job.output, stems, failures, job.panel, record)
+    return
+  failures.write_file(job.shard.locate_failures(job.output))
+  shards.write_record(job.output, job.shard, record, job.panel, "done")
 
 
 def prepare_job(flags) -> Job:
@@ -169,11 +211,7 @@ def prepare_job(flags) -> Job:
   predict.check_config(flags.config.predict, flags.config.model.depth)
   batch.count_workers(flags.num_workers, 0)
   rows = panel.read_panel(flags.panel) if flags.panel else None
-  sources, unlisted = listing.list_images(flags.images)
-  output = Path(flags.output)
-  # The record of the run comes first: a folder that cannot be written to is
-  # told before any work is done.
-  write.write_text(output / "run.json", '{"state": "running"}')
+  shard, sources, unlisted = list_share(flags)
   model = None
   if flags.method == NETWORK:
     model, _ = checkpoint.read_model(model_path, flags.config.model.dtype)
@@ -185,10 +223,11 @@ def prepare_job(flags) -> Job:
     "version": __version__,
   }
   return Job(
+    shard=shard,
     sources=tuple(sources),
     unlisted=tuple(unlisted),
     panel=rows,
-    output=output,
+    output=Path(flags.output),
     method=flags.method,
     model=model,
     model_path=model_path,
@@ -197,6 +236,23 @@ def prepare_job(flags) -> Job:
     num_workers=flags.num_workers,
     hashes=hashes,
   )
+
+
+def list_share(
+  flags,
+) -> tuple[shards.Shard | None, list[ImageSource], list[tuple[Path, str]]]:
+  """Lists the images, of --shard those that fall into it.
+
+  Raises:
+    ValueError: no images, or no such share.
+  """
+  text = getattr(flags, "shard", None)
+  shard = None if text is None else shards.parse_shard(text)
+  sources, unlisted = listing.list_images(flags.images)
+  if shard:
+    sources = [image for image in sources if shard.has(image.stem)]
+    unlisted = [row for row in unlisted if shard.has(row[0].name)]
+  return shard, sources, unlisted
 
 
 def hash_panel(path: str | None) -> str:
@@ -214,7 +270,7 @@ def split_finished(
     try:
       key = {**job.hashes, "image": source.hash_source(image)}
     except (ValueError, OSError) as error:
-      failures.add(image.stem, image.path, error)
+      fail_image(job, image, error, failures)
       continue
     if not overwrite and results.is_finished(job.output, image.stem, key):
       finished.add(image.stem)
@@ -252,7 +308,7 @@ def finish_images(
     for item, result in batch.map_images(finish, predicted, num_workers):
       image = item.prepared.source
       if isinstance(result, Exception):
-        failures.add(image.stem, describe_source(image), result)
+        fail_image(job, image, result, failures)
       else:
         done.add(image.stem)
         progress.tell(f"{image.stem}: {result} cells")
@@ -267,7 +323,15 @@ def prepare_images(
     try:
       yield prepare_image(image, key, job)
     except Exception as error:  # One bad image must not stop the others.
-      failures.add(image.stem, describe_source(image), error)
+      fail_image(job, image, error, failures)
+
+
+def fail_image(
+  job: Job, image: ImageSource, error: Exception, failures: FailureLog
+):
+  """Adds a failure; what an earlier run made of the image goes."""
+  failures.add(image.stem, describe_source(image), error)
+  results.discard_image(job.output, image.stem)
 
 
 def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
@@ -387,16 +451,6 @@ def finish_image(
   return len(masks.is_border)
 
 
-def describe_source(image: ImageSource) -> str:
-  """Returns the file, and what is meant inside it, for messages."""
-  parts = [str(image.path)]
-  if image.member is not None:
-    parts.append(image.member)
-  if image.acquisition is not None:
-    parts.append(f"acquisition {image.acquisition}")
-  return ", ".join(parts)
-
-
 def describe_run(
   job: Job, stems: Sequence[str], failures: FailureLog, started: float
 ) -> dict[str, Any]:
@@ -413,6 +467,7 @@ def describe_run(
       "sha256": job.hashes["model"],
     },
     "panel_sha256": job.hashes["panel"],
+    "hashes": dict(job.hashes),
     "device": predict.describe_device() if job.model else "CPU",
     "versions": describe_versions(),
     "seconds": {"total": round(time.perf_counter() - started, 3)},

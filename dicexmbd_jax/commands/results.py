@@ -4,6 +4,7 @@
 were made: an image whose state fits the run is finished.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -91,6 +92,18 @@ def is_finished(output: Path, stem: str, key: Mapping[str, str]) -> bool:
   )
 
 
+def discard_image(output: Path, stem: str):
+  """Removes an image's files of an earlier run, the state first.
+
+  So that no mask lies beside the failure that tells of it. Files that cannot
+  be removed stay: without their state, nothing takes them as finished.
+  """
+  paths = [locate(output, kind, stem) for kind in FILES]
+  for path in (locate_state(output, stem), *paths):
+    with contextlib.suppress(OSError):
+      path.unlink(missing_ok=True)
+
+
 def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
   """Measures one image and writes all its files, the state last.
 
@@ -109,6 +122,8 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
 
   size = outputs.pixel_size_um
   kinds = [*FILES]
+  # An earlier state must not speak for files that are half replaced.
+  locate_state(output, stem).unlink(missing_ok=True)
   if outputs.probabilities is None:
     kinds.remove("probabilities")
   else:

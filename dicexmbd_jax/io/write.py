@@ -38,7 +38,8 @@ def replace_file(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
       folder cannot be written to, the disk is full, and so on.
   """
   path = pathlib.Path(path)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  # Not by the process number: two containers often have the same one.
+  temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     yield temporary
