@@ -10,6 +10,7 @@ Nothing here augments: that belongs on the device.
 
 import dataclasses
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
@@ -20,11 +21,9 @@ import tensorflow_datasets as tfds
 
 SPLITS = ("train", "validation", "test")
 INFO_FILE = "dataset_info.json"
-# Read ahead by threads: reading and decompressing release the GIL, so one
-# thread more than is decoding keeps two cores busy.
-NUM_READ_THREADS = 2
-# Batches that wait; at 16 patches of 512 x 512 each is about 100 MB.
-NUM_BATCHES_AHEAD = 4
+# Four fifths of the reading is decompression, which lets other threads run, so
+# threads help up to about as many.
+MAX_READ_THREADS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,9 +345,12 @@ def _chain(records: Sequence[Records]):
 
 
 def _read_ahead(batches, num_workers: int) -> Iterator[Batch]:
+  num_threads = count_read_threads(num_workers)
   stream = batches.to_iter_dataset(
+    # Twice as many batches as threads: none waits for the slowest. At 16
+    # patches of 512 x 512 each batch is about 100 MB.
     grain.ReadOptions(
-      num_threads=NUM_READ_THREADS, prefetch_buffer_size=NUM_BATCHES_AHEAD
+      num_threads=num_threads, prefetch_buffer_size=2 * num_threads
     )
   )
   if num_workers:
@@ -356,6 +358,15 @@ def _read_ahead(batches, num_workers: int) -> Iterator[Batch]:
       grain.MultiprocessingOptions(num_workers=num_workers)
     )
   return iter(stream)
+
+
+def count_read_threads(num_workers: int) -> int:
+  """Returns the threads that read in each process; the cores are shared."""
+  if hasattr(os, "sched_getaffinity"):  # What a scheduler left to us.
+    cores = len(os.sched_getaffinity(0))
+  else:
+    cores = os.cpu_count() or 1
+  return max(1, min(MAX_READ_THREADS, cores // max(1, num_workers)))
 
 
 def _first_line(error: Exception) -> str:

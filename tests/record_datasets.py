@@ -64,14 +64,14 @@ def make_record(name, value, patch_px):
 
 
 class PlainRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """`num_records` of each split; ids are "NAME-SPLIT-NUMBER"."""
+  """Writes records as they are; `splits` are lists of them by name."""
 
   VERSION = tfds.core.Version("1.0.0")
 
-  def __init__(self, name, num_records, patch_px, **kwargs):
+  def __init__(self, name, patch_px, splits, **kwargs):
     self.name = name
-    self.num_records = num_records
     self.patch_px = patch_px
+    self.splits = splits
     super().__init__(**kwargs)
 
   def _info(self):
@@ -81,27 +81,39 @@ class PlainRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _split_generators(self, dl_manager):
     return {
-      split: self._generate_examples(split, number)
-      for split, number in self.num_records.items()
-      if number
+      split: self._generate_examples(records)
+      for split, records in self.splits.items()
+      if records
     }
 
-  def _generate_examples(self, split, number):
-    for value in range(number):
-      name = f"{self.name}-{split}-{value}"
-      yield name, make_record(name, value, self.patch_px)
+  def _generate_examples(self, records):
+    for record in records:
+      yield record["record_id"], record
 
 
-def write_dataset(folder, name="a", patch_px=4, num_shards=2, **num_records):
-  """Writes a dataset and returns its TFDS folder.
-
-  Keyword arguments give the number of records: train=11, validation=5.
-  """
+def write_records(folder, name, patch_px, splits, num_shards=2):
+  """Writes lists of records by split; returns the TFDS folder."""
   tfds.disable_progress_bar()
   builder = PlainRecords(
-    name, num_records, patch_px, data_dir=folder, file_format="array_record"
+    name, patch_px, splits, data_dir=folder, file_format="array_record"
   )
   builder.download_and_prepare(
     download_config=tfds.download.DownloadConfig(num_shards=num_shards)
   )
   return pathlib.Path(builder.data_dir)
+
+
+def write_dataset(folder, name="a", patch_px=4, num_shards=2, **num_records):
+  """Writes a dataset of plain records; returns its TFDS folder.
+
+  Keyword arguments give the number of records: train=11, validation=5. Their
+  ids are "NAME-SPLIT-NUMBER", and the number is the image's value.
+  """
+  splits = {
+    split: [
+      make_record(f"{name}-{split}-{value}", value, patch_px)
+      for value in range(number)
+    ]
+    for split, number in num_records.items()
+  }
+  return write_records(folder, name, patch_px, splits, num_shards)

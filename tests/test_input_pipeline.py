@@ -175,8 +175,7 @@ def test_evaluation_can_start_later_and_end_at_once(folder):
 
 def test_reading_ahead_changes_nothing(folder, monkeypatch):
   ahead = take_ids(make([folder]), 9)
-  monkeypatch.setattr(input_pipeline, "NUM_READ_THREADS", 0)
-  monkeypatch.setattr(input_pipeline, "NUM_BATCHES_AHEAD", 0)
+  monkeypatch.setattr(input_pipeline, "count_read_threads", lambda _: 0)
   assert take_ids(make([folder]), 9) == ahead
 
 
