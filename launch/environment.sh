@@ -18,12 +18,12 @@ find_python() {
 }
 
 make_environment() {
-  local python
-  [ -x .venv/bin/python ] && .venv/bin/python -m pip --version \
+  local venv="$1" python
+  [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version \
     >/dev/null 2>&1 && return 0
   python=$(find_python) || return 1
-  rm -rf .venv
-  if ! "$python" -m venv .venv >/dev/null 2>&1; then
+  rm -rf "$venv"
+  if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
     # Debian packs the venv module's pip apart from Python.
     local version
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -32,8 +32,8 @@ make_environment() {
       { apt-get update && apt-get install -y "python$version-venv"; } \
         >/dev/null 2>&1
     fi
-    rm -rf .venv
-    if ! "$python" -m venv .venv; then
+    rm -rf "$venv"
+    if ! "$python" -m venv "$venv"; then
       echo "found no working venv module; run: apt-get install" \
         "python$version-venv" >&2
       return 1
@@ -41,17 +41,19 @@ make_environment() {
   fi
 }
 
-# install EXTRA: "" for the program alone, "dev" for the tests' needs too.
+# install EXTRA [FOLDER]: "" for the program alone, "dev" for the tests' needs
+# too; FOLDER is .venv, or an environment of its own.
 install() {
-  local extra="$1" stamp=".venv/installed-${1:-base}" sum
-  make_environment || return 1
+  local extra="$1" venv="${2:-.venv}" stamp sum
+  stamp="$venv/installed-${1:-base}"
+  make_environment "$venv" || return 1
   sum=$(cat requirements.txt pyproject.toml | cksum)
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ] && return 0
-  echo "Installing into .venv ..."
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+  echo "Installing into $venv ..."
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     -r requirements.txt || return 1
   if [ -n "$extra" ]; then
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
       --editable ".[$extra]" || return 1
   fi
   echo "$sum" >"$stamp"

@@ -6,7 +6,9 @@ Patches of 512 x 512 of simulated tissue, as the builder makes them. `needed`
 lines are the rates that training asks for, with their arithmetic; `read` lines
 are input_pipeline.make_batches with shuffling, decoding and batching, after its
 start; `startup_s` is the time to the first batch. The rounds go through all
-numbers of workers in turn; each line is the median of its rounds.
+numbers of workers in turn; each line is the median of its rounds. Processor
+time, unlike the rates, hardly depends on what else the machine does; that of
+worker processes is not seen.
 """
 
 import json
@@ -63,12 +65,11 @@ def main(num_rounds: int) -> None:
   for number, results in zip(
     NUM_WORKERS, zip(*rounds, strict=True), strict=True
   ):
-    startups, rates = zip(*results, strict=True)
-    report(
+    startups, *paces = zip(*results, strict=True)
+    report_paces(
+      paces,
       what="read",
       num_workers=number,
-      records_per_s=statistics.median(rates),
-      megabytes_per_s=statistics.median(rates) * batch_bytes() / 1e6,
       startup_s=statistics.median(startups),
     )
 
@@ -136,15 +137,17 @@ def make_pair(simulated) -> tuple[np.ndarray, np.ndarray]:
   return image, np.round(target * 65535).astype(np.uint16)
 
 
-def measure_writing(records: list[dict], folder: str) -> float:
+def measure_writing(records: list[dict], folder: str) -> tuple[float, float]:
   shutil.rmtree(folder)
-  start = time.perf_counter()
-  record_datasets.write_records(folder, "bench", PATCH_PX, {"train": records})
-  return len(records) / (time.perf_counter() - start)
+  splits = {"train": records}
+  return measure_pace(
+    lambda: record_datasets.write_records(folder, "bench", PATCH_PX, splits),
+    len(records),
+  )
 
 
-def measure_reading(source, num_workers: int) -> tuple[float, float]:
-  """Returns seconds to the first batch, and records per second after it."""
+def measure_reading(source, num_workers: int) -> tuple[float, float, float]:
+  """Returns seconds to the first batch, and the pace after it."""
   start = time.perf_counter()
   batches = input_pipeline.make_batches(
     [source], "train", batch_size=BATCH_SIZE, seed=0, num_workers=num_workers
@@ -153,26 +156,42 @@ def measure_reading(source, num_workers: int) -> tuple[float, float]:
   startup_s = time.perf_counter() - start
   # What was read ahead meanwhile must not count.
   num_threads = input_pipeline.count_read_threads(num_workers)
-  for _ in range((2 * num_threads + 1) * max(num_workers, 1)):
+  skip(batches, (2 * num_threads + 1) * max(num_workers, 1))
+  return startup_s, *measure_pace(
+    lambda: skip(batches, NUM_BATCHES), NUM_BATCHES * BATCH_SIZE
+  )
+
+
+def skip(batches, number: int) -> None:
+  for _ in range(number):
     next(batches)
-  start = time.perf_counter()
-  for _ in range(NUM_BATCHES):
-    next(batches)
-  return startup_s, NUM_BATCHES * BATCH_SIZE / (time.perf_counter() - start)
 
 
-def batch_bytes() -> int:
-  return PATCH_PX**2 * (2 + 3 + 1) * 4
+def measure_pace(work, num_records: int) -> tuple[float, float]:
+  """Returns records per second, and processor milliseconds per record."""
+  start, start_processor = time.perf_counter(), time.process_time()
+  work()
+  processor_s = time.process_time() - start_processor
+  rate = num_records / (time.perf_counter() - start)
+  return rate, 1e3 * processor_s / num_records
 
 
-def report_writing(rates: list[float], folder: str) -> None:
+def report_writing(paces: list[tuple[float, float]], folder: str) -> None:
   files = pathlib.Path(folder).rglob("*.array_record*")
   size = sum(file.stat().st_size for file in files)
-  report(
+  report_paces(
+    zip(*paces, strict=True),
     what="write",
-    records_per_s=statistics.median(rates),
+    num_workers=0,
     megabytes_per_record=size / NUM_RECORDS / 1e6,
   )
+
+
+def report_paces(paces, num_workers: int, **values) -> None:
+  rate, processor_ms = (statistics.median(column) for column in paces)
+  if not num_workers:
+    values["processor_ms_per_record"] = processor_ms
+  report(**values, num_workers=num_workers, records_per_s=rate)
 
 
 def report(**values) -> None:
