@@ -110,6 +110,12 @@ FLAGS = {
   ),
   "scale": Flag(WHOLE, 1, "Pixels of the maps per pixel of the image: 1 or 2."),
   "uncertainty": Flag(TEXT, "margin", "margin (Ilastik's) or entropy."),
+  "uncertainty_maps": Flag(TEXT, None, "Folder of `teach predict`'s maps."),
+  "num_crops": Flag(WHOLE, 2, "Squares to paint in, per image."),
+  "crop_px": Flag(WHOLE, 96, "Edge of these squares."),
+  "nuclei": Flag(TEXT, None, "Folder of masks of the cells' nuclei."),
+  "budget_px": Flag(WHOLE, None, "Pixels to annotate, over all images."),
+  "regions": Flag(TEXT, None, "regions.csv of `teach rank`: draw there only."),
 }
 
 COMMANDS = {
@@ -164,6 +170,17 @@ COMMANDS = {
     ("teacher", "images", "panel", "output", "uncertainty", "num_workers")
     + ("overwrite",),
     ("teacher", "images", "output"),
+  "teach rank": Command(
+    "From uncertainty maps to the images and places to annotate next.",
+    ("uncertainty_maps", "images", "panel", "annotations", "output")
+    + ("num_images", "num_crops", "crop_px"),
+    ("uncertainty_maps", "images", "output"),
+  ),
+  "teach simulate_annotator": Command(
+    "For tests and research: strokes drawn from known masks.",
+    ("reference", "nuclei", "uncertainty_maps", "regions", "output")
+    + ("budget_px", "seed"),
+    ("reference", "output", "budget_px"),
     config=None,
   ),
   "simulate": Command(

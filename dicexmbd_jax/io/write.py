@@ -77,6 +77,30 @@ def write_labels(
   _write_tiff(path, labels.astype(dtype), "YX", pixel_size_um)
 
 
+def write_strokes(
+  path: str | pathlib.Path,
+  strokes: np.ndarray,
+  pixel_size_um: float | None = None,
+) -> None:
+  """Writes an annotation as zlib-compressed uint8 TIFF (y, x).
+
+  Args:
+    path: the file to write.
+    strokes: 0 none, 1 nucleus, 2 membrane/cytoplasm, 3 background.
+    pixel_size_um: goes into the resolution tags, if given.
+
+  Raises:
+    ValueError: not uint8, or not two axes.
+    OSError: the file cannot be written.
+  """
+  if strokes.dtype != np.uint8 or strokes.ndim != 2:
+    raise ValueError(
+      f"{path}: found {strokes.dtype} strokes of shape {strokes.shape}, "
+      "expected uint8 (y, x)"
+    )
+  _write_tiff(path, strokes, "YX", pixel_size_um)
+
+
 def write_probabilities(
   path: str | pathlib.Path,
   probabilities: Probabilities,

@@ -142,3 +142,23 @@ def _average_windows(
   inside -= sums[height:, :-width] - sums[:-height, :-width]
   # Sums leave rounding errors, which would order windows that are equal.
   return np.round(np.maximum(inside, 0) / (height * width), 9)
+
+
+def shrink_map(uncertainty: Uncertainty, shape: tuple[int, int]) -> Uncertainty:
+  """Brings a map of a finer grid to that of the image, by means of blocks.
+
+  Args:
+    uncertainty: on the image's grid, or a whole number of times as fine.
+    shape: rows and columns of the image.
+
+  Raises:
+    ValueError: the map's shape is no whole multiple of the image's.
+  """
+  factor = uncertainty.shape[0] // max(1, shape[0])
+  if factor < 1 or uncertainty.shape != (shape[0] * factor, shape[1] * factor):
+    raise ValueError(
+      f"found an uncertainty map of {uncertainty.shape}, expected the image's "
+      f"{shape} or a whole multiple"
+    )
+  blocks = uncertainty.reshape(shape[0], factor, shape[1], factor)
+  return blocks.mean(axis=(1, 3), dtype=np.float32)

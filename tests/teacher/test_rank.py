@@ -85,3 +85,12 @@ def test_a_fall_within_the_noise_is_none():
 def test_an_images_first_round_is_no_fall():
   history = [{"a": 0.5}, {"a": 0.5}, {"a": 0.5, "new": 0.1}]
   assert rank.count_quiet_rounds(history) == 2
+
+
+def test_maps_of_finer_grids_are_averaged():
+  fine = np.array([[0, 1, 0.5, 0.5], [0, 1, 0.5, 0.5]], np.float32)
+  np.testing.assert_allclose(rank.shrink_map(fine, (1, 2)), [[0.5, 0.5]])
+  np.testing.assert_array_equal(rank.shrink_map(fine, (2, 4)), fine)
+  for shape in ((2, 3), (3, 4), (1, 1)):
+    with pytest.raises(ValueError, match="found an uncertainty map"):
+      rank.shrink_map(fine, shape)

@@ -1,0 +1,122 @@
+"""Reads and writes what the rounds of annotation pass on to one another."""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from dicexmbd_jax.io import labels, tables, tiff, write
+
+Strokes = UInt8[np.ndarray, "y x"]
+Means = Mapping[str, float]
+
+NUM_CLASSES = 3
+_REGION = ("y_px", "x_px", "height_px", "width_px")
+
+
+def read_annotation(path: str | pathlib.Path) -> Strokes:
+  """Reads an annotation: 0 none, 1 nucleus, 2 membrane/cytoplasm, 3 background.
+
+  Raises:
+    ValueError: it cannot be read, or holds another class.
+  """
+  strokes = labels.read_labels(path)
+  highest = int(strokes.max(initial=0))
+  if highest > NUM_CLASSES:
+    raise ValueError(
+      f"{path}: found the label {highest}, expected 0 to {NUM_CLASSES}"
+    )
+  return strokes.astype(np.uint8)
+
+
+def read_uncertainty(path: str | pathlib.Path) -> Float32[np.ndarray, "y x"]:
+  """Reads an uncertainty map of `teach predict`, or of Ilastik.
+
+  Returns:
+    Float32 (y, x) in 0..1; whole numbers count as shares of their type's
+    highest value.
+
+  Raises:
+    ValueError: it cannot be read, or is no single plane of 0..1.
+  """
+  pixels = tiff.read_pixels(path)
+  if pixels.dtype.kind == "u":
+    pixels = pixels / np.float32(np.iinfo(pixels.dtype).max)
+  is_map = pixels.ndim == 3 and pixels.shape[2] == 1
+  # Written so that NaN is refused as well.
+  if not is_map or not (pixels.min(initial=0) >= 0 and pixels.max() <= 1):
+    raise ValueError(
+      f"{path}: found pixels of shape {pixels.shape}, expected one plane of "
+      "values from 0 to 1"
+    )
+  return np.ascontiguousarray(pixels[..., 0], dtype=np.float32)
+
+
+def read_history(path: str | pathlib.Path) -> list[dict[str, float]]:
+  """Reads history.csv: every round's mean uncertainty by image.
+
+  Returns:
+    The rounds in order; none where there is no such file.
+
+  Raises:
+    ValueError: it is no such table.
+  """
+  if not pathlib.Path(path).exists():
+    return []
+  table = _read_table(path, ("round", "image", "uncertainty"))
+  rounds = []
+  for _, rows in table.groupby("round", sort=True):
+    means = zip(rows["image"], rows["uncertainty"], strict=True)
+    rounds.append({image: float(mean) for image, mean in means})
+  return rounds
+
+
+def write_history(path: str | pathlib.Path, history: Sequence[Means]) -> None:
+  """Writes history.csv: round (from 1), image, uncertainty.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  import pandas as pd
+
+  rows = [
+    (number, image, mean)
+    for number, means in enumerate(history, 1)
+    for image, mean in means.items()
+  ]
+  columns = ["round", "image", "uncertainty"]
+  write.write_table(path, pd.DataFrame(rows, columns=columns))
+
+
+def read_regions(
+  path: str | pathlib.Path,
+) -> dict[str, list[tuple[slice, slice]]]:
+  """Reads regions.csv: which rectangles of which images to annotate next.
+
+  Raises:
+    ValueError: it is no such table.
+  """
+  table = _read_table(path, ("image", *_REGION))
+  found: dict[str, list[tuple[slice, slice]]] = {}
+  for row in table.to_dict("records"):
+    y, x, height, width = (row[name] for name in _REGION)
+    if not all(math.isfinite(v) and v >= 0 for v in (y, x, height, width)):
+      raise ValueError(f"{path}: found the region {row}, expected 0 or more px")
+    y, x, height, width = (int(v) for v in (y, x, height, width))
+    part = (slice(y, y + height), slice(x, x + width))
+    found.setdefault(row["image"], []).append(part)
+  return found
+
+
+def _read_table(path: str | pathlib.Path, wanted: Sequence[str]):
+  """Reads a CSV; images are texts even where all of them are numbers."""
+  table = tables.read_table(path, texts=("image",))
+  missing = [name for name in wanted if name not in table.columns]
+  if missing:
+    raise ValueError(
+      f"{path}: found no column {', '.join(missing)}, expected "
+      f"{', '.join(wanted)}"
+    )
+  return table
