@@ -170,6 +170,8 @@ COMMANDS = {
     ("teacher", "images", "panel", "output", "uncertainty", "num_workers")
     + ("overwrite",),
     ("teacher", "images", "output"),
+    config=None,
+  ),
   "teach rank": Command(
     "From uncertainty maps to the images and places to annotate next.",
     ("uncertainty_maps", "images", "panel", "annotations", "output")
