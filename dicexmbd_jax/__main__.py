@@ -296,10 +296,10 @@ def describe_command(name: str) -> str:
     note = "" if flag.default is None else f" Default: {flag.default}."
     if flag_name in command.required:
       note = " Required."
-    lines.append(f"  --{flag_name:<16}{flag.help}{note}")
+    lines.append(f"  --{flag_name:<18}{flag.help}{note}")
   if command.config:
-    lines.append(f"  --{'config':<16}Python file with get_config().")
-    lines.append(f"  --{'config.a.b':<16}Overrides one value, as in =1.")
+    lines.append(f"  --{'config':<18}Python file with get_config().")
+    lines.append(f"  --{'config.a.b':<18}Overrides one value, as in =1.")
   return "\n".join(lines)
 
 

@@ -23,7 +23,8 @@ def test_a_commands_help_names_its_flags(name, capsys):
 
 @pytest.mark.parametrize("name", program.COMMANDS)
 def test_every_command_has_its_module_and_known_flags(name):
-  module = importlib.import_module(f"dicexmbd_jax.commands.{name}")
+  file = name.replace(" ", "_")
+  module = importlib.import_module(f"dicexmbd_jax.commands.{file}")
   assert callable(module.run)
   command = program.COMMANDS[name]
   assert set(command.flags) <= set(program.FLAGS)

@@ -60,9 +60,9 @@ def run(flags) -> int:
   try:
     job = prepare_job(flags, failures)
     failures.write(job.output)  # Tells at once whether one can write there.
-    history = annotations.read_history(job.output / "history.csv")
+    earlier = annotations.read_history(job.output / "history.csv")
     means = measure_files(job, failures)
-    history = rank.add_round(history, means)
+    history = rank.add_round(earlier, means)
     chosen = rank.rank_images(means)[: flags.num_images]
     folder = job.output / f"round_{len(history):02d}"
     write_crops(job, chosen, folder, failures)

@@ -147,7 +147,7 @@ def draw_file(job: Job, stem: str, share_px: int) -> int:
   # Depends on the image and on what is there: rounds and images differ, and
   # the same call on the same files draws the same.
   generator = np.random.default_rng(
-    (job.seed, zlib.crc32(stem.encode()), np.count_nonzero(drawn))
+    (job.seed, zlib.crc32(stem.encode()), int(np.count_nonzero(drawn)))
   )
   strokes = annotator.draw_strokes(classes, drawn, guide, share_px, generator)
   if strokes.any():  # An annotation without a stroke is none.

@@ -110,7 +110,10 @@ def draw_strokes(
       del starts[label]
       continue
     length_px = int(generator.integers(SHORTEST_PX, LONGEST_PX + 1))
-    stroke = _walk(start, room, min(length_px, left), generator)
+    total_px = sum(counts[one] for one in starts) + left
+    missing_px = math.ceil(total_px / len(starts)) - counts[label]
+    length_px = min(length_px, missing_px, left)
+    stroke = _walk(start, room, length_px, generator)
     for at in stroke:
       result[at] = label
       room[at] = 0

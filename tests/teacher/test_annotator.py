@@ -69,9 +69,10 @@ def test_strokes_keep_the_budget_and_stay_in_their_class(budget_px):
 
 
 def test_classes_are_balanced_whatever_their_area():
-  counts = np.bincount(draw(300).ravel(), minlength=4)[1:]
-  assert counts.sum() == 300
-  assert counts.max() - counts.min() <= annotator.LONGEST_PX
+  for budget_px in (3, 31, 300):
+    counts = np.bincount(draw(budget_px).ravel(), minlength=4)[1:]
+    assert counts.sum() == budget_px
+    assert counts.max() - counts.min() <= 2
 
 
 def test_balance_counts_what_was_drawn_before():
