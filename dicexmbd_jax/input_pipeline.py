@@ -19,6 +19,8 @@ import grain
 import numpy as np
 import tensorflow_datasets as tfds
 
+from dicexmbd_jax import records as records_lib
+
 SPLITS = ("train", "validation", "test")
 INFO_FILE = "dataset_info.json"
 # Four fifths of the reading is decompression, which lets other threads run, so
@@ -111,7 +113,7 @@ class Records:
 
   def __getitem__(self, position) -> dict[str, Any]:
     try:
-      return decode_record(self._source[position])
+      return records_lib.decode_record(self._source[position])
     except Exception as error:  # array_record and TFDS each have their own.
       raise ValueError(
         f"{self.path}: record {position} of {self.split!r} cannot be read "
@@ -233,19 +235,6 @@ def open_dataset(path: str) -> tfds.core.DatasetBuilder:
       f"{folder}: cannot be read as a dataset ({_first_line(error)}); "
       "expected what data_builders.build writes"
     ) from error
-
-
-def decode_record(raw: dict[str, Any]) -> dict[str, Any]:
-  """Turns the stored integers of a record into what the network takes."""
-  record_id = raw["record_id"]
-  return {
-    "image": raw["image"],
-    "target": raw["target"].astype(np.float32) / np.float32(65535),
-    "valid": raw["valid"].astype(np.float32),
-    "record_id": record_id.decode()
-    if isinstance(record_id, bytes)
-    else record_id,
-  }
 
 
 def _find_dataset(path: str):

@@ -1,0 +1,174 @@
+"""The schema of training records: what builders write and readers get.
+
+A record is one patch: the two-channel image as the network sees it, the
+teacher's three maps and which pixels are real. Everything that is stored is
+named here, and nowhere else.
+
+Versions: fields may be added without a new number, since readers ignore what
+they do not know and fill in what older records lack. `SCHEMA_VERSION` rises
+only where a field's meaning changes; then older readers refuse in one line.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+SCHEMA_VERSION = 1
+FULL = 65535  # Stands for a probability of 1 in the stored target.
+_TEXTS = (
+  "record_id",  # "stem:y:x", unique in a dataset.
+  "source",  # Name of the image's file, with zip member and acquisition.
+  "group",  # What is never split: slide, patient or image.
+  "image_sha256",  # Of the image's file.
+  "target_sha256",  # Of the teacher's file or files.
+  "config_sha256",  # Of all settings that decide pixels.
+  "pixels_sha256",  # Of this record's own arrays; see hash_pixels.
+)
+_MAX_LEVEL = 255.0
+
+
+def make_features(patch_px: int) -> tfds.features.FeaturesDict:
+  """Returns the stored features of patches of p = `patch_px`.
+
+  image float32 (p, p, 2) in 0..255; target uint16 (p, p, 3), 65535 = 1:
+  nucleus, membrane/cytoplasm, background; valid uint8 (p, p, 1), 1 = pixel of
+  the image, 0 = padding, whose target is background; origin int32 (y, x) in
+  px of the network's grid; scale float32, um of a source pixel per um of a
+  network pixel; schema int32; and the texts.
+  """
+
+  def tensor(channels: int, dtype: Any) -> tfds.features.Tensor:
+    # Bytes, not zlib: array_record compresses by itself.
+    shape = (patch_px, patch_px, channels)
+    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+
+  return tfds.features.FeaturesDict(
+    {
+      "image": tensor(2, np.float32),
+      "target": tensor(3, np.uint16),
+      "valid": tensor(1, np.uint8),
+      "origin": tfds.features.Tensor(shape=(2,), dtype=np.int32),
+      "scale": np.float32,
+      "schema": np.int32,
+      **{name: tfds.features.Text() for name in _TEXTS},
+    }
+  )
+
+
+def encode_record(record: Mapping[str, Any]) -> dict[str, Any]:
+  """Turns a patch into what is stored.
+
+  Args:
+    record: what `decode_record` gives; `schema` and `pixels_sha256` are set
+      here.
+
+  Returns:
+    The features of `make_features`; targets are rounded to 1 / 65535.
+
+  Raises:
+    ValueError: an image or a target that is out of range or not finite.
+  """
+  image = np.ascontiguousarray(record["image"], np.float32)
+  target = np.asarray(record["target"], np.float32)
+  _check_range(record["record_id"], "image", image, _MAX_LEVEL)
+  _check_range(record["record_id"], "target", target, 1.0)
+  stored = {
+    "image": image,
+    "target": np.rint(target * np.float32(FULL)).astype(np.uint16),
+    "valid": np.ascontiguousarray(record["valid"], np.uint8),
+    "origin": np.asarray(record["origin"], np.int32),
+    "scale": np.float32(record["scale"]),
+    "schema": np.int32(SCHEMA_VERSION),
+  }
+  texts = {name: str(record.get(name, "")) for name in _TEXTS}
+  return stored | texts | {"pixels_sha256": hash_pixels(stored)}
+
+
+def decode_record(raw: Mapping[str, Any]) -> dict[str, Any]:
+  """Turns what is stored into what the network takes.
+
+  Args:
+    raw: one example as TFDS reads it, of this schema or an older one.
+
+  Returns:
+    image float32 (p, p, 2), target float32 (p, p, 3) in 0..1, valid float32
+    (p, p, 1), origin (y, x) as a tuple, scale float, schema int, texts as
+    str; a text that the record lacks is "".
+
+  Raises:
+    ValueError: a record of a newer schema.
+  """
+  schema = int(raw.get("schema", 1))
+  if schema > SCHEMA_VERSION:
+    raise ValueError(
+      f"record {_read_text(raw, 'record_id')!r}: found schema {schema}, "
+      f"expected up to {SCHEMA_VERSION}; a newer version of this program reads "
+      "it"
+    )
+  texts = {name: _read_text(raw, name) for name in _TEXTS}
+  return texts | {
+    "image": np.asarray(raw["image"], np.float32),
+    "target": raw["target"].astype(np.float32) / np.float32(FULL),
+    "valid": raw["valid"].astype(np.float32),
+    "origin": tuple(int(value) for value in raw.get("origin", (0, 0))),
+    "scale": float(raw.get("scale", 1.0)),
+    "schema": schema,
+  }
+
+
+def hash_pixels(raw: Mapping[str, Any]) -> str:
+  """Returns a SHA-256 of the stored image, target and valid mask."""
+  digest = hashlib.sha256()
+  for name in ("image", "target", "valid"):
+    digest.update(np.ascontiguousarray(raw[name]).tobytes())
+  return digest.hexdigest()
+
+
+def check_record(raw: Mapping[str, Any]) -> list[str]:
+  """Says what is wrong with a stored record, one line each; [] if nothing.
+
+  Checked are the checksum, ranges, numbers that are not finite, a target
+  that does not sum to 1 (ten of 65535 are for rounding; a teacher's maps may
+  be off by 2 % where they are 8-bit), a mask other than 0 and 1, and padding
+  that is not empty.
+  """
+  lines = []
+  image, target, valid = raw["image"], raw["target"], raw["valid"]
+  if not np.isfinite(image).all():
+    lines.append("image has values that are not finite")
+  elif image.min() < 0 or image.max() > _MAX_LEVEL:
+    lines.append(f"image has values {image.min()} to {image.max()}, not 0..255")
+  if not np.isin(valid, (0, 1)).all():
+    lines.append("valid has values other than 0 and 1")
+  off = np.abs(target.astype(np.int64).sum(axis=-1) - FULL).max(initial=0)
+  if off > 10 + 0.02 * FULL:
+    lines.append(f"target's maps sum to 1 only within {off / FULL:.3f}")
+  padding = valid[..., 0] == 0
+  if image[padding].any() or (target[padding] != (0, 0, FULL)).any():
+    lines.append("padding is not zero with background as its target")
+  if not valid.any():
+    lines.append("no valid pixel")
+  known = _read_text(raw, "pixels_sha256")
+  if known and known != hash_pixels(raw):
+    lines.append("pixels do not have their checksum")
+  return lines
+
+
+def _check_range(
+  name: str, field: str, values: np.ndarray, highest: float
+) -> None:
+  low, high = values.min(initial=0), values.max(initial=0)
+  # Written so that NaN fails, too.
+  if not (low >= 0 and high <= highest):
+    raise ValueError(
+      f"record {name}: found {field} from {low} to {high}, expected 0 to "
+      f"{highest:g}"
+    )
+
+
+def _read_text(raw: Mapping[str, Any], name: str) -> str:
+  value = raw.get(name, "")
+  return value.decode() if isinstance(value, bytes) else str(value)
