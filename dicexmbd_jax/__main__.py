@@ -109,6 +109,9 @@ FLAGS = {
     "are.",
   ),
   "scale": Flag(WHOLE, 1, "Pixels of the maps per pixel of the image: 1 or 2."),
+  "keep_forest": Flag(
+    TRUTH, False, "Take the forest that an .ilp stores, and fit none."
+  ),
   "uncertainty": Flag(TEXT, "margin", "margin (Ilastik's) or entropy."),
   "uncertainty_maps": Flag(TEXT, None, "Folder of `teach predict`'s maps."),
   "num_crops": Flag(WHOLE, 2, "Squares to paint in, per image."),
@@ -162,7 +165,7 @@ COMMANDS = {
   "teach fit": Command(
     "From images and brush strokes to a pixel classifier, the teacher.",
     ("images", "panel", "annotations", "output", "channels", "scale")
-    + ("seed", "num_workers"),
+    + ("seed", "keep_forest", "num_workers"),
     ("annotations", "output"),
   ),
   "teach predict": Command(

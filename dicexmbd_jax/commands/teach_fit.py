@@ -10,13 +10,13 @@ import numpy as np
 from absl import logging
 
 from dicexmbd_jax import __version__
-from dicexmbd_jax.commands import batch, teach_strokes
+from dicexmbd_jax.commands import batch, teach_project, teach_strokes
 from dicexmbd_jax.commands.failures import FailureLog
 from dicexmbd_jax.commands.progress import Progress
 from dicexmbd_jax.commands.teach_inputs import Eyes, view_image
 from dicexmbd_jax.commands.teach_strokes import Annotated
 from dicexmbd_jax.image import channels as channels_lib
-from dicexmbd_jax.io import ilastik, teachers
+from dicexmbd_jax.io import teachers
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.teacher import features, forest, packing
 from dicexmbd_jax.teacher.features import Feature
@@ -77,13 +77,17 @@ def run(flags) -> int:
 
   Args:
     flags: images, panel, annotations, output, channels, scale, seed,
-      num_workers, config.
+      keep_forest, num_workers, config.
 
   Returns:
     0: done; 1: some images failed; 2: wrong call, or no teacher can be fit.
   """
   failures = FailureLog()
   try:
+    if flags.keep_forest:
+      check_flags(flags, flags.channels or "all")
+      teach_project.adopt_project(flags)
+      return 0
     job = prepare_job(flags)
     failures.write(job.output)  # Tells at once whether one can write there.
     for stem, file, error in job.lost:
@@ -116,13 +120,7 @@ def prepare_job(flags) -> Job:
   channels_lib.get_preset(flags.config.image.preset)
   selection = features.list_features()
   if is_project:
-    project = ilastik.read_project(flags.annotations)
-    logging.info("%s", teach_strokes.describe_labels(project))
-    selection = tuple(Feature(*one) for one in project.features)
-    try:
-      features.check_selection(selection)
-    except ValueError as error:
-      raise ValueError(f"{project.path}: {error}") from error
+    project, selection = teach_project.read_project(flags.annotations)
     items, lost = teach_strokes.pair_lanes(project, flags.images)
   else:
     items, lost = teach_strokes.pair_labels(flags.annotations, flags.images)

@@ -102,6 +102,38 @@ def read_project(path: str | pathlib.Path) -> Project:
     ) from error
 
 
+def read_trees(
+  path: str | pathlib.Path,
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], tuple[int, ...]]:
+  """Reads the forest that a project stores.
+
+  Returns:
+    Topology and parameters of vigra's trees, and the labels of its classes.
+
+  Raises:
+    ValueError: there is no forest in it.
+  """
+  trees: list[tuple[np.ndarray, np.ndarray]] = []
+  labels: tuple[int, ...] = ()
+  with h5py.File(path, "r") as file:
+    forests = file["PixelClassification"].get("ClassifierForests", {})
+    for name in sorted(forests):
+      if name.startswith("Forest"):
+        forest = forests[name]
+        labels = tuple(int(one) for one in forest["_ext_param/labels"][()])
+        trees += [
+          (tree["topology"][()], tree["parameters"][()])
+          for key, tree in sorted(forest.items())
+          if key.startswith("Tree")
+        ]
+  if not trees:
+    raise ValueError(
+      f"{path}: found no forest, expected that of a project saved after "
+      "training (live update)"
+    )
+  return trees, labels
+
+
 def map_labels(names: Sequence[str]) -> tuple[tuple[int, ...], bool]:
   """Finds the class of each label.
 

@@ -47,12 +47,17 @@ class Feature:
 Selection = Sequence[Feature]
 
 
-def compute_features(planes: Planes, selection: Selection) -> Features:
+def compute_features(
+  planes: Planes,
+  selection: Selection,
+  part: tuple[slice, slice] = (slice(None), slice(None)),
+) -> Features:
   """Computes the features of every pixel.
 
   Args:
     planes: any channels, on any scale; finite.
     selection: the filters; see list_features.
+    part: rows and columns wanted; the others are only looked at.
 
   Returns:
     One column per feature, channel and, of the tensors, eigenvalue (the larger
@@ -65,7 +70,8 @@ def compute_features(planes: Planes, selection: Selection) -> Features:
   """
   check_planes(planes)
   check_selection(selection)
-  height, width, num_channels = planes.shape
+  num_channels = planes.shape[2]
+  height, width = planes[(*part, 0)].shape
   counts = [num_channels * FILTERS[one.name][1] for one in selection]
   result = np.empty((height, width, sum(counts)), np.float32)
   starts = np.cumsum([0, *counts])
@@ -78,7 +84,7 @@ def compute_features(planes: Planes, selection: Selection) -> Features:
           columns = start + channel * depth + np.arange(depth)
           values = compute(smooth, min(scale_px, _FILTER_SCALE_PX))
           for column, value in zip(columns, values, strict=True):
-            result[..., column] = value
+            result[..., column] = value[part]
   return result
 
 

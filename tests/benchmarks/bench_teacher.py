@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import ilastik as oracle  # noqa: E402
 from conftest import REAL_DATA  # noqa: E402
+
 from dicexmbd_jax import segment  # noqa: E402
 from dicexmbd_jax.commands import teach_inputs, teach_strokes  # noqa: E402
 from dicexmbd_jax.io.ilastik import read_project  # noqa: E402

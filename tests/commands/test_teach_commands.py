@@ -26,6 +26,7 @@ def fit_flags(folder, **overrides):
     "channels": None,
     "scale": 1,
     "seed": 0,
+    "keep_forest": False,
     "num_workers": 0,
     "config": get_config(),
   }
@@ -433,6 +434,41 @@ def test_projects_that_cannot_be_used(tmp_path, change, message, caplog):
   line = fail(ilp_flags(tmp_path), caplog)
   assert message in line
   assert line.startswith(str(tmp_path / "a.ilp"))
+
+
+def write_forest(path, num_columns):
+  """Adds a forest of one tree: the first column decides."""
+  with h5py.File(path, "a") as file:
+    forest = file.create_group("PixelClassification/ClassifierForests/Forest0")
+    forest["_ext_param/labels"] = np.array([1, 2, 3], np.uint32)
+    leaf = 1 << 30
+    forest["Tree_0/topology"] = np.array(
+      [num_columns, 3, 0, 0, 7, 9, 0, leaf, 2, leaf, 6], np.int32
+    )
+    forest["Tree_0/parameters"] = np.array([1.0, 15, 1, 0, 0, 1, 1, 1, 0, 0])
+
+
+def test_a_projects_own_forest(tmp_path, caplog):
+  write_study(tmp_path)
+  flags = ilp_flags(tmp_path, images=None, keep_forest=True)
+  assert "found no forest" in fail(flags, caplog)
+  write_forest(tmp_path / "a.ilp", 3 * 8 * 2)
+  assert teach_fit.run(flags) == 0
+  assert read_teacher(tmp_path / "teacher").view.num_channels == 3
+  flags = predict_flags(tmp_path, images=str(tmp_path / "h5"))
+  assert teach_predict.run(flags) == 0
+  maps = read_maps(tmp_path / "out")["roi2"]
+  assert (maps[..., 0].astype(bool)[:, :10]).mean() > 0.9
+  assert (maps[..., 2].astype(bool)[:, 15:]).mean() > 0.9
+
+
+def test_a_forest_of_other_features(tmp_path, caplog):
+  write_study(tmp_path)
+  write_forest(tmp_path / "a.ilp", 47)
+  line = fail(ilp_flags(tmp_path, keep_forest=True), caplog)
+  assert "47 columns, expected a multiple of its features' 16" in line
+  line = fail(fit_flags(tmp_path, keep_forest=True), caplog)
+  assert "--keep_forest: found" in line
 
 
 def test_strokes_on_images_of_another_size(tmp_path):

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import tifffile
 
+from dicexmbd_jax import segment
 from dicexmbd_jax.commands import teach_strokes
 from dicexmbd_jax.commands.teach_inputs import Eyes, view_image
 from dicexmbd_jax.io.hdf5 import list_hdf5
-from dicexmbd_jax.io.ilastik import read_project
+from dicexmbd_jax.io.ilastik import read_project, read_trees
+from dicexmbd_jax.masks import evaluate
 from dicexmbd_jax.teacher.features import Feature, compute_features
 from dicexmbd_jax.teacher.forest import fit_forest
 from dicexmbd_jax.teacher.teacher import classify_planes, gather_rows
+from dicexmbd_jax.teacher.vigra import adopt_forest
 
 pytestmark = pytest.mark.real
 EYES = Eyes(None, "all", 1, {})
@@ -101,3 +104,54 @@ def test_our_forest_agrees_with_ilastiks(images, rows, selection):
   assert agreement > 0.98
   for k in range(3):
     assert np.corrcoef(ours[:, k], theirs[:, k])[0, 1] > 0.98
+
+
+def test_a_forest_taken_over_is_ilastiks(folder, project, images, selection):
+  """All its maps and masks, by our walk down its trees."""
+  trees, labels = read_trees(project.path)
+  assert labels == (1, 2, 3)
+  adopted = adopt_forest(trees, project.classes)
+  found = [
+    quantise(classify_planes(planes, selection, adopted))
+    for planes, _ in images
+  ]
+  error = [
+    abs(mine.astype(int) - maps).max(axis=2).ravel()
+    for mine, (_, maps) in zip(found, images, strict=True)
+  ]
+  assert (np.concatenate(error) <= 1).mean() > 0.9995
+  assert score_masks(found, [maps for _, maps in images]) > 0.99
+
+
+def test_masks_agree_on_the_images_that_were_drawn_on(
+  folder, project, rows, selection
+):
+  """The exported images have two channels in turned order: see the README."""
+  ours = fit_forest(*rows, seed=0)
+  theirs = adopt_forest(read_trees(project.path)[0], project.classes)
+  planes = [
+    view_image(source, EYES).planes
+    for source in list_hdf5(folder / "ilastik_crops")
+  ]
+  first, second = (
+    [quantise(classify_planes(one, selection, trees)) for one in planes]
+    for trees in (ours, theirs)
+  )
+  assert score_masks(first, second) > 0.9
+
+
+def quantise(maps):
+  return np.rint(maps * 65535).astype(np.uint16)
+
+
+def score_masks(first, second):
+  """F1 at IoU 0.5 of the masks that follow, pairs pooled over the images."""
+  pairs = cells = 0
+  for maps in zip(first, second, strict=True):
+    masks = [
+      segment.segment_image(one, {"preset": "steinbock"}).cells for one in maps
+    ]
+    scores = evaluate.evaluate_image(*masks).scores
+    pairs += scores["tp_iou_0.50"]
+    cells += scores["num_predicted"] + scores["num_reference"]
+  return 2 * pairs / cells
