@@ -252,10 +252,14 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   if command.config == "weights":
     model = getattr(result, "checkpoint", None) or config_lib.SHIPPED_MODEL
     base = config_lib.read_model_config(model)
-    if getattr(result, "method", "network") != "network":
-      # What was fitted to the network's maps says nothing of raw channels.
-      base.segment = config_lib.drop_fitted(base.segment)
-    result.config = config_lib.resolve_config(base, config_file, overrides)
+    plain = config_lib.read_model_config(model)
+    # What was fitted to the network's maps says nothing of raw channels.
+    plain.segment = config_lib.drop_fitted(plain.segment)
+    is_network = getattr(result, "method", "network") == "network"
+    result.config, result.baseline_config = (
+      config_lib.resolve_config(one, config_file, overrides)
+      for one in (base if is_network else plain, plain)
+    )
   elif command.config == "file":
     if config_file is None:
       raise ValueError(f"{name}: expected also --config")

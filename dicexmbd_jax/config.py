@@ -16,6 +16,11 @@ from typing import Any
 import yaml
 from ml_collections import ConfigDict
 
+# What a configuration file may have beside what the weights have: they carry
+# the sections of their own time.
+SECTIONS = ("seed", "train", "records")
+# Sections that describe training; names in them are the trainer's to judge.
+_TRAINING = ("train", "records")
 SHIPPED_MODEL = pathlib.Path(__file__).parent / "weights" / "base"
 
 
@@ -115,16 +120,25 @@ def resolve_config(
   """Returns `base`, changed by a file and then by single values.
 
   Raises:
-    ValueError: an override names no value of the configuration, or has the
-      wrong type.
+    ValueError: the file or an override names no value of the configuration,
+      or has the wrong type.
   """
   config = base.copy_and_resolve_references()
-  if "segment.preset" in overrides:
+  changes = ConfigDict()
+  if file is not None:
+    changes = read_config_file(file).copy_and_resolve_references()
+    check_names(changes, config, file)
+  if "segment.preset" in overrides or "preset" in changes.get("segment", ()):
     # A preset that is named stands for all its values, not for some of them
     # and the rest as fitted to the weights.
     config.segment = drop_fitted(config.segment)
-  if file is not None:
-    config.update(read_config_file(file).copy_and_resolve_references())
+  try:
+    config.update(changes)
+  except TypeError as error:
+    text = " ".join(str(error).split())
+    raise ValueError(
+      f"--config: {file}: found a value of the wrong type: {text}"
+    ) from error
   for name, value in overrides.items():
     *parents, last = name.split(".")
     section: Any = config
@@ -144,6 +158,32 @@ def resolve_config(
         f"{type(section[last]).__name__}"
       ) from error
   return config
+
+
+def check_names(changes: ConfigDict, known: ConfigDict, file: str) -> None:
+  """Raises a ValueError where a file sets a value that there is not.
+
+  Args:
+    changes: what the file gives.
+    known: the configuration that it changes.
+    file: for the message.
+  """
+  for section, values in changes.items():
+    if section not in known and section not in SECTIONS:
+      names = sorted({*SECTIONS, *known})
+      raise ValueError(_refuse_name(file, section, names))
+    if section in _TRAINING or not isinstance(values, ConfigDict):
+      continue
+    names = sorted(known[section])
+    for name in values:
+      if name not in names:
+        raise ValueError(_refuse_name(file, f"{section}.{name}", names))
+
+
+def _refuse_name(file: str, name: str, names: Sequence[str]) -> str:
+  return (
+    f"--config: {file}: found config.{name}, expected one of {', '.join(names)}"
+  )
 
 
 def drop_fitted(section: ConfigDict) -> ConfigDict:

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: makes .venv and installs what is asked for.
 # Quick when everything is there: a stamp holds what was installed last.
 # Needs Python 3.11 or newer; PYTHON names another one than python3.
@@ -46,6 +47,7 @@ make_environment() {
 install() {
   local extra="$1" venv="${2:-.venv}" stamp sum
   stamp="$venv/installed-${1:-base}"
+  [ -z "${DRY_RUN:-}" ] || return 0
   make_environment "$venv" || return 1
   sum=$(cat requirements.txt pyproject.toml | cksum)
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$sum" ] && return 0
@@ -57,4 +59,22 @@ install() {
       --editable ".[$extra]" || return 1
   fi
   echo "$sum" >"$stamp"
+}
+
+# run_with srun --flag ...: what run_program puts in front of the program.
+launcher=()
+run_with() {
+  launcher=("$@")
+}
+
+# run_program COMMAND --flag ...: with DRY_RUN=1, prints the line instead.
+run_program() {
+  local words=(${launcher[@]+"${launcher[@]}"} .venv/bin/python -m
+    dicexmbd_jax "$@")
+  if [ -n "${DRY_RUN:-}" ]; then
+    printf '%q ' "${words[@]}"
+    echo
+  else
+    "${words[@]}"
+  fi
 }

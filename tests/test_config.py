@@ -73,6 +73,54 @@ def test_a_named_preset_drops_the_values_fitted_to_the_weights(base):
   assert named.segment.scale == 1
 
 
+def write_config(path, values):
+  path.write_text(
+    "from ml_collections import ConfigDict\n"
+    f"def get_config():\n  return ConfigDict({values!r})\n"
+  )
+  return path
+
+
+def test_a_preset_that_a_file_names_drops_the_fitted_values(base, tmp_path):
+  base.segment.cell_correction = 1.4
+  named = write_config(
+    tmp_path / "a.py", {"segment": {"preset": "dice_xmbd", "scale": 2}}
+  )
+  found = config_lib.resolve_config(base, named, {})
+  assert found.segment.preset == "dice_xmbd"
+  assert found.segment.cell_correction is None
+  assert found.segment.scale == 2
+  other = write_config(tmp_path / "b.py", {"segment": {"scale": 2}})
+  found = config_lib.resolve_config(base, other, {})
+  assert found.segment.cell_correction == 1.4
+
+
+@pytest.mark.parametrize(
+  ("values", "message"),
+  [
+    ({"segment": {"scales": 1}}, r"found config.segment.scales, expected one "
+     r"of aligns_corners, .*scale"),
+    ({"segmnt": {"scale": 1}}, r"found config.segmnt, expected one of image"),
+    ({"predict": {"tile_px": "wide"}}, "found a value of the wrong type"),
+  ],
+)  # fmt: skip
+def test_a_file_with_wrong_names_or_types_is_refused(
+  base, tmp_path, values, message
+):
+  path = write_config(tmp_path / "mine.py", values)
+  with pytest.raises(ValueError, match=message) as caught:
+    config_lib.resolve_config(base, path, {})
+  assert str(path) in str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+def test_a_file_may_have_all_that_the_default_has(base, tmp_path):
+  old = ConfigDict({k: v for k, v in base.items() if k != "train"})
+  path = tmp_path / "mine.py"
+  path.write_text("from configs.default import get_config\n")
+  config_lib.resolve_config(old, path, {})
+
+
 @pytest.mark.parametrize(
   ("name", "value", "message"),
   [

@@ -4,6 +4,7 @@ It is the paper's figure 2 on one's own data: every method gets the same two
 channels of the same images and is judged against the same reference.
 """
 
+import contextlib
 import copy
 import functools
 import json
@@ -42,7 +43,7 @@ def run(flags) -> int:
   Args:
     flags: images, panel, reference, output, masks (list of "name=DIR"),
       checkpoint, pixel_size_um, num_workers, overwrite, tolerance_px, seed,
-      config.
+      config, baseline_config (without what was fitted to the network).
 
   Returns:
     0: done; 1: some images failed; 2: wrong call.
@@ -129,7 +130,7 @@ def run_baselines(
     segment_source,
     rows=rows,
     folder=folder,
-    config=flags.config.to_json(),
+    config=flags.baseline_config.to_json(),
     pixel_size_um=flags.pixel_size_um,
   )
   num_workers = batch.count_workers(flags.num_workers, len(sources))
@@ -137,9 +138,22 @@ def run_baselines(
     for source, result in batch.map_images(function, sources, num_workers):
       if isinstance(result, Exception):
         log.add(source.stem, source.path, result)
+        discard_masks(folder, source.stem)
       else:
         counts = ", ".join(f"{name} {n}" for name, n in result.items())
         progress.tell(f"{source.stem}: {counts} cells")
+
+
+def discard_masks(folder: Path, stem: str) -> None:
+  """Removes an image's masks of an earlier run by all baselines."""
+  for name in BASELINES:
+    with contextlib.suppress(OSError):
+      locate_masks(folder, name, stem).unlink(missing_ok=True)
+
+
+def locate_masks(folder: Path, name: str, stem: str) -> Path:
+  """Returns the file of an image's masks by one baseline."""
+  return folder / name / "masks" / f"{stem}.tiff"
 
 
 def segment_source(
@@ -171,7 +185,7 @@ def segment_source(
   counts = {}
   for name, method in BASELINES.items():
     masks = segment.segment_baseline(image, method, values.segment, shape)
-    path = folder / name / "masks" / f"{source.stem}.tiff"
+    path = locate_masks(folder, name, source.stem)
     write.write_labels(path, masks.cells, size_um)
     counts[name] = len(masks.is_border)
   return counts

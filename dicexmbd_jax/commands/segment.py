@@ -1,5 +1,6 @@
 """`segment`: from probability maps to masks alone, without the network."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -136,8 +137,17 @@ def segment_files(
     for image, result in batch.map_images(function, images, num_workers):
       if isinstance(result, Exception):
         failures.add(image.stem, image.path, result)
+        discard_masks(job, image.stem)
       else:
         progress.tell(f"{image.stem}: {result} cells")
+
+
+def discard_masks(job: Job, stem: str) -> None:
+  """Removes an image's files of an earlier run, the state first."""
+  confidence = job.output / "confidence" / f"{stem}.csv"
+  for path in (job.locate_state(stem), *job.list_outputs(stem), confidence):
+    with contextlib.suppress(OSError):
+      path.unlink(missing_ok=True)
 
 
 def segment_file(job: Job, image: ImageSource) -> int:
@@ -151,6 +161,8 @@ def segment_file(job: Job, image: ImageSource) -> int:
   probabilities = read_probabilities(image)
   result = segment.segment_image(probabilities, job.config)
   nuclei_path, cells_path, *tables = job.list_outputs(image.stem)
+  # An earlier state must not speak for files that are half replaced.
+  job.locate_state(image.stem).unlink(missing_ok=True)
   write.write_labels(nuclei_path, result.nuclei)
   write.write_labels(cells_path, result.cells)
   for path in tables:

@@ -1,6 +1,7 @@
 """`benchmark` as its users call it: all methods on the same images."""
 
 import json
+import shutil
 import types
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tifffile
 
 from configs import default
+from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import checkpoint
 from dicexmbd_jax.commands import benchmark
 from dicexmbd_jax.io import labels as label_reader
@@ -77,6 +79,7 @@ def call(study, model_folder, **changes):
     "tolerance_px": 1.0,
     "seed": 0,
     "config": config,
+    "baseline_config": config,
   }
   return benchmark.run(types.SimpleNamespace(**{**values, **changes}))
 
@@ -98,6 +101,40 @@ def test_all_methods_are_run_and_compared(study, model_folder):
   assert (study / "out/methods/dicexmbd_jax/report.html").is_file()
   assert (study / "out/report.html").is_file()
   assert (study / "out/per_marker.csv").is_file()
+
+
+def test_baselines_are_those_of_predict(study, model_folder, tmp_path):
+  # Fitted to the network: it must not reach the baselines.
+  model = tmp_path / "fitted"
+  shutil.copytree(model_folder, model)
+  config = json.loads((model / "config.json").read_text())
+  config["segment"] |= {"cell_correction": 2.0, "regularisation": 0.001}
+  (model / "config.json").write_text(json.dumps(config))
+  shared = [
+    f"--images={study / 'images'}", f"--panel={study / 'panel.csv'}",
+    f"--checkpoint={model}", "--num_workers=0", "--config.segment.scale=1",
+  ]  # fmt: skip
+  out = f"--output={study / 'out'}"
+  reference = f"--reference={study / 'truth'}"
+  assert program.main(["benchmark", *shared, out, reference]) == 0
+  for name, method in benchmark.BASELINES.items():
+    words = [f"--method={method}", f"--output={study / method}"]
+    assert program.main(["predict", *shared, *words]) == 0
+    for path in (study / method / "masks").iterdir():
+      np.testing.assert_array_equal(
+        tifffile.imread(study / "out/methods" / name / "masks" / path.name),
+        tifffile.imread(path),
+      )
+
+
+def test_an_image_that_fails_keeps_no_masks_of_an_earlier_run(
+  study, model_folder
+):
+  assert call(study, model_folder) == 0
+  (study / "images/ROI1.ome.tiff").write_bytes(b"no image")
+  assert call(study, model_folder) == 1
+  assert not list((study / "out/methods").glob("*/masks/ROI1.tiff"))
+  assert len(list((study / "out/methods").glob("*/masks/ROI2.tiff"))) == 4
 
 
 def test_masks_lie_on_the_images_grid_whatever_the_pixel_size(

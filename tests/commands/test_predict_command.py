@@ -242,6 +242,28 @@ def test_what_changed_is_done_again(study, model_folder, what):
   assert {stem for stem in after if after[stem] > before[stem]} == changed
 
 
+def test_an_image_that_fails_keeps_nothing_of_an_earlier_run(
+  study, model_folder
+):
+  assert call(study, model_folder) == 0
+  (study / "study/ROI1.ome.tiff").write_text("this is no image")
+  assert call(study, model_folder) == 1
+  assert not list((study / "out").glob("*/ROI1.*"))
+  assert len(list((study / "out").glob("*/ROI2.*"))) == len(FOLDERS) + 1
+
+
+def test_broken_weights_leave_the_record_of_an_earlier_run(study, model_folder):
+  assert call(study, model_folder) == 0
+  before = (study / "out/run.json").read_bytes()
+  broken = study / "broken"
+  broken.mkdir()
+  (broken / "params.npz").write_bytes(b"no weights")
+  config = (model_folder / "config.json").read_bytes()
+  (broken / "config.json").write_bytes(config)
+  assert call(study, broken) == 2
+  assert (study / "out/run.json").read_bytes() == before
+
+
 def test_a_killed_run_goes_on(study, model_folder):
   for i in range(3, 9):
     stack = make_stack((150, 150), i)

@@ -228,3 +228,12 @@ def test_the_command_line(tmp_path, maps):
   assert "roi0: " in done.stderr
   assert "3 images done" in done.stderr
   assert len(list((tmp_path / "out" / "confidence").iterdir())) == 3
+
+
+def test_a_file_that_fails_keeps_no_masks_of_an_earlier_run(tmp_path, maps):
+  del maps
+  assert segment.run(make_flags(tmp_path, confidence=True)) == 0
+  (tmp_path / "maps/roi1.tiff").write_bytes(b"no maps")
+  assert segment.run(make_flags(tmp_path)) == 1
+  assert not list((tmp_path / "out").glob("*/roi1.*"))
+  assert len(list((tmp_path / "out").glob("*/roi0.*"))) == 4
