@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -27,6 +28,13 @@ NUM_TRIES = 5
 # Doubled after each try: about 15 s in all.
 FIRST_WAIT_S = 1.0
 CHUNK_BYTES = 1 << 20
+# What reading from a connection raises when it breaks.
+BREAKS = (
+  http.client.HTTPException,
+  ConnectionError,
+  TimeoutError,
+  ssl.SSLError,
+)
 # Answers that may be better in a moment.
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
@@ -183,7 +191,7 @@ def _write_rest(response, part: pathlib.Path, offset: int) -> None:
       while chunk := response.read(CHUNK_BYTES):
         stream.write(chunk)
         bar.update(len(chunk))
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+    except BREAKS as error:
       raise BrokenTransferError(
         f"{response.url}: broke off after {stream.tell()} bytes ({error!r})"
       ) from error
@@ -208,7 +216,7 @@ def _open(request: urllib.request.Request):
     raise (BrokenTransferError if passing else DownloadError)(
       f"{address}: answered {error.code} {error.reason}, expected the file"
     ) from error
-  except (TimeoutError, http.client.HTTPException, ConnectionError) as error:
+  except BREAKS as error:
     raise BrokenTransferError(f"{address}: no answer ({error!r})") from error
   except urllib.error.URLError as error:
     host = urllib.parse.urlsplit(address).netloc

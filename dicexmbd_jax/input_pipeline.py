@@ -23,8 +23,8 @@ from dicexmbd_jax import records as records_lib
 
 SPLITS = ("train", "validation", "test")
 INFO_FILE = "dataset_info.json"
-# Four fifths of the reading is decompression, which lets other threads run, so
-# threads help up to about as many.
+# A quarter of the reading holds the interpreter's lock: four threads would keep
+# it busy if the disk never let them wait.
 MAX_READ_THREADS = 8
 
 
