@@ -13,16 +13,13 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import grain
 import numpy as np
-import tensorflow_datasets as tfds
 
-from dicexmbd_jax import records as records_lib
+from dicexmbd_jax.dataset import RecordSplit, count_split
 
-SPLITS = ("train", "validation", "test")
-INFO_FILE = "dataset_info.json"
 # A quarter of the reading holds the interpreter's lock: four threads would keep
 # it busy if the disk never let them wait.
 MAX_READ_THREADS = 8
@@ -91,34 +88,6 @@ class Share:
     size = self.batch_size // self.process_count
     start = step * self.batch_size + self.process_index * size
     return range(start, start + size)
-
-
-class Records:
-  """The records of one split of one dataset, decoded, by position."""
-
-  def __init__(self, path: str, split: str):
-    """Opens the split; reads no record.
-
-    Raises:
-      ValueError: no such dataset, a broken one, or shards that are missing.
-    """
-    self.path, self.split = path, split
-    dataset = open_dataset(path)
-    self.patch_px = _read_patch_px(path, dataset.info)
-    self._length = _count_split(dataset.info, split)
-    self._source = _open_split(path, dataset, split) if self._length else ()
-
-  def __len__(self) -> int:
-    return self._length
-
-  def __getitem__(self, position) -> dict[str, Any]:
-    try:
-      return records_lib.decode_record(self._source[position])
-    except Exception as error:  # array_record and TFDS each have their own.
-      raise ValueError(
-        f"{self.path}: record {position} of {self.split!r} cannot be read "
-        f"({_first_line(error)}); expected a whole dataset, build it again"
-      ) from error
 
 
 class BatchReader:
@@ -192,14 +161,14 @@ def make_batches(
     raise ValueError(f"start_step: got {start_step}, expected >= 0")
   if num_workers < 0:
     raise ValueError(f"num_workers: got {num_workers}, expected >= 0")
-  records = [Records(source.path, split) for source in sources]
-  patch_px = _check_patch_sizes(records)
+  parts = [RecordSplit(source.path, split) for source in sources]
+  patch_px = _check_patch_sizes(parts)
   if is_training:
-    sequence = _mix_shuffled(sources, records, seed)
+    sequence = _mix_shuffled(sources, parts, seed)
     num_records, num_steps = sys.maxsize, sys.maxsize // batch_size
   else:
-    sequence = _chain(records)
-    num_records = sum(len(part) for part in records)
+    sequence = _chain(parts)
+    num_records = sum(len(part) for part in parts)
     num_steps = math.ceil(num_records / batch_size)
   reader = BatchReader(sequence, num_records, share, patch_px)
   steps = grain.MapDataset.range(min(start_step, num_steps), num_steps)
@@ -214,97 +183,25 @@ def count_records(sources: Sequence[Source], split: str) -> int:
   Raises:
     ValueError: a dataset is missing or broken.
   """
-  infos = [open_dataset(source.path).info for source in sources]
-  return sum(_count_split(info, split) for info in infos)
+  return sum(count_split(source.path, split) for source in sources)
 
 
-def open_dataset(path: str) -> tfds.core.DatasetBuilder:
-  """Opens a built dataset without its builder's code.
-
-  Args:
-    path: its folder, or one above it that holds no other dataset.
-
-  Raises:
-    ValueError: nothing, several or something unreadable is there.
-  """
-  folder = _find_dataset(path)
-  try:
-    return tfds.builder_from_directory(folder)
-  except Exception as error:  # Protocol buffers, JSON and TFDS raise their own.
-    raise ValueError(
-      f"{folder}: cannot be read as a dataset ({_first_line(error)}); "
-      "expected what data_builders.build writes"
-    ) from error
-
-
-def _find_dataset(path: str):
-  folder = tfds.core.Path(path)
-  if not folder.is_dir():
-    raise ValueError(
-      f"{path}: no such folder; expected a dataset ({INFO_FILE} and shards)"
-    )
-  if (folder / INFO_FILE).exists():
-    return folder
-  # TFDS puts datasets into NAME/VERSION or NAME/CONFIG/VERSION.
-  patterns = [f"{'*/' * depth}{INFO_FILE}" for depth in (1, 2, 3)]
-  found = [file.parent for p in patterns for file in folder.glob(p)]
-  if len(found) != 1:
-    names = ", ".join(sorted(str(f) for f in found)) or f"no {INFO_FILE}"
-    raise ValueError(f"{path}: found {names}; expected one dataset")
-  return found[0]
-
-
-def _read_patch_px(path: str, info) -> int:
-  try:
-    height, width, channels = info.features["image"].shape
-  except (KeyError, ValueError, TypeError):
-    raise ValueError(
-      f"{path}: found features {sorted(info.features)}; expected records of "
-      "this project with an `image` (p, p, 2)"
-    ) from None
-  if height != width or channels != 2:
-    raise ValueError(
-      f"{path}: found images ({height}, {width}, {channels}); expected "
-      "(p, p, 2)"
-    )
-  return height
-
-
-def _count_split(info, split: str) -> int:
-  if split not in (*SPLITS, *info.splits):
-    raise ValueError(f"split: got {split!r}, expected one of {SPLITS}")
-  # TFDS keeps no entry for a split without records.
-  return info.splits[split].num_examples if split in info.splits else 0
-
-
-def _open_split(path: str, dataset, split: str):
-  files = dataset.info.splits[split].filepaths
-  shards = [tfds.core.Path(file) for file in files]
-  missing = [shard.name for shard in shards if not shard.exists()]
-  if missing:
-    raise ValueError(
-      f"{path}: {len(missing)} of {len(shards)} shards of {split!r} are "
-      f"missing ({missing[0]} ...); expected a whole dataset"
-    )
-  return dataset.as_data_source(split)
-
-
-def _check_patch_sizes(records: Sequence[Records]) -> int:
+def _check_patch_sizes(parts: Sequence[RecordSplit]) -> int:
   """Returns the one patch size of all sources."""
-  if not records:
+  if not parts:
     raise ValueError("sources: got none, expected at least one dataset")
-  if len({part.patch_px for part in records}) > 1:
-    found = ", ".join(f"{part.path}: {part.patch_px} px" for part in records)
+  if len({part.patch_px for part in parts}) > 1:
+    found = ", ".join(f"{part.path}: {part.patch_px} px" for part in parts)
     raise ValueError(f"sources: patch sizes differ ({found}); expected one")
-  return records[0].patch_px
+  return parts[0].patch_px
 
 
 def _mix_shuffled(
-  sources: Sequence[Source], records: Sequence[Records], seed: int
+  sources: Sequence[Source], parts: Sequence[RecordSplit], seed: int
 ):
   if seed < 0:
     raise ValueError(f"seed: got {seed}, expected >= 0")
-  for source, part in zip(sources, records, strict=True):
+  for source, part in zip(sources, parts, strict=True):
     if not (math.isfinite(source.weight) and source.weight > 0):
       raise ValueError(
         f"{source.path}: weight is {source.weight}, expected > 0"
@@ -316,16 +213,16 @@ def _mix_shuffled(
       )
   # grain adds the epoch to the seed, so seeds are spread: neighbouring ones
   # would share epochs among runs and sources.
-  seeds = np.random.SeedSequence(seed).generate_state(len(records))
+  seeds = np.random.SeedSequence(seed).generate_state(len(parts))
   shuffled = [
     grain.MapDataset.source(part).shuffle(seed=int(own_seed)).repeat()
-    for part, own_seed in zip(records, seeds, strict=True)
+    for part, own_seed in zip(parts, seeds, strict=True)
   ]
   return grain.MapDataset.mix(shuffled, [source.weight for source in sources])
 
 
-def _chain(records: Sequence[Records]):
-  filled = [part for part in records if len(part)]
+def _chain(parts: Sequence[RecordSplit]):
+  filled = [part for part in parts if len(part)]
   if not filled:
     return ()
   return grain.MapDataset.concatenate(
@@ -358,6 +255,3 @@ def count_read_threads(num_workers: int) -> int:
   return max(1, min(MAX_READ_THREADS, cores // max(1, num_workers)))
 
 
-def _first_line(error: Exception) -> str:
-  lines = str(error).strip().splitlines() or [""]
-  return f"{type(error).__name__}: {lines[0]}"

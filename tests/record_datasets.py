@@ -1,66 +1,37 @@
 """Writes tiny record datasets: patches of one value each, so that tests see
 which record they got."""
 
-import hashlib
 import pathlib
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-
-def make_features(patch_px):
-  def tensor(channels, dtype):
-    return tfds.features.Tensor(
-      shape=(patch_px, patch_px, channels), dtype=dtype, encoding="bytes"
-    )
-
-  text = {
-    name: tfds.features.Text()
-    for name in (
-      "record_id",
-      "source",
-      "group",
-      "image_sha256",
-      "target_sha256",
-      "config_sha256",
-    )
-  }
-  return tfds.features.FeaturesDict(
-    {
-      "image": tensor(2, np.float32),
-      "target": tensor(3, np.uint16),
-      "valid": tensor(1, np.uint8),
-      "origin": tfds.features.Tensor(shape=(2,), dtype=np.int32),
-      "scale": np.float32,
-      "schema": np.int32,
-      **text,
-    }
-  )
+from dicexmbd_jax import records
 
 
 def make_record(name, value, patch_px):
-  """A record whose image is `value` everywhere, in the schema's types."""
-  shape = (patch_px, patch_px)
-  image = np.full((*shape, 2), value, np.float32)
-  target = np.zeros((*shape, 3), np.uint16)
-  target[..., value % 3] = 65535
-  valid = np.ones((*shape, 1), np.uint8)
-  valid[-1] = 0
-  digest = hashlib.sha256(image.tobytes()).hexdigest()
-  return {
-    "image": image,
-    "target": target,
-    "valid": valid,
-    "record_id": name,
-    "source": f"{name}.tiff",
-    "group": name,
-    "origin": np.zeros(2, np.int32),
-    "scale": np.float32(1),
-    "image_sha256": digest,
-    "target_sha256": digest,
-    "config_sha256": digest,
-    "schema": np.int32(1),
-  }
+  """A stored record whose image is `value`, but for a last row of padding."""
+  image = np.full((patch_px, patch_px, 2), value, np.float32)
+  target = np.zeros((patch_px, patch_px, 3), np.float32)
+  target[..., value % 3] = 1
+  valid = np.ones((patch_px, patch_px, 1), np.uint8)
+  image[-1], target[-1], valid[-1] = 0, (0, 0, 1), 0
+  return encode(name, image, target, valid)
+
+
+def encode(name, image, target, valid):
+  return records.encode_record(
+    {
+      "record_id": name,
+      "source": f"{name}.tiff",
+      "group": name,
+      "origin": (0, 0),
+      "scale": 1.0,
+      "image": image,
+      "target": target,
+      "valid": valid,
+    }
+  )
 
 
 class PlainRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -76,18 +47,18 @@ class PlainRecords(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _info(self):
     return tfds.core.DatasetInfo(
-      builder=self, features=make_features(self.patch_px)
+      builder=self, features=records.make_features(self.patch_px)
     )
 
   def _split_generators(self, dl_manager):
     return {
-      split: self._generate_examples(records)
-      for split, records in self.splits.items()
-      if records
+      split: self._generate_examples(stored)
+      for split, stored in self.splits.items()
+      if stored
     }
 
-  def _generate_examples(self, records):
-    for record in records:
+  def _generate_examples(self, stored):
+    for record in stored:
       yield record["record_id"], record
 
 

@@ -116,11 +116,8 @@ def make_records() -> list[dict]:
   for i in range(NUM_RECORDS):
     image, target = pairs[i % NUM_IMAGES]
     turned = [np.rot90(plane, i // NUM_IMAGES % 4) for plane in (image, target)]
-    record = record_datasets.make_record(f"r{i}", 0, 1)
-    record["image"] = np.ascontiguousarray(turned[0])
-    record["target"] = np.ascontiguousarray(turned[1])
-    record["valid"] = np.ones((*shape, 1), np.uint8)
-    records.append(record)
+    valid = np.ones((*shape, 1), np.uint8)
+    records.append(record_datasets.encode(f"r{i}", *turned, valid))
   return records
 
 
@@ -133,8 +130,7 @@ def make_pair(simulated) -> tuple[np.ndarray, np.ndarray]:
     1.0,
   )
   image, _ = preparation.merge_loaded(loaded, default.get_config().image)
-  target = targets.make_target(simulated.cells, RIM_FRACTION)
-  return image, np.round(target * 65535).astype(np.uint16)
+  return image, targets.make_target(simulated.cells, RIM_FRACTION)
 
 
 def measure_writing(records: list[dict], folder: str) -> tuple[float, float]:
