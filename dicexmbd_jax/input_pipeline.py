@@ -253,5 +253,3 @@ def count_read_threads(num_workers: int) -> int:
   else:
     cores = os.cpu_count() or 1
   return max(1, min(MAX_READ_THREADS, cores // max(1, num_workers)))
-
-
