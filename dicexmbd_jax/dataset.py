@@ -10,7 +10,7 @@ SPLITS = ("train", "validation", "test")
 INFO_FILE = "dataset_info.json"
 
 
-class RecordSplit:
+class Records:
   """The records of one split of one dataset, decoded, by position."""
 
   def __init__(self, path: str, split: str):

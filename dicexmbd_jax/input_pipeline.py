@@ -18,7 +18,7 @@ from typing import TypedDict
 import grain
 import numpy as np
 
-from dicexmbd_jax.dataset import RecordSplit, count_split
+from dicexmbd_jax.dataset import Records, count_split
 
 # A quarter of the reading holds the interpreter's lock: four threads would keep
 # it busy if the disk never let them wait.
@@ -161,7 +161,7 @@ def make_batches(
     raise ValueError(f"start_step: got {start_step}, expected >= 0")
   if num_workers < 0:
     raise ValueError(f"num_workers: got {num_workers}, expected >= 0")
-  parts = [RecordSplit(source.path, split) for source in sources]
+  parts = [Records(source.path, split) for source in sources]
   patch_px = _check_patch_sizes(parts)
   if is_training:
     sequence = _mix_shuffled(sources, parts, seed)
@@ -186,7 +186,7 @@ def count_records(sources: Sequence[Source], split: str) -> int:
   return sum(count_split(source.path, split) for source in sources)
 
 
-def _check_patch_sizes(parts: Sequence[RecordSplit]) -> int:
+def _check_patch_sizes(parts: Sequence[Records]) -> int:
   """Returns the one patch size of all sources."""
   if not parts:
     raise ValueError("sources: got none, expected at least one dataset")
@@ -197,7 +197,7 @@ def _check_patch_sizes(parts: Sequence[RecordSplit]) -> int:
 
 
 def _mix_shuffled(
-  sources: Sequence[Source], parts: Sequence[RecordSplit], seed: int
+  sources: Sequence[Source], parts: Sequence[Records], seed: int
 ):
   if seed < 0:
     raise ValueError(f"seed: got {seed}, expected >= 0")
@@ -221,7 +221,7 @@ def _mix_shuffled(
   return grain.MapDataset.mix(shuffled, [source.weight for source in sources])
 
 
-def _chain(parts: Sequence[RecordSplit]):
+def _chain(parts: Sequence[Records]):
   filled = [part for part in parts if len(part)]
   if not filled:
     return ()
