@@ -186,7 +186,7 @@ def gather_file(
   strokes = teach_strokes.read_strokes(item)
   viewed = view_image(item.source, eyes, item.inner, item.axes)
   shape = viewed.planes.shape[:2]
-  strokes = teach_strokes.fit_strokes(strokes, shape, eyes.scale, item.shown)
+  strokes = teach_strokes.fit_strokes(item, strokes, shape, eyes.scale)
   values, labels = gather_rows(viewed.planes, strokes, selection)
   num_channels = viewed.planes.shape[2]
   return Rows(values, labels, viewed.names, num_channels, viewed.warnings)

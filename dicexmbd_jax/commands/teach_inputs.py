@@ -10,12 +10,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.image import preparation, resample
-from dicexmbd_jax.io import hdf5, images, listing, teachers
+from dicexmbd_jax.io import hdf5, images, listing, pictures, teachers
 from dicexmbd_jax.io.selection import resolve_panel
 from dicexmbd_jax.teacher import packing
 from dicexmbd_jax.teacher.features import Planes
 from dicexmbd_jax.teacher.teacher import Teacher
-from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
+from dicexmbd_jax.types import ImageSource, LoadedImage, Panel, Stack
 
 Path = pathlib.Path
 
@@ -57,20 +57,30 @@ class Eyes:
 def list_inputs(
   pattern: str,
 ) -> tuple[list[ImageSource], list[tuple[Path, str]]]:
-  """Lists HDF5 images where there are any, else what `predict` lists.
+  """Lists HDF5 images where there are any, else as list_tiffs.
 
   Raises:
     ValueError: nothing is there.
   """
-  found = hdf5.list_hdf5(pattern)
-  if found:
+  found = pictures.list_pictures(pattern, hdf5.SUFFIXES)
+  return (found, []) if found else list_tiffs(pattern)
+
+
+def list_tiffs(
+  pattern: str,
+) -> tuple[list[ImageSource], list[tuple[Path, str]]]:
+  """Lists what `predict` lists; PNG where there is nothing of that kind.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  try:
+    return listing.list_images(pattern)
+  except ValueError:
+    found = pictures.list_pictures(pattern, pictures.PNG)
+    if not found:
+      raise
     return found, []
-  return listing.list_images(pattern)
-
-
-def is_hdf5(source: ImageSource) -> bool:
-  """Whether a file is read as HDF5."""
-  return source.path.suffix.lower() in hdf5.SUFFIXES
 
 
 def view_image(
@@ -91,8 +101,14 @@ def view_image(
     ValueError: the image cannot be read, or does not fit the panel. One line;
       of wrong counts it does not name the file.
   """
-  if is_hdf5(source):
-    loaded = _load_hdf5(source, eyes, inner, axes)
+  suffix = source.path.suffix.lower()
+  if suffix in (*hdf5.SUFFIXES, ".ilp"):
+    stack = hdf5.read_hdf5(source.path, inner, axes)
+    loaded = _choose_channels(source, stack, eyes)
+  elif suffix in pictures.PNG:
+    pixels = pictures.read_png(source.path).astype(np.float32)
+    stack = pixels.reshape(*pixels.shape[:2], -1)
+    loaded = _choose_channels(source, stack, eyes)
   elif eyes.channels == "all" and eyes.panel is None:
     loaded = images.read_every_channel(source)
   else:
@@ -144,10 +160,10 @@ def check_view(viewed: Viewed, teacher: Teacher) -> None:
     )
 
 
-def _load_hdf5(
-  source: ImageSource, eyes: Eyes, inner: str | None, axes: str | None
+def _choose_channels(
+  source: ImageSource, stack: Stack, eyes: Eyes
 ) -> LoadedImage:
-  stack = hdf5.read_hdf5(source.path, inner, axes)
+  """Chooses among the channels of a file that names none."""
   if eyes.channels == "all" and eyes.panel is None:
     return LoadedImage(stack, (), (), (), None)
   chosen = resolve_panel(eyes.panel, (), stack.shape[2], source.path)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from dicexmbd_jax.commands.teach_inputs import list_inputs
+from dicexmbd_jax.commands.teach_inputs import list_inputs, list_tiffs
 from dicexmbd_jax.io import ilastik, pairing
-from dicexmbd_jax.io.ilastik import Lane, Project
+from dicexmbd_jax.io.ilastik import Project
+from dicexmbd_jax.io.ilastik_lanes import Lane
 from dicexmbd_jax.io.labels import read_labels
 from dicexmbd_jax.teacher.forest import CLASSES
 from dicexmbd_jax.types import ImageSource, Labels
@@ -31,6 +32,7 @@ class Annotated:
       class.
     inner: the dataset in an HDF5 file, or None.
     axes: names of its axes, or None.
+    is_whole: whether the strokes cover the image, else its upper left part.
   """
 
   source: ImageSource
@@ -38,6 +40,7 @@ class Annotated:
   strokes: Path | Labels
   inner: str | None = None
   axes: str | None = None
+  is_whole: bool = True
 
 
 def is_project(path: str | os.PathLike) -> bool:
@@ -65,19 +68,22 @@ def read_strokes(item: Annotated) -> Labels:
 
 
 def fit_strokes(
-  strokes: Labels, shape: tuple[int, int], scale: int, shown: str
+  item: Annotated, strokes: Labels, shape: tuple[int, int], scale: int
 ) -> Labels:
   """Brings strokes to the working grid.
 
   Args:
+    item: what they are.
     strokes: on the working grid, or on that of the image.
     shape: of the working grid.
     scale: working pixels per pixel of the image.
-    shown: what holds the strokes, for messages.
 
   Raises:
     ValueError: they are of another size.
   """
+  missing = np.subtract(shape, strokes.shape)
+  if not item.is_whole and missing.min() >= 0:
+    strokes = np.pad(strokes, [(0, int(one)) for one in missing])
   if strokes.shape == shape:
     return strokes
   larger = np.repeat(np.repeat(strokes, scale, axis=0), scale, axis=1)
@@ -85,24 +91,24 @@ def fit_strokes(
     return larger
   own = (shape[0] // scale, shape[1] // scale)
   raise ValueError(
-    f"{shown}: found an annotation of {strokes.shape}, expected the image's "
-    f"{own}" + (f" or {shape}" if scale > 1 else "")
+    f"{item.shown}: found an annotation of {strokes.shape}, expected the "
+    f"image's {own}" + (f" or {shape}" if scale > 1 else "")
   )
 
 
 def pair_labels(
   annotations: str, images: str
 ) -> tuple[list[Annotated], list[Failure]]:
-  """Pairs label TIFFs with images by stem; images without one are left out.
+  """Pairs label files with images by stem; images without one are left out.
 
   Raises:
     ValueError: nothing is there.
   """
   sources, unlisted = list_inputs(images)
   by_stem = {source.stem: source for source in sources}
-  labels, failures = pairing.list_sources(annotations)
-  labels = pairing.strip_tag(labels, by_stem)
-  failures += [("", str(path), message) for path, message in unlisted]
+  found, lost = list_tiffs(annotations)
+  labels = pairing.strip_tag({one.stem: one for one in found}, by_stem)
+  failures = [("", str(path), line) for path, line in (*unlisted, *lost)]
   for stem in set(labels) - set(by_stem):
     path = str(labels[stem].path)
     line = f"{path}: found no image {stem} in {images}, expected one"
@@ -187,14 +193,17 @@ def _pair_lane(
     path, inner = ilastik.find_image(project, lane)
     stem = lane.stem or f"lane{lane.number}"
     source = ImageSource(stem, path)
-    return Annotated(source, shown, strokes, inner, lane.axes)
+    return Annotated(
+      source, shown, strokes, inner, lane.axes, lane.shape is not None
+    )
   matched = match_name(lane.stem, sources)
   if matched is None:
     raise ValueError(
       f"{shown}: found no image or several that begin alike, expected one of "
       "this name in --images"
     )
-  return Annotated(matched, shown, strokes)
+  is_whole = lane.shape is not None
+  return Annotated(matched, shown, strokes, is_whole=is_whole)
 
 
 def _count_common(first: str, second: str) -> int:

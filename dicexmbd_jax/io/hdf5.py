@@ -1,6 +1,5 @@
 """Reads images from HDF5, as Ilastik and steinbock write them."""
 
-import glob
 import json
 import pathlib
 from collections.abc import Sequence
@@ -8,36 +7,10 @@ from collections.abc import Sequence
 import h5py
 import numpy as np
 
-from dicexmbd_jax.io.listing import natural_key
-from dicexmbd_jax.types import ImageSource, Stack
+from dicexmbd_jax.types import Stack
 
-SUFFIXES = (".h5", ".hdf5", ".ilp")
+SUFFIXES = (".h5", ".hdf5")
 _MAX_CHANNELS = 4  # Ilastik's guess: a last axis this short are channels.
-
-
-def list_hdf5(pattern: str | pathlib.Path) -> list[ImageSource]:
-  """Lists the HDF5 images that a file, a folder or a glob stands for.
-
-  Returns:
-    One source per file, in natural order of their stems; none if there are no
-    such files.
-  """
-  path = pathlib.Path(pattern).expanduser()
-  if path.is_dir():
-    found = sorted(path.iterdir())
-  elif path.is_file():
-    found = [path]
-  else:
-    found = sorted(map(pathlib.Path, glob.glob(str(path), recursive=True)))
-  files = [
-    one
-    for one in found
-    if one.suffix.lower() in (".h5", ".hdf5")
-    and one.is_file()
-    and not one.name.startswith(".")
-  ]
-  sources = [ImageSource(one.stem, one) for one in files]
-  return sorted(sources, key=lambda source: natural_key(source.stem))
 
 
 def read_hdf5(

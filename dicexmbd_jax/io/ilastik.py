@@ -11,46 +11,21 @@ from collections.abc import Sequence
 import h5py
 import numpy as np
 
-from dicexmbd_jax.io import hdf5
-from dicexmbd_jax.types import Labels
+from dicexmbd_jax.io.ilastik_lanes import (
+  Lane,
+  decode_text,
+  read_lanes,
+  read_text,
+)
 
 WORKFLOW = "Pixel Classification"
 _NUM_CLASSES = 3
-_HDF5_PATH = re.compile(r"^(.*?\.(?:h5|hdf5|ilp))(?:/(.+))?$", re.IGNORECASE)
 # What label names say, in the order of our classes.
 _WORDS = (
   re.compile(r"nucl|dna|\bnuc\b", re.IGNORECASE),
   re.compile(r"cyto|membran|\bcell", re.IGNORECASE),
   re.compile(r"back|\bbg\b|stroma|matrix|empty|nothing", re.IGNORECASE),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Lane:
-  """One image of a project.
-
-  Attributes:
-    number: from 0, for messages.
-    path: the image as the project spells it, without a dataset's name;
-      "" where the project holds it inside.
-    inner: the dataset in an HDF5 file, else None.
-    axes: names of the image's axes, as "zyxc".
-    strokes: int32 (y, x), the project's own label numbers, 0 = none; None
-      where nothing was drawn.
-  """
-
-  number: int
-  path: str
-  inner: str | None
-  axes: str
-  shape: tuple[int, int]
-  strokes: Labels | None
-
-  @property
-  def stem(self) -> str:
-    """The image's name without folder and suffix."""
-    name = pathlib.PurePosixPath(self.path.replace("\\", "/")).name
-    return re.sub(r"(\.ome)?\.[A-Za-z0-9]+$", "", name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,15 +156,15 @@ def find_image(project: Project, lane: Lane) -> tuple[pathlib.Path, str | None]:
 
 
 def _read_project(path: pathlib.Path, file: h5py.File) -> Project:
-  workflow = _read_text(file, "workflowName")
+  workflow = read_text(file, "workflowName")
   if workflow != WORKFLOW:
     raise ValueError(
       f"{path}: found the workflow {workflow or 'of no name'!r}, expected "
       f"{WORKFLOW!r}"
     )
   group = file["PixelClassification"]
-  names = tuple(_decode(one) for one in group["LabelNames"][()])
-  lanes = _read_lanes(path, file)
+  names = tuple(decode_text(one) for one in group["LabelNames"][()])
+  lanes = read_lanes(path, file)
   highest = max(
     (int(lane.strokes.max()) for lane in lanes if lane.strokes is not None),
     default=0,
@@ -205,7 +180,7 @@ def _read_project(path: pathlib.Path, file: h5py.File) -> Project:
   classes, is_named = map_labels(names)
   return Project(
     path=path,
-    version=_read_text(file, "ilastikVersion") or "unknown",
+    version=read_text(file, "ilastikVersion") or "unknown",
     label_names=names,
     classes=classes,
     is_named=is_named,
@@ -219,7 +194,7 @@ def _read_features(
 ) -> tuple[tuple[str, float], ...]:
   if "SelectionMatrix" not in group:
     raise ValueError(f"{path}: found no selected features, expected some")
-  names = [_decode(one) for one in group["FeatureIds"][()]]
+  names = [decode_text(one) for one in group["FeatureIds"][()]]
   scales = [float(one) for one in group["Scales"][()]]
   matrix = group["SelectionMatrix"][()]
   if matrix.shape != (len(names), len(scales)):
@@ -231,87 +206,3 @@ def _read_features(
   if not chosen:
     raise ValueError(f"{path}: found no selected features, expected some")
   return tuple(chosen)
-
-
-def _read_lanes(path: pathlib.Path, file: h5py.File) -> tuple[Lane, ...]:
-  infos = file["Input Data/infos"]
-  sets = file["PixelClassification"].get("LabelSets", {})
-  lanes = []
-  for number, key in enumerate(sorted(infos)):
-    raw = infos[key].get("Raw Data", infos[key])
-    if len(raw) == 0:
-      continue
-    digits = re.sub(r"\D", "", key)
-    labels = sets.get(f"labels{int(digits or number):03d}", {})
-    lanes.append(_read_lane(path, number, raw, labels))
-  return tuple(lanes)
-
-
-def _read_lane(
-  path: pathlib.Path, number: int, raw: h5py.Group, labels: h5py.Group
-) -> Lane:
-  shape = tuple(int(size) for size in raw["shape"][()])
-  tags = _read_text(raw, "axistags")
-  axes = (hdf5.parse_axes(tags) if tags else None) or hdf5.guess_axes(shape)
-  if len(axes) != len(shape) or not {"y", "x"} <= set(axes):
-    raise ValueError(
-      f"{path}: found axes {axes!r} for lane {number} of {shape}, expected "
-      "channels, y and x"
-    )
-  size = (shape[axes.index("y")], shape[axes.index("x")])
-  spelled, inner = _locate(raw)
-  strokes = _read_strokes(path, labels, axes, size)
-  return Lane(number, spelled, inner, axes, size, strokes)
-
-
-def _locate(raw: h5py.Group) -> tuple[str, str | None]:
-  """Returns the image's file, "" for the project itself, and its dataset."""
-  if "inner_path" in raw or _read_text(raw, "location") == "ProjectInternal":
-    name = _read_text(raw, "datasetId")
-    return "", _read_text(raw, "inner_path") or f"Input Data/local_data/{name}"
-  spelled = _read_text(raw, "filePath") or ""
-  match = _HDF5_PATH.match(spelled)
-  return (match[1], match[2]) if match else (spelled, None)
-
-
-def _read_strokes(
-  path: pathlib.Path, labels: h5py.Group, axes: str, size: tuple[int, int]
-) -> Labels | None:
-  strokes = np.zeros(size, np.int32)
-  for block in labels.values():
-    names = hdf5.read_axes(block) or axes
-    numbers = re.findall(r"(\d+):(\d+)", _decode(block.attrs["blockSlice"]))
-    data = block[()]
-    if len(numbers) != data.ndim or len(names) != data.ndim:
-      raise ValueError(
-        f"{path}: found strokes of {data.ndim} axes in {block.name}, expected "
-        f"{names}"
-      )
-    place = {
-      name: slice(int(start), int(stop))
-      for name, (start, stop) in zip(names, numbers, strict=True)
-    }
-    if any(data.shape[i] != 1 for i, n in enumerate(names) if n not in "yx"):
-      raise ValueError(
-        f"{path}: found strokes on several planes in {block.name}, expected "
-        "two-dimensional images"
-      )
-    plane = hdf5.order_axes(data, names, path)[..., 0].astype(np.int32)
-    target = strokes[place["y"], place["x"]]
-    if target.shape != plane.shape:
-      raise ValueError(
-        f"{path}: found strokes of {plane.shape} at {numbers} in {block.name}, "
-        f"expected them inside the image of {size}"
-      )
-    np.copyto(target, plane, where=plane > 0)
-  return strokes if strokes.any() else None
-
-
-def _read_text(group: h5py.Group, name: str) -> str | None:
-  return _decode(group[name][()]) if name in group else None
-
-
-def _decode(value: object) -> str:
-  if isinstance(value, np.ndarray):
-    value = value.item()
-  return value.decode() if isinstance(value, bytes) else str(value)

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from dicexmbd_jax.io import tiff
+from dicexmbd_jax.io import pictures, tiff
 from dicexmbd_jax.types import Labels
 
 _MAX_LABEL = 2**31 - 1
@@ -40,17 +40,8 @@ def read_labels(path: str | pathlib.Path) -> Labels:
 
 
 def _read_pixels(path: pathlib.Path) -> np.ndarray:
-  if path.suffix.lower() != ".png":
-    return tiff.read_pixels(path)
-  import PIL.Image
-
-  try:
-    with PIL.Image.open(path) as picture:
-      return np.asarray(picture)
-  except (OSError, SyntaxError, ValueError) as error:
-    raise ValueError(
-      f"{path}: found an unreadable PNG ({error}), expected a mask"
-    ) from error
+  is_png = path.suffix.lower() in pictures.PNG
+  return pictures.read_png(path) if is_png else tiff.read_pixels(path)
 
 
 def _squeeze(data: np.ndarray, path: pathlib.Path) -> np.ndarray:

@@ -12,6 +12,7 @@ from configs.default import get_config
 from dicexmbd_jax.commands import teach_fit, teach_predict
 from dicexmbd_jax.commands.teach_inputs import read_teacher
 from dicexmbd_jax.commands.teach_strokes import match_name
+from dicexmbd_jax.io import write
 from dicexmbd_jax.types import ImageSource
 
 SHAPE = (40, 52)
@@ -318,6 +319,32 @@ def test_projects_and_label_files_give_one_forest(tmp_path):
     for kind in ("teacher", "other")
   )
   assert first == second
+
+
+def test_old_projects_that_do_not_say_the_size(tmp_path):
+  write_study(tmp_path)
+  assert teach_fit.run(ilp_flags(tmp_path)) == 0
+  before = (tmp_path / "teacher" / "forest.npz").read_bytes()
+  with h5py.File(tmp_path / "a.ilp", "a") as file:
+    for lane in file["Input Data/infos"].values():
+      del lane["Raw Data/shape"], lane["Raw Data/axistags"]
+      lane["Raw Data/axisorder"] = np.bytes_("zyxc")
+  assert teach_fit.run(ilp_flags(tmp_path)) == 0
+  assert (tmp_path / "teacher" / "forest.npz").read_bytes() == before
+
+
+def test_pictures(study):
+  """PNG images of colours, and PNG labels."""
+  for k in range(3):
+    pixels = np.clip(make_stack(k, 3), 0, 255).astype(np.uint8)
+    write.write_png(study / "png" / f"roi{k}.png", pixels)
+  write.write_png(study / "marks" / "roi0.png", make_strokes())
+  images = str(study / "png")
+  flags = fit_flags(study, images=images, annotations=str(study / "marks"))
+  flags.channels = "all"
+  assert teach_fit.run(flags) == 0
+  assert teach_predict.run(predict_flags(study, images=images)) == 0
+  assert read_maps(study / "out")["roi1"].shape == (*SHAPE, 3)
 
 
 def test_images_where_the_project_says(tmp_path, monkeypatch):

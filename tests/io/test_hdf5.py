@@ -64,11 +64,3 @@ def test_broken_files(tmp_path):
   (tmp_path / "a.h5").write_bytes(b"nothing")
   with pytest.raises(ValueError, match="found an unreadable HDF5 file"):
     hdf5.read_hdf5(tmp_path / "a.h5")
-
-
-def test_listing_is_in_natural_order(tmp_path):
-  for name in ("roi10.h5", "roi2.hdf5", "notes.txt", ".hidden.h5"):
-    (tmp_path / name).touch()
-  stems = [source.stem for source in hdf5.list_hdf5(tmp_path)]
-  assert stems == ["roi2", "roi10"]
-  assert [s.stem for s in hdf5.list_hdf5(tmp_path / "roi1*.h5")] == ["roi10"]

@@ -8,8 +8,7 @@ import tifffile
 
 from dicexmbd_jax import segment
 from dicexmbd_jax.commands import teach_strokes
-from dicexmbd_jax.commands.teach_inputs import Eyes, view_image
-from dicexmbd_jax.io.hdf5 import list_hdf5
+from dicexmbd_jax.commands.teach_inputs import Eyes, list_inputs, view_image
 from dicexmbd_jax.io.ilastik import read_project, read_trees
 from dicexmbd_jax.masks import evaluate
 from dicexmbd_jax.teacher.features import Feature, compute_features
@@ -59,7 +58,7 @@ def images(folder):
       view_image(source, EYES).planes,
       tifffile.imread(folder / "ilastik_probabilities" / f"{source.stem}.tiff"),
     )
-    for source in list_hdf5(folder / "ilastik_img")
+    for source in list_inputs(str(folder / "ilastik_img"))[0]
   ]
 
 
@@ -131,7 +130,7 @@ def test_masks_agree_on_the_images_that_were_drawn_on(
   theirs = adopt_forest(read_trees(project.path)[0], project.classes)
   planes = [
     view_image(source, EYES).planes
-    for source in list_hdf5(folder / "ilastik_crops")
+    for source in list_inputs(str(folder / "ilastik_crops"))[0]
   ]
   first, second = (
     [quantise(classify_planes(one, selection, trees)) for one in planes]

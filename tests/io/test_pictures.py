@@ -1,0 +1,28 @@
+import numpy as np
+import PIL.Image
+import pytest
+
+from dicexmbd_jax.io import pictures
+
+
+def test_listing_is_in_natural_order(tmp_path):
+  for name in ("roi10.h5", "roi2.HDF5", "notes.txt", ".hidden.h5", "a.png"):
+    (tmp_path / name).touch()
+  found = pictures.list_pictures(tmp_path, (".h5", ".hdf5"))
+  assert [source.stem for source in found] == ["roi2", "roi10"]
+  found = pictures.list_pictures(tmp_path / "*.png", pictures.PNG)
+  assert [source.stem for source in found] == ["a"]
+  assert pictures.list_pictures(tmp_path / "a.png", (".h5",)) == []
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
+def test_png(tmp_path, shape):
+  pixels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+  PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
+  np.testing.assert_array_equal(pictures.read_png(tmp_path / "a.png"), pixels)
+
+
+def test_broken_png(tmp_path):
+  (tmp_path / "a.png").write_bytes(b"nothing")
+  with pytest.raises(ValueError, match="a.png: found an unreadable PNG"):
+    pictures.read_png(tmp_path / "a.png")
