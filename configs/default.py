@@ -59,19 +59,36 @@ def get_config() -> ConfigDict:
     block_px=int,  # Edge of the blocks worked on; never changes the result.
   )
 
-  # Training (first weights: in memory, one device).
+  # Training, from records. Steps are optimizer steps.
   config.train = ConfigDict()
+  # Name -> path of built records and weight, the share of patches drawn.
+  config.train.data = ConfigDict({"records": {"path": "records", "weight": 1.0}})
+  config.train.num_workers = 0  # Reading processes; 0 = threads, as fast.
   config.train.num_steps = 3000
-  config.train.batch_size = 4  # Crops a step.
+  _add_placeholders(config.train, num_epochs=float)  # In place of num_steps.
+  config.train.batch_size = 4  # Patches a step, on all devices together.
+  config.train.accumulate_steps = 1  # Parts of a batch, where memory is short.
   config.train.crop_px = 160  # Several cells and their neighbours; CPU-sized.
-  config.train.window_px = 272  # Crop, turned by 45 degrees, and some zoom.
+  # Arrays of more numbers are spread over the devices (FSDP), for networks too
+  # wide for one; None: every device holds all.
+  _add_placeholders(config.train, shard_above=int)
+  config.train.schedule = "cosine"  # "constant", "plateau" (the published).
   config.train.learning_rate = 3e-3
   config.train.warmup_steps = 100
-  config.train.weight_decay = 1e-3
-  config.train.clip_norm = 1.0  # Of the gradient, over all parameters.
-  config.train.average_decay = 0.995  # Of the moving average of the weights.
-  config.train.report_steps = 250
+  config.train.plateau_factor = 0.1  # Published: x 0.1 ...
+  config.train.plateau_patience = 3  # ... after 3 validations without progress.
+  config.train.weight_decay = 1e-3  # 0 makes AdamW Adam.
+  config.train.clip_norm = 1.0  # Of the gradient, over all parameters; 0: off.
+  config.train.average_decay = 0.995  # Of the weights' moving average; 0: off.
+  config.train.report_steps = 50
+  # None: an epoch; and as often as that.
+  _add_placeholders(config.train, eval_steps=int, checkpoint_steps=int)
+  config.train.keep_checkpoints = 2  # The newest; the best stays as well.
+  config.train.strip_every = 5  # Validations between two pictures.
+  config.train.cells_every = 0  # Validations between two cell scores; 0: end.
+  config.train.cells_records = 32  # Validation records whose cells are scored.
   config.train.rim_fraction = 0.7  # See image/targets.py: make_target.
+  config.train.loss = ConfigDict()
   config.train.augment = ConfigDict()  # Strengths; model/augment.py: Strengths.
   config.train.augment.contrast = 0.5  # Paper: x U[0.5, 1.5].
   config.train.augment.intensity = 0.5  # Paper: x U[0.5, 1.5].

@@ -16,10 +16,7 @@ SPLEEN_SHARE = 0.6
 def get_config() -> ConfigDict:
   """Returns the configuration of the second half."""
   config = first_weights.get_config()
-  for name, source in config.train.sources.items():
-    studies = first_weights.NUM_STUDIES
-    is_spleen = name == "spleen"
-    source.share = SPLEEN_SHARE if is_spleen else (1 - SPLEEN_SHARE) / studies
+  config.train.data = first_weights.share_records(SPLEEN_SHARE)
   config.train.num_steps = 2000
   config.train.learning_rate = 1.5e-3
   config.train.warmup_steps = 50

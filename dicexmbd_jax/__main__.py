@@ -93,6 +93,14 @@ FLAGS = {
     TRUTH, False, "Make report and tables of what all shares have done."
   ),
   "workdir": Flag(TEXT, None, "Folder for weights and log; made if missing."),
+  "coordinator": Flag(
+    TEXT,
+    None,
+    "Process 0's HOST:PORT where several processes train together; auto: "
+    "SLURM, TPU pods and Kubernetes tell it.",
+  ),
+  "num_processes": Flag(WHOLE, None, "How many processes train together."),
+  "process_id": Flag(WHOLE, None, "This one's number, from 0 on."),
   "probabilities": Flag(TEXT, None, "Folder, file or glob of TIFF maps."),
   "confidence": Flag(TRUTH, False, "Also write confidence/NAME.csv."),
   "num_images": Flag(WHOLE, 6, "Number of images."),
@@ -157,8 +165,8 @@ COMMANDS = {
     ("images", "reference", "output"),
   ),
   "train": Command(
-    "From images with instance masks to a model folder.",
-    ("workdir", "checkpoint"),
+    "From records to a model folder, on one device or many.",
+    ("workdir", "checkpoint", "coordinator", "num_processes", "process_id"),
     ("workdir",),
     config="file",
   ),
@@ -320,6 +328,15 @@ def start_logging():
   standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
   verbose = os.environ.get("DICEXMBD_VERBOSE")
   logging.set_verbosity(logging.DEBUG if verbose else logging.INFO)
+  if not verbose:
+    # Orbax and TFDS tell at length, and by the same logger, what they do.
+    handler.addFilter(is_worth_telling)
+
+
+def is_worth_telling(record: standard_logging.LogRecord) -> bool:
+  """Returns whether a line is the program's own, or a warning."""
+  is_own = record.pathname.startswith(os.path.dirname(__file__))
+  return is_own or record.levelno >= standard_logging.WARNING
 
 
 def refuse(*lines: str) -> int:

@@ -2,7 +2,8 @@
 
 A model is a folder of three files: `config.json` (the configuration that the
 weights were made with), `params.npz` (parameters, by their path in the
-network) and, where it is shipped, `README.md` (the model card).
+network) and, where it is shipped, `README.md` (the model card). A training
+run's workdir is one. A checkpoint of it, WORKDIR/checkpoints/STEP, is read too.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.config import read_model_config
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import write
 from dicexmbd_jax.model import unet
 
@@ -57,7 +58,7 @@ def read_model(
   """Reads a model folder.
 
   Args:
-    folder: what `write_model` wrote.
+    folder: what `write_model` wrote, or a checkpoint of a training run.
     dtype: of the computation; None: as the configuration has it.
 
   Returns:
@@ -68,9 +69,14 @@ def read_model(
       not belong together.
   """
   folder = Path(folder)
-  config = read_model_config(folder)
+  config = config_lib.read_model_config(folder)
   if dtype is not None:
     config.model.dtype = dtype
+  if config_lib.is_checkpoint(folder):
+    # Orbax takes half a second to load: only where it is needed.
+    from dicexmbd_jax import train_checkpoint
+
+    return train_checkpoint.read_model(folder, config), config
   # Shapes first: the random initial values would be made for nothing.
   model = nnx.eval_shape(lambda: unet.UNet(**config.model, rngs=nnx.Rngs(0)))
   graph, state = nnx.split(model)
@@ -105,5 +111,13 @@ def open_parameters(path: Path) -> Any:
 
 
 def hash_model(folder: Path) -> str:
-  """Returns the SHA-256 of the parameter file, hexadecimal."""
-  return hashlib.sha256((Path(folder) / "params.npz").read_bytes()).hexdigest()
+  """Returns the SHA-256 of the parameter file, hexadecimal.
+
+  Of a checkpoint: of all its files.
+  """
+  folder, sum_ = Path(folder), hashlib.sha256()
+  is_whole = config_lib.is_checkpoint(folder)
+  for path in sorted(folder.rglob("*" if is_whole else "params.npz")):
+    if path.is_file():
+      sum_.update(path.read_bytes())
+  return sum_.hexdigest()

@@ -101,10 +101,15 @@ def read_config_file(path: str | pathlib.Path) -> ConfigDict:
 def read_model_config(folder: pathlib.Path) -> ConfigDict:
   """Returns the configuration that the weights in `folder` were made with.
 
+  Args:
+    folder: a model folder, or WORKDIR/checkpoints/STEP of a training run.
+
   Raises:
     ValueError: there is no model in the folder.
   """
   path = pathlib.Path(folder) / "config.json"
+  if is_checkpoint(folder):
+    path = pathlib.Path(folder).resolve().parents[1] / "config.json"
   try:
     return ConfigDict(json.loads(path.read_text()))
   except (OSError, ValueError) as error:
@@ -112,6 +117,12 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
       f"{folder}: found no readable config.json, expected a model folder "
       "(config.json, params.npz)"
     ) from error
+
+
+def is_checkpoint(folder: pathlib.Path) -> bool:
+  """Returns whether a folder is WORKDIR/checkpoints/STEP, not a model's."""
+  folder = pathlib.Path(folder)
+  return folder.name.isdigit() and not (folder / "config.json").exists()
 
 
 def resolve_config(

@@ -88,3 +88,28 @@ def write_dataset(folder, name="a", patch_px=4, num_shards=2, **num_records):
     for split, number in num_records.items()
   }
   return write_records(folder, name, patch_px, splits, num_shards)
+
+
+def draw_cells(value, patch_px):
+  """Returns image, target and valid of round cells, shifted by `value`."""
+  y, x = np.mgrid[:patch_px, :patch_px] + value
+  distance = np.hypot(y % 12 - 5.5, x % 12 - 5.5)
+  rng = np.random.default_rng(value)
+  noise = rng.uniform(0, 20, (patch_px, patch_px, 2))
+  levels = [200 * (distance < 3), 150 * (abs(distance - 4) < 1)]
+  image = (np.stack(levels, -1) + noise).astype(np.float32)
+  shares = [distance < 3, (distance >= 3) & (distance < 5), distance >= 5]
+  valid = np.ones((patch_px, patch_px, 1), np.uint8)
+  return image, np.stack(shares, -1).astype(np.float32), valid
+
+
+def write_cells(folder, patch_px, **num_records):
+  """Writes a dataset of drawn cells; as write_dataset, NAME is "cells"."""
+  splits = {
+    split: [
+      encode(f"cells-{split}-{value}", *draw_cells(value, patch_px))
+      for value in range(number)
+    ]
+    for split, number in num_records.items()
+  }
+  return write_records(folder, "cells", patch_px, splits)

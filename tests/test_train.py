@@ -1,12 +1,17 @@
-"""Training: windows, one step, and a network that learns by heart."""
+"""The training step: what it learns, sums up, keeps and refuses to keep."""
 
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import record_datasets
 from flax import nnx
 
 from configs import default
-from dicexmbd_jax import predict, train
-from dicexmbd_jax.image import targets
+from dicexmbd_jax import train
 from dicexmbd_jax.model import unet
 
 
@@ -19,104 +24,171 @@ def config():
       "num_steps": 60,
       "batch_size": 2,
       "crop_px": 32,
-      "window_px": 40,
       "warmup_steps": 5,
+      "schedule": "constant",
       "learning_rate": 2e-2,
-      "report_steps": 30,
+      "report_steps": 3,
       "average_decay": 0.8,
     }
   )
   config.train.augment.update(
-    dict.fromkeys(config.train.augment, 0.0) | {"flip": True}
+    dict.fromkeys(config.train.augment, 0.0) | {"flip": False}
   )
-  config.predict.update({"tile_px": 64, "batch_size": 1})
   return config
 
 
-def build(config):
-  return unet.build_model(config.model)
+PROGRAMS: dict = {}  # What compiles for seconds is used again.
 
 
-def make_example(seed=0, shape=(48, 56)):
-  y, x = np.mgrid[: shape[0], : shape[1]]
-  distance = np.hypot(y % 12 - 5.5, x % 12 - 5.5)
-  cells = (1 + y // 12 * 10 + x // 12) * (distance < 5)
-  rng = np.random.default_rng(seed)
-  nuclear = 200 * (distance < 3) + rng.uniform(0, 20, shape)
-  membrane = 150 * (abs(distance - 4) < 1) + rng.uniform(0, 20, shape)
-  return train.Example(
-    name="drawn",
-    image=np.stack([nuclear, membrane], -1).astype(np.float32),
-    target=targets.make_target(cells.astype(np.int32), 0.5),
-    share=1.0,
+def make_program(config):
+  key = config.to_json()
+  if key not in PROGRAMS:
+    copy = config.copy_and_resolve_references()
+    model = unet.build_model(config.model)
+    PROGRAMS[key] = train.make_program(model, copy)
+  return PROGRAMS[key]
+
+
+def draw_batch(values=(0, 1), size_px=32):
+  drawn = [record_datasets.draw_cells(value, size_px) for value in values]
+  image, target, valid = map(np.stack, zip(*drawn, strict=True))
+  return {
+    "image": image,
+    "target": (target / 65535).astype(np.float32),
+    "valid": valid.astype(np.float32),
+    "is_real": np.ones(len(values), bool),
+  }
+
+
+def take_steps(config, batches):
+  program = make_program(config)
+  state, found = program.make_state(), []
+  for batch in batches:
+    state, numbers = program.take_step(state, batch)
+    found.append(jax.device_get(numbers))
+  return program, state, found
+
+
+def test_one_batch_is_learnt_by_heart(config):
+  batch = draw_batch()
+  program, state, found = take_steps(config, [batch] * 200)
+  # Sums over the three steps of a report.
+  assert found[-1]["loss"] < 0.5 * found[2]["loss"]
+  seen = program.predict_batch(state.weights(), batch)["probabilities"]
+  is_nucleus = batch["target"][..., 0] == 1
+  assert seen[is_nucleus, 0].mean() > 0.8
+  assert seen[~is_nucleus, 0].mean() < 0.2
+
+
+def test_the_seed_reproduces_the_losses(config):
+  config.train.augment.flip = True
+  batches = [draw_batch()] * 3
+  first, again = (take_steps(config, batches)[2] for _ in range(2))
+  assert [n["loss"] for n in first] == [n["loss"] for n in again]
+  config.seed = 1
+  other = take_steps(config, batches)[2]
+  assert other[0]["loss"] != first[0]["loss"]
+
+
+def test_a_report_is_the_mean_of_its_steps(config):
+  batches = [draw_batch((i, i + 1)) for i in range(4)]
+  by_three = take_steps(config, batches)[2]
+  config.train.report_steps = 1
+  single = [numbers["loss"] for numbers in take_steps(config, batches)[2]]
+  assert by_three[2]["loss"] == pytest.approx(np.mean(single[:3]), rel=1e-6)
+  assert by_three[3]["loss"] == single[3]
+
+
+def sum_gradients(config, batch, num_parts):
+  config.train.accumulate_steps = num_parts
+  model = unet.build_model(config.model)
+  graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+  compute = functools.partial(train.accumulate_gradients, graph, config.train)
+  loss, _, grads = jax.jit(compute)(
+    {"params": params, "stats": stats},
+    tuple(batch[name] for name in train.FIELDS[:3]),
+  )
+  return float(loss), jax.tree.leaves(grads)
+
+
+def test_parts_of_a_batch_sum_to_the_whole(config):
+  # The parts are alike, so that BatchNorm sees the same in each.
+  batch = draw_batch((3, 3, 5, 5))
+  batch["valid"][:, :16] = 0
+  loss, grads = sum_gradients(config, batch, 1)
+  summed, parts = sum_gradients(config, batch, 2)
+  assert summed == pytest.approx(loss, rel=1e-6)
+  for whole, part in zip(grads, parts, strict=True):
+    np.testing.assert_allclose(part, whole, atol=1e-6)
+
+
+def test_parts_weigh_by_their_valid_pixels(config):
+  # The second part has no pixel at all: it must not count.
+  batch = draw_batch((3, 7))
+  batch["valid"][1] = 0
+  first = {name: values[:1] for name, values in batch.items()}
+  loss, _ = sum_gradients(config, batch, 2)
+  assert loss == pytest.approx(sum_gradients(config, first, 1)[0], rel=1e-6)
+
+
+def test_a_bad_step_changes_nothing_and_neither_do_those_after_it(config):
+  good, bad = draw_batch(), draw_batch()
+  bad["image"][0, 5, 5] = np.nan
+  _, before, _ = take_steps(config, [good])
+  _, after, found = take_steps(config, [good, bad, good])
+  assert [bool(n["is_finite"]) for n in found] == [True, False, False]
+  assert int(after.step) == 1 and not after.is_finite
+  for kept, wanted in zip(
+    jax.tree.leaves(after.params), jax.tree.leaves(before.params), strict=True
+  ):
+    np.testing.assert_array_equal(kept, wanted)
+
+
+def test_the_first_bad_step_is_named_with_its_records():
+  def found(is_finite):
+    return {"loss": np.nan, "gradient_norm": 1.0, "is_finite": is_finite}
+
+  recent = collections.deque(
+    [(7, ["a"], found(True)), (8, ["b", "c"], found(False))]
+  )
+  train.check_finite(recent, 1)  # Step 8 may be running still.
+  assert len(recent) == 1
+  with pytest.raises(FloatingPointError, match="step 8: .*records b, c"):
+    train.check_finite(recent, 0)
+
+
+def test_a_network_of_three_inputs_sees_a_third_channel_of_zeros(config):
+  config.model.in_channels = 3
+  image = jnp.ones((1, 2, 2, 2))
+  seen = train.add_channels(image, unet.build_model(config.model))
+  np.testing.assert_array_equal(seen[0, 0, 0], [1, 1, 0])
+
+
+def test_bfloat16_computes_gradients_in_float32(config):
+  loss, _ = sum_gradients(config, draw_batch(), 1)
+  config.model.dtype = "bfloat16"
+  rounded, grads = sum_gradients(config, draw_batch(), 1)
+  assert {grad.dtype for grad in grads} == {jnp.dtype("float32")}
+  assert rounded == pytest.approx(loss, rel=0.03)
+  assert rounded != loss
+
+
+def test_patches_of_any_size_are_scored_and_filling_does_not_count(config):
+  program = make_program(config)
+  weights = program.make_state().weights()
+  batch = draw_batch((0, 1), 31)
+  filled = {name: values.copy() for name, values in batch.items()}
+  filled["is_real"][1] = False
+  sums = program.score_batch(weights, filled)
+  assert float(sums["num_px"]) == 31 * 31
+  alone = {name: values[:1] for name, values in batch.items()}
+  np.testing.assert_allclose(
+    sums["loss_sum"], program.score_batch(weights, alone)["loss_sum"], rtol=1e-5
   )
 
 
-def test_windows_are_cut_around_their_centre_and_say_what_is_valid():
-  example = make_example()
-  image, target, valid = train.cut_window(example, (0, 30), 16)
-  assert image.shape == (16, 16, 2)
-  np.testing.assert_array_equal(valid[:8], 0)
-  np.testing.assert_array_equal(valid[8:], 1)
-  np.testing.assert_array_equal(image[8:], example.image[:8, 22:38])
-  np.testing.assert_array_equal(target[8:], example.target[:8, 22:38])
-  assert not image[:8].any()
-
-
-def test_an_image_smaller_than_the_window_is_in_it_whole():
-  example = make_example(shape=(5, 7))
-  image, _, valid = train.cut_window(example, (2, 3), 20)
-  assert valid.sum() == 35
-  np.testing.assert_allclose(image.sum(), example.image.sum(), rtol=1e-6)
-
-
-def test_batches_come_from_the_seed_and_follow_the_shares(config):
-  examples = [make_example(0), make_example(1)]
-  first = next(train.draw_batches(examples, config.train, 3))
-  again = next(train.draw_batches(examples, config.train, 3))
-  other = next(train.draw_batches(examples, config.train, 4))
-  np.testing.assert_array_equal(first[0], again[0])
-  assert not np.array_equal(first[0], other[0])
-  never = train.Example("never", np.full((9, 9, 2), -1, np.float32),
-                        np.zeros((9, 9, 3), np.float32), 0.0)  # fmt: skip
-  batches = train.draw_batches([examples[0], never], config.train, 0)
-  assert all(next(batches)[0].min() >= 0 for _ in range(20))
-
-
-def test_a_network_learns_an_image_by_heart(config):
-  example = make_example()
-  losses = []
-  model = train.train(
-    build(config), [example], config, lambda *call: losses.append(call[:2])
-  )
-  assert [step for step, _ in losses] == [30, 60]
-  assert losses[1][1] < losses[0][1]
-  [(_, found)] = predict.predict_images(
-    [(0, example.image)], model, config.predict
-  )
-  is_nucleus = example.target[..., 0] > 0.5
-  # As far as sixty steps go: each class stands out where it is.
-  assert found[is_nucleus, 0].min() > found[~is_nucleus, 0].mean()
-  is_background = example.target[..., 2] == 1
-  assert found[is_background, 2].mean() > 0.8
-  assert found[~is_background, 2].mean() < 0.3
-  norms = [m for _, m in nnx.iter_graph(model) if isinstance(m, nnx.BatchNorm)]
-  assert all(norm.use_running_average for norm in norms)
-
-
-def test_the_seed_reproduces_the_weights(config):
-  config.train.update({"num_steps": 6, "report_steps": 6})
-  examples = [make_example()]
-  losses = []
-  for _ in range(2):
-    train.train(
-      build(config), examples, config, lambda *call: losses.append(call[1])
-    )
-  assert losses[0] == losses[1]
-
-
-def test_a_loss_that_is_not_finite_stops(config):
-  example = make_example()
-  example.image[20, 20] = np.nan
-  with pytest.raises(FloatingPointError, match="step 30"):
-    train.train(build(config), [example], config)
+def test_no_average_keeps_the_weights_themselves(config):
+  config.train.average_decay = 0.0
+  state = make_program(config).shapes
+  assert state.average == {}
+  assert state.weights()["params"] is state.params

@@ -1,63 +1,99 @@
-"""`train`: from images with instance masks to a model folder."""
+"""`train`: from records to a model folder, on one device or many.
 
-import csv
-import io
+Exit codes: 0 done; 1 failed (a loss that is not finite, a record that cannot
+be read); 2 wrong call; 75 asked to stop and saved: the same call goes on.
+"""
+
+import json
 import pathlib
-from collections.abc import Iterable, Iterator
 
 from absl import logging
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import checkpoint, predict, segment, train
+from dicexmbd_jax import checkpoint, train
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.image import preparation, targets
-from dicexmbd_jax.io import images as image_reader
-from dicexmbd_jax.io import labels, listing, panel, write
-from dicexmbd_jax.masks import grid, match
+from dicexmbd_jax.commands import batch, train_check, train_log
+from dicexmbd_jax.io import write
+from dicexmbd_jax.model import processes
 from dicexmbd_jax.model.unet import UNet, build_model
-from dicexmbd_jax.types import Image, Labels
+from dicexmbd_jax.train_checkpoint import Checkpoints
 
 Path = pathlib.Path
-Pair = tuple[str, Image, Labels]  # Name, the two channels, the cells.
+STOPPED = 75  # sysexits.h: a temporary failure, try again.
 
 
 def run(flags) -> int:
   """Runs the command; returns the exit code.
 
   Args:
-    flags: workdir, checkpoint (the weights to start from), config.
+    flags: workdir, checkpoint (the weights to start from), config,
+      coordinator, num_processes, process_id.
   """
-  config, workdir = flags.config, Path(flags.workdir)
-  if "sources" not in config.get("train", {}):
-    logging.error(
-      "--config: found no train.sources, expected images to train on"
+  workdir = Path(flags.workdir)
+  try:
+    processes.start_processes(
+      flags.coordinator, flags.num_processes, flags.process_id
     )
-    return 2
-  try:
-    write.write_json(workdir / "config.json", config.to_dict())
-    examples = list(make_examples(config))
-    held_out = list(read_pairs(config, is_validation=True))
-    model = start_model(flags.checkpoint, config)
+    train_log.name_process()
+    config = train_check.complete_config(flags.config)
+    train_check.check_config(config)
+    train_check.check_workdir(workdir)
+    program = train.make_program(start_model(flags.checkpoint, config), config)
+    train.check_program(program, config)
+    checkpoints = Checkpoints(
+      workdir / "checkpoints", config.train.keep_checkpoints
+    )
+    state = train.restore_state(program, config, checkpoints)
   except (ValueError, OSError) as error:
-    logging.error("%s", error)
+    logging.error("%s", batch.describe_error(error, workdir))
     return 2
-  logging.info("%d images to train on", len(examples))
-  log: list[dict[str, float]] = []
-
-  def report(step: int, loss: float, model: UNet):
-    scores = score_cells(held_out, model, config)
-    log.append({"step": step, "loss": loss, **scores})
-    logging.info("step %d  %s", step, format_scores(scores))
-    write.write_text(workdir / "log.csv", format_log(log))
-    checkpoint.write_model(workdir, model, config)
-
   try:
-    train.train(model, examples, config, report)
-  except FloatingPointError as error:
-    logging.error("%s; the last good weights are in %s", error, workdir)
+    return run_training(program, state, config, checkpoints, workdir)
+  except (FloatingPointError, ValueError, OSError) as error:
+    logging.error("%s", describe_failure(error, workdir))
     return 1
+
+
+def run_training(
+  program: train.Program,
+  state: train.TrainState | None,
+  config: ConfigDict,
+  checkpoints: Checkpoints,
+  workdir: Path,
+) -> int:
+  """Trains from the restored state, or from the start; returns the exit code.
+
+  Raises:
+    FloatingPointError: as train.train_and_evaluate does.
+    ValueError, OSError: records or files that cannot be read or written.
+  """
+  step = 0
+  if state is None:
+    state = program.make_state()
+  else:
+    step = int(state.step)
+    logging.info("going on after step %d", step)
+  if processes.is_main():
+    write.write_json(workdir / "config.json", json.loads(config.to_json()))
+  try:
+    with train_log.open_log(workdir, config, step) as log:
+      is_done = train.train_and_evaluate(
+        program, state, config, checkpoints, log
+      )
+  finally:
+    checkpoints.close()
+  if not is_done:
+    logging.info("stopped and saved; the same call goes on")
+    return STOPPED
   logging.info("weights: %s", workdir)
   return 0
+
+
+def describe_failure(error: Exception, workdir: Path) -> str:
+  """Says in one line what stopped the training."""
+  if isinstance(error, FloatingPointError):
+    return f"{error}; the state before it is in {workdir / 'checkpoints'}"
+  return batch.describe_error(error, workdir)
 
 
 def start_model(folder: str | None, config: ConfigDict) -> UNet:
@@ -71,92 +107,3 @@ def start_model(folder: str | None, config: ConfigDict) -> UNet:
   model, trained = checkpoint.read_model(Path(folder), config.model.dtype)
   config_lib.check_model_section(config, trained)
   return model
-
-
-def make_examples(config: ConfigDict) -> Iterator[train.Example]:
-  """Yields the training images; a source's share is spread over its images.
-
-  Raises:
-    ValueError: a source cannot be read, or image and mask do not fit.
-  """
-  for name, source in config.train.sources.items():
-    pairs = list(read_source(name, source, config, is_validation=False))
-    for stem, image, cells in pairs:
-      target = targets.make_target(cells, config.train.rim_fraction)
-      yield train.Example(stem, image, target, source.share / len(pairs))
-
-
-def read_pairs(config: ConfigDict, is_validation: bool) -> Iterator[Pair]:
-  """Yields images and cells of all sources."""
-  for name, source in config.train.sources.items():
-    yield from read_source(name, source, config, is_validation)
-
-
-def read_source(
-  name: str, source: ConfigDict, config: ConfigDict, is_validation: bool
-) -> Iterator[Pair]:
-  """Yields one source's images, as prediction sees them, with their cells.
-
-  Args:
-    name: for messages.
-    source: images, panel, masks: paths; validation: stems kept for choices;
-      unseen: stems never read.
-    config: the whole configuration.
-    is_validation: which of the two sets.
-
-  Raises:
-    ValueError: a file cannot be read, or image and mask do not fit.
-  """
-  rows = panel.read_panel(source.panel)
-  found, broken = listing.list_images(source.images)
-  for path, message in broken:
-    raise ValueError(f"{path}: {message}")
-  for item in found:
-    if item.stem in source.unseen:
-      continue
-    if (item.stem in source.validation) != is_validation:
-      continue
-    loaded = image_reader.read_image(item, rows)
-    image, _ = preparation.merge_loaded(loaded, config.image)
-    path = Path(source.masks) / f"{item.stem}.tiff"
-    cells = labels.read_labels(path)
-    if cells.shape != image.shape[:2]:
-      raise ValueError(
-        f"{path}: found {cells.shape} px, expected {image.shape[:2]} as the "
-        f"image {item.path} has"
-      )
-    image = preparation.to_network_grid(
-      image, loaded.pixel_size_um or 1.0, config.image
-    )
-    yield (
-      f"{name}/{item.stem}",
-      image,
-      grid.sample_labels(cells, image.shape[:2]),
-    )
-
-
-def score_cells(
-  pairs: Iterable[Pair], model: UNet, config: ConfigDict
-) -> dict[str, float]:
-  """Returns F1 at IoU 0.5 of each image, by its name."""
-  cells = {name: reference for name, _, reference in pairs}
-  images = ((name, image) for name, image, _ in pairs)
-  scores = {}
-  for name, maps in predict.predict_images(images, model, config.predict):
-    found = segment.segment_image(maps, config.segment).cells
-    scores[name] = match.score_f1(found, cells[name])
-  return scores
-
-
-def format_scores(scores: dict[str, float]) -> str:
-  """Returns the scores as one line."""
-  return "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
-
-
-def format_log(log: list[dict[str, float]]) -> str:
-  """Returns the log as CSV: step, loss, then each validation image's F1."""
-  text = io.StringIO()
-  writer = csv.DictWriter(text, list(log[0]), lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(log)
-  return text.getvalue()

@@ -20,3 +20,9 @@ def binary_cross_entropy(
   loss = optax.sigmoid_binary_cross_entropy(logits, target)
   weight = jnp.broadcast_to(valid, loss.shape)
   return (loss * weight).sum() / jnp.maximum(weight.sum(), 1.0)
+
+
+def compute_loss(logits, target, valid, config) -> Float[Array, ""]:
+  """Returns the loss that `config.train.loss` asks for."""
+  del config
+  return binary_cross_entropy(logits, target, valid)

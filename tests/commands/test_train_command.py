@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+import record_datasets
 
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import checkpoint
@@ -17,21 +19,25 @@ def get_config():
   config = default.get_config()
   config.model.update(dict(width=2, depth=1))
   config.predict.update(dict(tile_px=64, batch_size=1))
+  config.train.data = ConfigDict(
+      {{"cells": {{"path": {records!r}, "weight": 1.0}}}})
   config.train.update(dict(num_steps=4, report_steps=2, warmup_steps=1,
-                           batch_size=2, crop_px=32, window_px=48))
-  config.train.sources = ConfigDict(dict(simulated=dict(
-      images={folder!r} + "/img", panel={folder!r} + "/panel.csv",
-      masks={folder!r} + "/truth/masks", share=1.0,
-      validation=("ROI002",), unseen=("ROI003",))))
+                           batch_size=2, crop_px=16, eval_steps=2))
+  config.train.augment.update(dict.fromkeys(config.train.augment, 0.0)
+                              | dict(flip=False))
   return config
 """
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("study")
-  list(study.simulate_study(folder, 3, 0, 60))
-  (folder / "mine.py").write_text(CONFIG.format(folder=str(folder)))
+  folder = tmp_path_factory.mktemp("train")
+  records = record_datasets.write_dataset(
+    folder / "records", "cells", 16, draw=record_datasets.draw_cells,
+    train=5, validation=3,
+  )  # fmt: skip
+  (folder / "mine.py").write_text(CONFIG.format(records=str(records)))
+  assert call(folder) == 0
   return folder
 
 
@@ -46,54 +52,127 @@ def call(folder, *more, workdir="model"):
   )
 
 
-def test_training_writes_a_model_that_predict_takes(folder):
-  assert call(folder) == 0
-  log = pd.read_csv(folder / "model/log.csv")
-  assert list(log) == ["step", "loss", "simulated/ROI002"]
-  assert list(log["step"]) == [2, 4]
-  assert log["simulated/ROI002"].between(0, 1).all()
+def read_files(workdir):
+  return {
+    path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()
+  }
+
+
+def test_the_workdir_has_numbers_and_checkpoints(folder):
+  log = pd.read_csv(folder / "model/metrics.csv", index_col="step")
+  assert list(log.index) == [2, 4]
+  names = {"loss", "learning_rate", "gradient_norm", "images_per_second"}
+  names |= {"validation_loss", "f1_against_teachers_cells"}
+  assert names <= set(log)
+  assert log.loc[4, "f1_against_teachers_cells"] <= 1
+  steps = {path.name for path in (folder / "model/checkpoints").iterdir()}
+  assert steps == {"2", "4"}
+
+
+@pytest.mark.parametrize("weights", ["model", "model/checkpoints/4"])
+def test_predict_takes_workdir_and_checkpoint(folder, weights):
+  list(study.simulate_study(folder / "study", 1, 0, 60))
   code = program.main(
     [
       "predict",
-      f"--images={folder / 'img/ROI003.tiff'}",
-      f"--panel={folder / 'panel.csv'}",
+      f"--images={folder / 'study/img'}",
+      f"--panel={folder / 'study/panel.csv'}",
       f"--output={folder / 'out'}",
-      f"--checkpoint={folder / 'model'}",
+      f"--checkpoint={folder / weights}",
     ]
   )
   assert code == 0
   run = json.loads((folder / "out/run.json").read_text())
-  assert run["model"]["sha256"] == checkpoint.hash_model(folder / "model")
+  assert run["model"]["sha256"] == checkpoint.hash_model(folder / weights)
 
 
-def test_training_goes_on_from_given_weights(folder):
-  assert call(folder, workdir="first") == 0
-  start = f"--checkpoint={folder / 'first'}"
+def test_the_model_is_that_of_the_best_checkpoint(folder):
+  log = pd.read_csv(folder / "model/metrics.csv", index_col="step")
+  best = log["validation_loss"].idxmin()
+  kept, _ = checkpoint.read_model(folder / "model")
+  saved, _ = checkpoint.read_model(folder / f"model/checkpoints/{best}")
+  np.testing.assert_array_equal(
+    kept.head.kernel[...], saved.head.kernel[...]
+  )
+
+
+def test_a_finished_run_changes_nothing_when_called_again(folder):
+  before = read_files(folder / "model")
+  assert call(folder) == 0
+  assert read_files(folder / "model") == before
+
+
+def test_training_starts_from_given_weights(folder):
+  start = f"--checkpoint={folder / 'model'}"
   still = "--config.train.learning_rate=0.0"
   assert call(folder, start, still, workdir="second") == 0
-  assert (folder / "first/params.npz").exists()
-  wider = "--config.model.width=4"
-  assert call(folder, start, wider, workdir="third") == 2
+  first, _ = checkpoint.read_model(folder / "model")
+  second, _ = checkpoint.read_model(folder / "second")
+  np.testing.assert_array_equal(
+    first.head.kernel[...], second.head.kernel[...]
+  )
 
 
 @pytest.mark.parametrize(
   ("argument", "message"),
   [
-    ("--config.train.sources.simulated.masks=/nowhere", "/nowhere"),
-    ("--config.train.sources.simulated.images=/nowhere", "/nowhere"),
-    ("--config.train.sources.simulated.panel=/nowhere.csv", "/nowhere.csv"),
+    ("--config.train.data.cells.path=/nowhere", "/nowhere: no such folder"),
+    ("--config.train.report_steps=0", "train.report_steps: found 0"),
+    ("--config.train.batch_size=0", "train.batch_size: found 0"),
+    ("--config.train.accumulate_steps=3", "expected a multiple of 3"),
+    ("--config.train.crop_px=15", "expected a multiple of 2"),
+    ("--config.train.crop_px=18", "expected at most 16"),
+    ("--config.train.schedule=best", "expected constant, plateau, cosine"),
+    ("--config.train.learning_rate=-1.0", "learning_rate: found -1.0"),
     ("--config.train.optimizer=best", "train.optimizer"),
+    ("--num_processes=2", "expected HOST:PORT or auto"),
+    ("--coordinator=localhost:1", "expected also --num_processes"),
   ],
 )
-def test_a_wrong_call_is_refused(folder, capfd, caplog, argument, message):
+def test_a_wrong_call_is_refused_before_anything_is_written(
+  folder, capfd, caplog, argument, message
+):
   assert call(folder, argument, workdir="none") == 2
   lines = capfd.readouterr().err.splitlines()
   lines += [record.getMessage() for record in caplog.records]
-  assert any(message in line for line in lines)
+  assert any(message in line for line in lines), lines
+  assert not (folder / "none").exists()
 
 
-def test_masks_of_another_size_are_refused(folder, tmp_path, caplog):
-  list(study.simulate_study(tmp_path, 3, 0, 50))
-  masks = f"--config.train.sources.simulated.masks={tmp_path / 'truth/masks'}"
-  assert call(folder, masks, workdir="none") == 2
-  assert "found (50, 50) px, expected (60, 60)" in caplog.text
+def test_another_network_is_not_started_from(folder, caplog):
+  start = f"--checkpoint={folder / 'model'}"
+  assert call(folder, start, "--config.model.width=4", workdir="none") == 2
+  assert "config.model.width: found 4, expected 2" in caplog.text
+
+
+def test_another_configuration_is_another_run(folder, caplog):
+  before = read_files(folder / "model")
+  assert call(folder, "--config.train.learning_rate=0.5") == 2
+  assert "train.learning_rate: found 0.5, expected 0.003" in caplog.text
+  assert read_files(folder / "model") == before
+
+
+def test_a_run_can_be_made_longer(folder, caplog):
+  assert call(folder, workdir="longer") == 0
+  assert call(folder, "--config.train.num_steps=6", workdir="longer") == 0
+  log = pd.read_csv(folder / "longer/metrics.csv")
+  assert list(log["step"]) == [2, 4, 6]
+
+
+def test_a_model_without_checkpoints_is_not_overwritten(folder, caplog):
+  other = folder / "shipped"
+  other.mkdir()
+  (other / "params.npz").write_bytes(b"weights")
+  assert call(folder, workdir="shipped") == 2
+  assert "found a model without checkpoints" in caplog.text
+  assert (other / "params.npz").read_bytes() == b"weights"
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_was(folder, caplog):
+  wild = "--config.train.learning_rate=1e30"
+  assert call(folder, wild, workdir="wild") == 1
+  assert "expected finite numbers; records cells-train-" in caplog.text
+  saved = list((folder / "wild/checkpoints").iterdir())
+  assert saved
+  model, _ = checkpoint.read_model(max(saved))
+  assert np.isfinite(model.head.kernel[...]).all()

@@ -1,0 +1,72 @@
+"""The optimizer and its learning rate."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+SCHEDULES = ("constant", "plateau", "cosine")
+
+
+def make_schedule(config: ConfigDict) -> optax.Schedule:
+  """Returns the learning rate by step, before any plateau's reduction.
+
+  Args:
+    config: `config.train`. All schedules rise from 0 over warmup_steps;
+      "cosine" then falls to 0 at num_steps.
+  """
+  rate, warmup = config.learning_rate, config.warmup_steps
+  if config.schedule == "cosine":
+    return optax.warmup_cosine_decay_schedule(
+      0.0, rate, warmup, max(config.num_steps, warmup + 1)
+    )
+  if not warmup:
+    return optax.constant_schedule(rate)
+  return optax.warmup_constant_schedule(0.0, rate, warmup)
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+  """AdamW (Adam where weight_decay is 0), with gradient clipping.
+
+  Args:
+    config: `config.train`; clip_norm 0 does not clip.
+  """
+  adam = optax.adamw(make_schedule(config), weight_decay=config.weight_decay)
+  if not config.clip_norm:
+    return adam
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
+
+
+def make_plateau(config: ConfigDict) -> optax.GradientTransformationExtraArgs:
+  """Scales the learning rate down when the validation loss stands still.
+
+  Its `update` is called once a validation, not once a step; the step
+  multiplies its updates by the state's `scale`. The scale falls by
+  plateau_factor at the plateau_patience-th validation in a row without
+  progress (a fall by more than 0.01 %).
+  """
+  return optax.contrib.reduce_on_plateau(
+    config.plateau_factor, config.plateau_patience
+  )
+
+
+def advance_plateau(config: ConfigDict, state, validation_loss: jax.Array):
+  """Returns the plateau's state after a validation; only "plateau" moves."""
+  if config.schedule != "plateau":
+    return state
+  _, state = make_plateau(config).update({}, state, value=validation_loss)
+  return state
+
+
+def update_average(average, current, step: jax.Array, decay: float):
+  """Returns the exponential moving average of weights after a step.
+
+  Args:
+    average: before the step.
+    current: the weights after it.
+    step: steps done before this one.
+    decay: in the long run. A short memory first: early averages would
+      remember the random start.
+  """
+  share = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return optax.incremental_update(current, average, share)

@@ -1,0 +1,297 @@
+"""Checkpoints of a run: written in the background, whole or not at all.
+
+A checkpoint is a folder STEP with the state's arrays, by name, and `about`: the
+configuration, the position in the records (which is the step) and a checksum
+of every array. The checksums are of the values, so that they are the same on
+any number of devices; Orbax alone does not see all damage.
+"""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from flax import nnx
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
+
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.model import unet
+
+Path = pathlib.Path
+# What may change when a run goes on. All else would make it another run.
+HARMLESS = (
+  "predict.",
+  "segment.",
+  "train.num_steps",
+  "train.num_epochs",
+  "train.num_workers",
+  "train.shard_above",
+  "train.checkpoint_steps",
+  "train.keep_checkpoints",
+  "train.strip_every",
+  "train.cells_every",
+  "train.cells_records",
+)
+
+
+class Checkpoints:
+  """The checkpoints of one run: the newest and the best by validation."""
+
+  def __init__(self, folder: Path, num_newest: int):
+    """Opens the folder; it is made where it is missing.
+
+    Args:
+      folder: of the checkpoints; what a killed run left half done in it is
+        removed.
+      num_newest: how many are kept beside the best.
+    """
+    self._folder = Path(folder).resolve()
+    self._options = ocp.CheckpointManagerOptions(
+      best_fn=_get_loss,  # Without it, the losses are not written.
+      best_mode="min",
+      preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+        [
+          checkpoint_managers.LatestN(num_newest),
+          checkpoint_managers.BestN(
+            get_metric_fn=_get_loss,
+            reverse=True,
+            n=1,
+          ),
+        ]
+      ),
+      cleanup_tmp_directories=True,
+    )
+    self._manager = ocp.CheckpointManager(self._folder, options=self._options)
+
+  def save(
+    self,
+    step: int,
+    state: Any,
+    config: ConfigDict,
+    validation_loss: float | None = None,
+  ):
+    """Copies the state and writes it in the background.
+
+    Args:
+      step: steps done. A step that is there already is left as it is.
+      state: a tree of arrays; it may be donated as soon as this returns.
+      config: the whole configuration.
+      validation_loss: the lowest one's checkpoint is kept.
+    """
+    if step in self._manager.all_steps():
+      return
+    arrays = name_arrays(state)
+    about = {
+      "config": json.loads(config.to_json()),
+      "input_pipeline": {"step": step},
+      "arrays": describe_arrays(arrays),
+    }
+    if validation_loss is None:
+      validation_loss = math.inf
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about)
+      ),
+      metrics={"validation_loss": validation_loss},
+      force=True,
+    )
+
+  def restore(self, shapes: Any, config: ConfigDict) -> Any:
+    """Returns the newest whole checkpoint's state, in memory, or None.
+
+    One that is damaged is moved away, and the one before is taken.
+
+    Args:
+      shapes: the state's shapes and types.
+      config: of the run that goes on.
+
+    Raises:
+      ValueError: none is whole, or the newest whole one is of another
+        configuration.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      try:
+        arrays, about = read_checkpoint(self._manager, step)
+      except ValueError as error:
+        logging.warning("%s; going back to the one before", error)
+        continue
+      check_same_config(ConfigDict(about["config"]), config)
+      state = fill_shapes(shapes, arrays, self._folder / str(step))
+      self._set_aside([other for other in steps if other > step])
+      return state
+    if steps:
+      raise ValueError(
+        f"{self._folder}: found no checkpoint that is whole, expected one; to "
+        "start anew choose another --workdir"
+      )
+    return None
+
+  def _set_aside(self, steps: list[int]):
+    """Renames damaged checkpoints, so that these steps can be saved again."""
+    if not steps:
+      return
+    self._manager.close()
+    if jax.process_index() == 0:
+      for step in steps:
+        target = self._folder.with_name("broken_checkpoints") / str(step)
+        target.parent.mkdir(exist_ok=True)
+        while target.exists():
+          target = target.with_name(f"{target.name}_again")
+        (self._folder / str(step)).rename(target)
+    multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    self._manager = ocp.CheckpointManager(self._folder, options=self._options)
+
+  def close(self):
+    """Waits for what is being written."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def _get_loss(metrics: Any) -> float:
+  return metrics["validation_loss"]
+
+
+def read_checkpoint(
+  manager: ocp.CheckpointManager, step: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """Returns a checkpoint's arrays by name, and what it says about itself.
+
+  Read whole by every process, so that all of them see the same damage.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  path = manager.directory / str(step)
+  try:
+    about = manager.restore(
+      step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
+    ).about
+    # As NumPy arrays, wherever the arrays lay when they were saved.
+    wanted = {
+      name: np.empty(array["shape"], array["dtype"])
+      for name, array in about["arrays"].items()
+    }
+    arrays = manager.restore(
+      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+    ).state
+    found = describe_arrays(arrays)
+  except Exception as error:  # Orbax and what is below it have dozens.
+    text = " ".join(str(error).split())[:200]
+    raise ValueError(
+      f"{path}: found a damaged checkpoint ({type(error).__name__}: {text})"
+    ) from error
+  if found != about["arrays"]:
+    raise ValueError(f"{path}: found a damaged checkpoint (wrong checksums)")
+  return arrays, about
+
+
+def describe_arrays(arrays: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  """Returns shape, dtype and checksum of arrays, by name."""
+  sums = jax.device_get(sum_bits(arrays))
+  return {
+    name: {
+      "shape": list(array.shape),
+      "dtype": str(array.dtype),
+      "checksum": int(sums[name]),
+    }
+    for name, array in arrays.items()
+  }
+
+
+def name_arrays(state: Any) -> dict[str, Any]:
+  """Returns the arrays of a tree by their path, as in "params.head.kernel"."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="."): leaf
+    for path, leaf in leaves
+  }
+
+
+def fill_shapes(shapes: Any, arrays: dict[str, np.ndarray], path: Path) -> Any:
+  """Returns the tree of these shapes with the arrays of the same names.
+
+  Raises:
+    ValueError: an array is missing, or has another shape.
+  """
+  for name, wanted in name_arrays(shapes).items():
+    found = arrays[name].shape if name in arrays else "nothing"
+    if found != wanted.shape:
+      raise ValueError(
+        f"{path}: {name}: found {found}, expected {wanted.shape}"
+      )
+  leaves = [arrays[name] for name in name_arrays(shapes)]
+  return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+@jax.jit
+def sum_bits(arrays: dict[str, Any]) -> dict[str, jax.Array]:
+  """Returns each array's sum of bit patterns, modulo 2**32.
+
+  Whole numbers: the order of the summands, so the devices, do not matter.
+  """
+
+  def sum_array(values: jax.Array) -> jax.Array:
+    if values.dtype.itemsize == 4:
+      values = jax.lax.bitcast_convert_type(values, jnp.uint32)
+    return values.astype(jnp.uint32).sum(dtype=jnp.uint32)
+
+  return jax.tree.map(sum_array, arrays)
+
+
+def check_same_config(saved: ConfigDict, config: ConfigDict):
+  """Raises ValueError where a run would go on as another one."""
+  before = config_lib.flatten(ConfigDict(json.loads(saved.to_json())))
+  now = config_lib.flatten(ConfigDict(json.loads(config.to_json())))
+  changed = [
+    name
+    for name in sorted(before | now)
+    if before.get(name) != now.get(name) and not name.startswith(HARMLESS)
+  ]
+  if changed:
+    values = "; ".join(
+      f"{name}: found {now.get(name)}, expected {before.get(name)}"
+      for name in changed
+    )
+    raise ValueError(
+      f"--config: {values}, as the run in this workdir has it; choose another "
+      "--workdir for another run"
+    )
+
+
+def read_model(folder: Path, config: ConfigDict) -> unet.UNet:
+  """Returns the network of one checkpoint, in evaluation mode.
+
+  Args:
+    folder: WORKDIR/checkpoints/STEP.
+    config: the run's configuration.
+
+  Raises:
+    ValueError: there is no such checkpoint, or it is damaged.
+  """
+  folder = Path(folder).resolve()
+  options = ocp.CheckpointManagerOptions(create=False)
+  with ocp.CheckpointManager(folder.parent, options=options) as manager:
+    arrays, _ = read_checkpoint(manager, int(folder.name))
+  kept = {
+    name.removeprefix("average."): array
+    for name, array in arrays.items()
+    if name.startswith("average.")
+  }
+  model = nnx.eval_shape(lambda: unet.UNet(**config.model, rngs=nnx.Rngs(0)))
+  parts: tuple = nnx.split(model, nnx.Param, nnx.BatchStat)
+  graph, params, stats = parts
+  shapes = {"params": params, "stats": stats}
+  weights = fill_shapes(shapes, kept or arrays, folder)
+  weights = jax.tree.map(jnp.asarray, weights)
+  model = nnx.merge(graph, weights["params"], weights["stats"])
+  model.eval()
+  return model

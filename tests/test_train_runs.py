@@ -1,0 +1,114 @@
+"""Real runs: on many devices, in two processes, killed, stopped, gone on."""
+
+import shutil
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import record_datasets
+import train_runs
+
+# Sums in another order: float32 rounding, and what 12 steps make of it.
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("runs")
+  records = record_datasets.write_dataset(
+    folder / "records", "cells", 16, draw=record_datasets.draw_cells,
+    train=20, validation=6,
+  )  # fmt: skip
+  found = train_runs.Runs(folder, records)
+  found.finish("whole")
+  return found
+
+
+@pytest.fixture
+def stopped(runs):
+  """A run that was asked to stop, and saved."""
+  process = runs.start("stopped", "--config.train.report_steps=1")
+  runs.wait_for("stopped", "metrics.csv", process)
+  process.send_signal(signal.SIGTERM)
+  told = runs.wait(process, 75)
+  assert "stopped and saved" in told
+  yield "stopped"
+  shutil.rmtree(runs.folder / "stopped")
+
+
+def assert_same(found, wanted, tolerance=TOLERANCE):
+  pd.testing.assert_frame_equal(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_a_run_killed_while_it_saves_ends_as_one_never_stopped(runs):
+  process = runs.start("killed")
+  runs.wait_for("killed", "checkpoints/8.orbax-checkpoint-tmp", process)
+  train_runs.kill(process)
+  told = runs.finish("killed")
+  assert "going on after step 4" in told or "going on after step 8" in told
+  pd.testing.assert_frame_equal(
+    runs.read("killed"), runs.read("whole"), check_exact=True
+  )
+  for name in ("params.npz", "config.json"):
+    whole, killed = (runs.folder / run / name for run in ("whole", "killed"))
+    assert whole.read_bytes() == killed.read_bytes()
+
+
+@pytest.mark.parametrize("num_devices", [1, 4, 8])
+def test_a_stopped_run_goes_on_on_any_number_of_devices(
+  runs, stopped, num_devices
+):
+  [saved] = [int(p.name) for p in (runs.folder / stopped).glob("checkpoints/*")]
+  assert saved < 12
+  sharded = "--config.train.shard_above=64"
+  told = runs.finish(stopped, sharded, num_devices=num_devices)
+  assert f"going on after step {saved}" in told
+  if num_devices > 1:
+    assert_same(runs.read(stopped), runs.read("whole"))
+    return
+  pd.testing.assert_frame_equal(
+    runs.read(stopped), runs.read("whole"), check_exact=True
+  )
+
+
+def test_two_processes_with_four_devices_each_are_as_one_device(runs):
+  port = train_runs.find_port()
+  both = [
+    runs.start(
+      "both", f"--coordinator=localhost:{port}", "--num_processes=2",
+      f"--process_id={index}", num_devices=4,
+    )
+    for index in range(2)
+  ]  # fmt: skip
+  told = [runs.wait(process) for process in both]
+  assert "process 0 of 2: [12/12]" in told[0]
+  assert "[12/12]" not in told[1]
+  assert_same(runs.read("both"), runs.read("whole"))
+  with (
+    np.load(runs.folder / "both/params.npz") as found,
+    np.load(runs.folder / "whole/params.npz") as wanted,
+  ):
+    for name in wanted:
+      np.testing.assert_allclose(found[name], wanted[name], atol=1e-3)
+
+
+def test_two_processes_stop_at_the_same_step_and_go_on(runs):
+  def start():
+    port = train_runs.find_port()
+    return [
+      runs.start(
+        "pair", f"--coordinator=localhost:{port}", "--num_processes=2",
+        f"--process_id={index}", num_devices=1,
+      )
+      for index in range(2)
+    ]  # fmt: skip
+
+  pair = start()
+  runs.wait_for("pair", "metrics.csv", pair[0])
+  pair[1].send_signal(signal.SIGTERM)  # One is told, both stop.
+  for process in pair:
+    runs.wait(process, 75)
+  for process in start():
+    assert "going on after step" in runs.wait(process)
+  assert_same(runs.read("pair"), runs.read("whole"))
