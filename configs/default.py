@@ -62,7 +62,9 @@ def get_config() -> ConfigDict:
   # Training, from records. Steps are optimizer steps.
   config.train = ConfigDict()
   # Name -> path of built records and weight, the share of patches drawn.
-  config.train.data = ConfigDict({"records": {"path": "records", "weight": 1.0}})
+  config.train.data = ConfigDict(
+    {"records": {"path": "records", "weight": 1.0}}
+  )
   config.train.num_workers = 0  # Reading processes; 0 = threads, as fast.
   config.train.num_steps = 3000
   _add_placeholders(config.train, num_epochs=float)  # In place of num_steps.

@@ -28,7 +28,9 @@ def get_config() -> ConfigDict:
 
 def share_records(spleen: float) -> ConfigDict:
   """Returns the records, of whose patches `spleen` are of that tissue."""
-  shares = {f"study_{i}": (1 - spleen) / NUM_STUDIES for i in range(NUM_STUDIES)}
+  shares = {
+    f"study_{i}": (1 - spleen) / NUM_STUDIES for i in range(NUM_STUDIES)
+  }
   shares["spleen"] = spleen
   return ConfigDict(
     {

@@ -52,7 +52,9 @@ class Runs:
 
   def finish(self, name, *arguments, num_devices=1, code=0):
     """Runs to the end; returns what was told."""
-    return self.wait(self.start(name, *arguments, num_devices=num_devices), code)
+    return self.wait(
+      self.start(name, *arguments, num_devices=num_devices), code
+    )
 
   def wait(self, process, code=0):
     """Waits for the end; returns what was told."""

@@ -42,13 +42,17 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     ValueError: there is nothing to train on.
   """
   if not config.get("train", {}).get("data"):
-    raise ValueError("--config: found no train.data, expected records to train on")
+    raise ValueError(
+      "--config: found no train.data, expected records to train on"
+    )
   config = config.copy_and_resolve_references()
   sources = train.list_sources(config)
   num_records = input_pipeline.count_records(sources, "train")
   if not num_records:
     paths = ", ".join(source.path for source in sources)
-    raise ValueError(f"{paths}: found no record in split 'train', expected some")
+    raise ValueError(
+      f"{paths}: found no record in split 'train', expected some"
+    )
   if not _is_number(config.train.batch_size, 1):
     raise ValueError(_describe(config.train, "batch_size", "1 or more"))
   epoch = max(num_records // config.train.batch_size, 1)

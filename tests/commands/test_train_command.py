@@ -91,9 +91,7 @@ def test_the_model_is_that_of_the_best_checkpoint(folder):
   best = log["validation_loss"].idxmin()
   kept, _ = checkpoint.read_model(folder / "model")
   saved, _ = checkpoint.read_model(folder / f"model/checkpoints/{best}")
-  np.testing.assert_array_equal(
-    kept.head.kernel[...], saved.head.kernel[...]
-  )
+  np.testing.assert_array_equal(kept.head.kernel[...], saved.head.kernel[...])
 
 
 def test_a_finished_run_changes_nothing_when_called_again(folder):
@@ -108,9 +106,7 @@ def test_training_starts_from_given_weights(folder):
   assert call(folder, start, still, workdir="second") == 0
   first, _ = checkpoint.read_model(folder / "model")
   second, _ = checkpoint.read_model(folder / "second")
-  np.testing.assert_array_equal(
-    first.head.kernel[...], second.head.kernel[...]
-  )
+  np.testing.assert_array_equal(first.head.kernel[...], second.head.kernel[...])
 
 
 @pytest.mark.parametrize(
