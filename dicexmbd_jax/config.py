@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,9 +65,12 @@ def read_value(name: str, text: str) -> Any:
     ValueError: the text is no YAML.
   """
   try:
-    return yaml.safe_load(text)
+    value = yaml.safe_load(text)
   except yaml.YAMLError as error:
     raise ValueError(f"--{name}: found {text!r}, expected a value") from error
+  if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value):
+    return float(value)  # YAML takes 1.0e-3 for a number, but not 1e-3.
+  return value
 
 
 def read_config_file(path: str | pathlib.Path) -> ConfigDict:

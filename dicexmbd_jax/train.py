@@ -42,8 +42,8 @@ class TrainState:
       progress.
     best_loss: lowest validation loss so far.
     loss_sum: over the steps since the last report.
-    is_finite: False from the first step on whose loss or gradient was not;
-      everything else is then as it was before that step.
+    is_finite: False from the first step on whose loss, gradient or update was
+      not; everything else is then as it was before that step.
   """
 
   step: jax.Array
@@ -156,7 +156,9 @@ def take_step(
   # Kept in the state, so that a run that was stopped reports the same.
   num_summed = state.step % train.report_steps + 1
   loss_sum = jnp.where(num_summed == 1, 0, state.loss_sum) + loss
-  is_finite = state.is_finite & jnp.isfinite(loss) & jnp.isfinite(norm)
+  # Finite gradients can still make weights that are not.
+  size = loss + norm + optax.tree.norm(updates)
+  is_finite = state.is_finite & jnp.isfinite(size)
   after = dataclasses.replace(
     state,
     step=state.step + 1,

@@ -172,3 +172,8 @@ def test_the_shipped_weights_carry_the_configuration_of_their_recipe():
   recipe = json.loads(first_weights.get_config().to_json())
   for section in ("image", "model", "predict", "segment"):
     assert shipped[section].to_dict() == recipe[section], section
+
+
+def test_numbers_may_be_written_without_a_point():
+  assert config_lib.read_value("config.train.learning_rate", "1e-3") == 1e-3
+  assert config_lib.read_value("config.name", "e3") == "e3"

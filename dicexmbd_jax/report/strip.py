@@ -3,4 +3,4 @@
 
 def draw_strip(rows):
   """Returns rgb."""
-  return None
+  return
