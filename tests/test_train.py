@@ -54,7 +54,7 @@ def draw_batch(values=(0, 1), size_px=32):
   image, target, valid = map(np.stack, zip(*drawn, strict=True))
   return {
     "image": image,
-    "target": (target / 65535).astype(np.float32),
+    "target": target,
     "valid": valid.astype(np.float32),
     "is_real": np.ones(len(values), bool),
   }

@@ -16,10 +16,9 @@ TOLERANCE = 2e-5
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
   folder = tmp_path_factory.mktemp("runs")
-  records = record_datasets.write_dataset(
-    folder / "records", "cells", 16, draw=record_datasets.draw_cells,
-    train=20, validation=6,
-  )  # fmt: skip
+  records = record_datasets.write_cells(
+    folder / "records", 16, train=20, validation=6
+  )
   found = train_runs.Runs(folder, records)
   found.finish("whole")
   return found

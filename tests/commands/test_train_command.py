@@ -32,10 +32,9 @@ def get_config():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("train")
-  records = record_datasets.write_dataset(
-    folder / "records", "cells", 16, draw=record_datasets.draw_cells,
-    train=5, validation=3,
-  )  # fmt: skip
+  records = record_datasets.write_cells(
+    folder / "records", 16, train=5, validation=3
+  )
   (folder / "mine.py").write_text(CONFIG.format(records=str(records)))
   assert call(folder) == 0
   return folder
