@@ -28,7 +28,9 @@ def get_config() -> ConfigDict:
 
   # Tiles cut from images of any size, so that jit compiles one shape a run.
   config.predict = ConfigDict()
-  config.predict.tile_px = 512  # Edge of a tile, a multiple of 2**depth.
+  # Edge of a tile, a multiple of 2**depth; 0: 512 or 1024, for each image what
+  # computes less. The answer does not depend on it.
+  config.predict.tile_px = 0
   config.predict.batch_size = 1  # Tiles at once; a GPU is faster with 4 to 8.
 
   # From probabilities to cells. None means: as the preset has it. px are

@@ -22,6 +22,12 @@ from dicexmbd_jax.types import Image, Probabilities
 
 Key = TypeVar("Key")
 
+TILE_SIZES_PX = (512, 1024)
+MAX_BATCH_BYTES = 4 * 2**30
+# Planes at full resolution that live at once, per channel of the first level:
+# 4 by XLA's own count (memory_analysis, CPU), and two batches are on their way.
+NUM_LIVE_PLANES = 8
+
 
 def predict_images(
   images: Iterable[tuple[Key, Image]], model: UNet, config: Any
@@ -37,7 +43,8 @@ def predict_images(
     model: the network; it always runs with its stored statistics, whichever
       mode it is in. A network with more inputs than the image has channels
       gets zeros in the rest (the published one has a third, empty input).
-    config: the config's section `predict`: tile_px, batch_size.
+    config: the config's section `predict`: tile_px (None: chosen for each
+      image, so that the least is computed), batch_size.
 
   Yields:
     Key and probabilities, float32 (y, x, 3) in 0..1, in the input's order.
@@ -47,7 +54,8 @@ def predict_images(
       a batch_size below 1, or an image without pixels.
   """
   check_config(config, model.depth)
-  jobs = _list_jobs(images, model.depth, config.tile_px)
+  sizes = list_tile_sizes(model, config)
+  jobs = _list_jobs(images, model.depth, sizes)
   for done, probabilities in _run_ahead(jobs, model, config):
     # The last batch is filled up: it has more answers than jobs.
     for job, answer in zip(done, np.asarray(probabilities), strict=False):
@@ -68,8 +76,29 @@ def check_config(config: Any, depth: int):
       f"config.predict.batch_size: found {config.batch_size}, "
       "expected at least 1"
     )
-  halo_px = tiling.receptive_halo(depth)
-  tiling.plan_tiles((1, 1), config.tile_px, halo_px, 2**depth)
+  if config.tile_px:
+    halo_px = tiling.receptive_halo(depth)
+    tiling.plan_tiles((1, 1), config.tile_px, halo_px, 2**depth)
+
+
+def list_tile_sizes(model: UNet, config: Any) -> list[int]:
+  """Returns the edges of tiles in px that a run may use; each is compiled once.
+
+  Large tiles waste less on halos, but small images on nothing. The largest is
+  bounded by memory: a batch's planes at full resolution stay below
+  MAX_BATCH_BYTES.
+  """
+  if config.tile_px:
+    return [config.tile_px]
+  halo_px = tiling.receptive_halo(model.depth)
+  plane_bytes = 4 * NUM_LIVE_PLANES * model.encoders[0].conv1.out_features
+  sizes = [
+    tile_px
+    for tile_px in TILE_SIZES_PX
+    if tile_px > 2 * halo_px
+    and tile_px**2 * plane_bytes * config.batch_size <= MAX_BATCH_BYTES
+  ]
+  return sizes or [max(TILE_SIZES_PX[0], 4 * halo_px)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,19 +116,30 @@ class _Job:
   result: _Result
   image: Image
   tile: tiling.Tile
+  tile_px: int
   is_last: bool
 
 
 def _list_jobs(
-  images: Iterable[tuple[Key, Image]], depth: int, tile_px: int
+  images: Iterable[tuple[Key, Image]], depth: int, sizes: Sequence[int]
 ) -> Iterator[_Job]:
   halo_px = tiling.receptive_halo(depth)
   for key, image in images:
     shape = image.shape[:2]
+    tile_px = tiling.choose_tile(shape, sizes, halo_px, 2**depth)
     tiles = tiling.plan_tiles(shape, tile_px, halo_px, 2**depth)
     result = _Result(key, np.empty((*shape, NUM_CLASSES), np.float32))
     for tile in tiles:
-      yield _Job(result, image, tile, is_last=tile is tiles[-1])
+      yield _Job(result, image, tile, tile_px, is_last=tile is tiles[-1])
+
+
+def _list_batches(
+  jobs: Iterator[_Job], batch_size: int
+) -> Iterator[list[_Job]]:
+  """Yields the jobs in batches of one tile size, in order."""
+  for _, group in itertools.groupby(jobs, key=lambda job: job.tile_px):
+    while batch := list(itertools.islice(group, batch_size)):
+      yield batch
 
 
 def _run_ahead(
@@ -108,8 +148,8 @@ def _run_ahead(
   """Yields each batch and its answers once the next one is on its way."""
   graph, state = nnx.split(model)
   previous = None
-  while batch := list(itertools.islice(jobs, config.batch_size)):
-    pixels, valid = _cut_batch(batch, config.tile_px, config.batch_size)
+  for batch in _list_batches(jobs, config.batch_size):
+    pixels, valid = _cut_batch(batch, config.batch_size)
     current = batch, predict_tiles(graph, state, pixels, valid)
     if previous:
       yield previous
@@ -119,10 +159,12 @@ def _run_ahead(
 
 
 def _cut_batch(
-  batch: Sequence[_Job], tile_px: int, batch_size: int
+  batch: Sequence[_Job], batch_size: int
 ) -> tuple[tiling.Tiles, tiling.Valid]:
   """Stacks the jobs' tiles, filled up with empty ones to the batch's size."""
-  parts = [tiling.cut_tiles(job.image, [job.tile], tile_px) for job in batch]
+  parts = [
+    tiling.cut_tiles(job.image, [job.tile], job.tile_px) for job in batch
+  ]
   empty = [np.zeros_like(part) for part in parts[0]]
   parts += [(empty[0], empty[1])] * (batch_size - len(batch))
   pixels, valid = zip(*parts, strict=True)

@@ -24,7 +24,6 @@ DRY_RUNS = {
   "tpu_pod.sh": ["train"],
   "slurm_predict.sbatch": ["predict"],
 }
-PENDING = {"coordinator", "num_processes", "process_id"}
 WORDS = {
   "train": ["--config=configs/default.py", "--workdir=with blank"],
   "predict": ["--images=with blank", "--output=out"],
@@ -93,7 +92,7 @@ def check_call(words):
   name, rest = program.split_command(words)
   values = dict(word.partition("=")[::2] for word in rest)
   command = program.COMMANDS[name]
-  names = {word.removeprefix("--") for word in values} - PENDING
+  names = {word.removeprefix("--") for word in values}
   assert names - {"config"} <= set(command.flags), names
   assert set(command.required) <= names
   return values

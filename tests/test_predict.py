@@ -227,6 +227,37 @@ def test_an_empty_image_gives_probabilities():
   assert probabilities.max() <= 1
 
 
+def test_tiles_are_chosen_by_what_the_image_costs():
+  def choose(*shape):
+    return tiling.choose_tile(shape, (512, 1024), 96, 16)
+
+  assert choose(10, 10) == choose(512, 512) == 512
+  assert choose(1000, 1000) == choose(2300, 1400) == 1024
+  assert choose(300, 2000) == 512  # Two large tiles: 2.1 Mpx; six small: 1.6.
+
+
+def test_large_tiles_are_left_out_where_memory_would_not_do():
+  list_sizes = predict.list_tile_sizes
+  assert list_sizes(make_model(), make_config(0, 1)) == [512, 1024]
+  wide = make_unet(64, 0, 2, draw=lambda size: np.ones(size))
+  assert list_sizes(wide, make_config(0, 1)) == [512, 1024]
+  assert list_sizes(wide, make_config(0, 4)) == [512]
+  assert list_sizes(wide, make_config(0, 99)) == [512]
+  assert list_sizes(make_model(), make_config(256, 1)) == [256]
+
+
+def test_images_of_both_tile_sizes_come_back_in_order(monkeypatch):
+  monkeypatch.setattr(predict, "TILE_SIZES_PX", (208, 320))
+  shapes = [(50, 60), (300, 310), (70, 40), (290, 300)]
+  images = [(i, make_image(shape)) for i, shape in enumerate(shapes)]
+  config = make_config(tile_px=0, batch_size=2)
+  answers = list(predict.predict_images(images, make_model(), config))
+  assert [key for key, _ in answers] == [0, 1, 2, 3]
+  for (_, found), (_, image) in zip(answers, images, strict=True):
+    expected = predict_one(image, make_model(), tile_px=256)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [

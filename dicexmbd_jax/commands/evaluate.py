@@ -158,7 +158,17 @@ def plan_run(
 
 
 def check_flags(flags) -> None:
-  """Raises a ValueError where flags do not go together."""
+  """Raises a ValueError where flags do not go together.
+
+  Or where the output folder holds what images were segmented into: both write
+  a report.html and a failures.csv.
+  """
+  for mark in ("run.json", "shards", "state"):
+    if (Path(flags.output) / mark).exists():
+      raise ValueError(
+        f"--output: found results of predict or segment in {flags.output} "
+        f"({mark}), expected another folder, such as {flags.output}/scores"
+      )
   if flags.panel and not flags.images:
     raise ValueError("--panel: found no --images beside it, expected both")
   if flags.seed < 0:

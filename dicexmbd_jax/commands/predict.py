@@ -26,9 +26,9 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.commands import batch, results, shards
 from dicexmbd_jax.commands.failures import FailureLog, describe_source
 from dicexmbd_jax.commands.progress import Progress
-from dicexmbd_jax.image import channels, preparation, resample
+from dicexmbd_jax.image import channels, preparation
 from dicexmbd_jax.io import images as image_reader
-from dicexmbd_jax.io import listing, panel, source, write
+from dicexmbd_jax.io import listing, metadata, panel, source, write
 from dicexmbd_jax.masks.settings import resolve_settings
 from dicexmbd_jax.model import unet
 from dicexmbd_jax.types import (
@@ -200,14 +200,15 @@ def prepare_job(flags) -> Job:
       f"--method: found {flags.method}, expected one of {methods}"
     )
   size = flags.pixel_size_um
-  if size is not None and not 0 < size < float("inf"):
-    raise ValueError(f"--pixel_size_um: found {size}, expected more than 0")
+  if size is not None:
+    check_pixel_size("--pixel_size_um", size)
   model_path = Path(flags.checkpoint or config_lib.SHIPPED_MODEL)
   trained = config_lib.read_model_config(model_path)
   config_lib.check_model_section(flags.config, trained)
   resolve_settings(flags.config.segment)
-  channels.get_preset(flags.config.image.preset)
-  resample.resampled_shape((1, 1), 1.0, flags.config.image.pixel_size_um)
+  channels.check_config(flags.config.image)
+  network_um = flags.config.image.pixel_size_um
+  check_pixel_size("config.image.pixel_size_um", network_um)
   predict.check_config(flags.config.predict, flags.config.model.depth)
   batch.count_workers(flags.num_workers, 0)
   rows = panel.read_panel(flags.panel) if flags.panel else None
@@ -236,6 +237,13 @@ def prepare_job(flags) -> Job:
     num_workers=flags.num_workers,
     hashes=hashes,
   )
+
+
+def check_pixel_size(name: str, size_um: float) -> None:
+  """Raises a ValueError for a size that no image of tissue has."""
+  low, high = metadata.MIN_PIXEL_UM, metadata.MAX_PIXEL_UM
+  if not low <= size_um <= high:
+    raise ValueError(f"{name}: found {size_um}, expected {low} to {high} um")
 
 
 def list_share(
@@ -298,8 +306,7 @@ def finish_images(
   predicted: Iterable[Predicted]
   if job.model is None:
     predicted = (
-      Predicted(item, to_network_grid(item, job.config), network_s=0.0)
-      for item in prepared
+      Predicted(item, image, network_s=0.0) for item, image in prepared
     )
   else:
     predicted = predict_prepared(job, job.model, prepared)
@@ -317,13 +324,18 @@ def finish_images(
 
 def prepare_images(
   job: Job, waiting: Sequence[Waiting], failures: FailureLog
-) -> Iterator[Prepared]:
-  """Yields the images as the network sees them; failures are added."""
+) -> Iterator[tuple[Prepared, Image]]:
+  """Yields images, and how the network sees them; failures are added."""
   for image, key in waiting:
     try:
-      yield prepare_image(image, key, job)
+      item = prepare_image(image, key, job)
+      pixels = preparation.to_network_grid(
+        item.image, item.pixel_size_um, job.config.image
+      )
     except Exception as error:  # One bad image must not stop the others.
       fail_image(job, image, error, failures)
+      continue
+    yield item, pixels
 
 
 def fail_image(
@@ -367,15 +379,8 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
   )
 
 
-def to_network_grid(item: Prepared, config: ConfigDict) -> Image:
-  """Returns the two channels at the network's pixel size."""
-  return preparation.to_network_grid(
-    item.image, item.pixel_size_um, config.image
-  )
-
-
 def predict_prepared(
-  job: Job, model: unet.UNet, items: Iterable[Prepared]
+  job: Job, model: unet.UNet, items: Iterable[tuple[Prepared, Image]]
 ) -> Iterator[Predicted]:
   """Yields the images with their probabilities, on the network's grid.
 
@@ -385,9 +390,9 @@ def predict_prepared(
   taken: list[Prepared] = []  # Since the last answer: their time is not ours.
 
   def take_items() -> Iterator[tuple[Prepared, Image]]:
-    for item in items:
+    for item, pixels in items:
       taken.append(item)
-      yield item, to_network_grid(item, job.config)
+      yield item, pixels
 
   answers = predict.predict_images(take_items(), model, job.config.predict)
   while True:

@@ -16,7 +16,7 @@ from dicexmbd_jax.commands import batch
 from dicexmbd_jax.commands.failures import FailureLog
 from dicexmbd_jax.commands.progress import Progress
 from dicexmbd_jax.io import listing, source, write
-from dicexmbd_jax.io.probabilities import read_probabilities
+from dicexmbd_jax.io import probabilities as maps_reader
 from dicexmbd_jax.masks.settings import resolve_settings
 from dicexmbd_jax.types import ImageSource
 
@@ -158,13 +158,17 @@ def segment_file(job: Job, image: ImageSource) -> int:
     OSError: a file cannot be written; names it.
   """
   key = make_key(job, image)
-  probabilities = read_probabilities(image)
+  probabilities = maps_reader.read_probabilities(image)
+  maps_reader.check_scale(probabilities)
   result = segment.segment_image(probabilities, job.config)
   nuclei_path, cells_path, *tables = job.list_outputs(image.stem)
   # An earlier state must not speak for files that are half replaced.
   job.locate_state(image.stem).unlink(missing_ok=True)
-  write.write_labels(nuclei_path, result.nuclei)
-  write.write_labels(cells_path, result.cells)
+  size_um = maps_reader.read_pixel_size(image)
+  if size_um is not None:
+    size_um *= resolve_settings(job.config).map_scale
+  write.write_labels(nuclei_path, result.nuclei, size_um)
+  write.write_labels(cells_path, result.cells, size_um)
   for path in tables:
     # Only here: it loads pandas, which masks alone do not need.
     from dicexmbd_jax.masks.confidence import measure_confidence

@@ -20,6 +20,26 @@ Warnings = tuple[str, ...]
 WEAK_COUNTS = 5.0
 
 
+def check_config(config: Any) -> None:
+  """Raises a ValueError where a setting cannot be meant.
+
+  Args:
+    config: the config's section `image`: preset, hot_pixel_counts,
+      clip_percentile.
+  """
+  get_preset(config.preset)
+  if not 0 < config.clip_percentile <= 100:
+    raise ValueError(
+      f"config.image.clip_percentile: found {config.clip_percentile}, expected "
+      "more than 0, up to 100"
+    )
+  if not config.hot_pixel_counts >= 0:
+    raise ValueError(
+      f"config.image.hot_pixel_counts: found {config.hot_pixel_counts}, "
+      "expected 0 or more"
+    )
+
+
 def check_stack(stack: Stack, names: Sequence[str] = ()) -> None:
   """Raises if a stack holds anything but finite counts of zero or more.
 

@@ -116,6 +116,26 @@ def plan_tiles(
   ]
 
 
+def choose_tile(
+  shape: tuple[int, int], sizes: Sequence[int], halo_px: int, stride_px: int
+) -> int:
+  """Returns the edge of tile that covers an image with the fewest pixels.
+
+  Args:
+    shape: rows and columns of the image.
+    sizes: edges to choose from, as plan_tiles takes them; of two that cost the
+      same the first is taken.
+    halo_px: as for plan_tiles.
+    stride_px: as for plan_tiles.
+  """
+
+  def count_px(tile_px: int) -> int:
+    tiles = plan_tiles(shape, tile_px, halo_px, stride_px)
+    return len(tiles) * tile_px**2
+
+  return sizes[0] if len(sizes) == 1 else min(sizes, key=count_px)
+
+
 def cut_tiles(
   image: Float32[np.ndarray, "y x c"], tiles: Sequence[Tile], tile_px: int
 ) -> tuple[Tiles, Valid]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import tifffile
 
 # Beyond these a size is a printer's resolution, or a mistake.
-_MIN_PIXEL_UM = 0.05
-_MAX_PIXEL_UM = 20.0
+MIN_PIXEL_UM = 0.05
+MAX_PIXEL_UM = 20.0
 _UNITS_UM = {
   **dict.fromkeys(("nm", "nanometer"), 1e-3),
   **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "\\u00b5m"), 1.0),
@@ -63,7 +63,7 @@ def read_pixel_size(
     is_sure = True
   if x is None or y is None:
     return [], None
-  if not all(_MIN_PIXEL_UM <= size <= _MAX_PIXEL_UM for size in (x, y)):
+  if not all(MIN_PIXEL_UM <= size <= MAX_PIXEL_UM for size in (x, y)):
     line = f"pixel size of {x:g} x {y:g} um in the metadata is ignored"
     return [line] if is_sure else [], None
   if abs(x - y) > 0.01 * max(x, y):

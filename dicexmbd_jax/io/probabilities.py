@@ -6,6 +6,10 @@ from dicexmbd_jax.io import tiff
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.types import ImageSource
 
+# Below these, what is read as probability is none: 1 is the sum of three maps.
+_MIN_MEAN_SUM = 0.3
+_MIN_HIGHEST = 0.02
+
 
 def read_probabilities(source: ImageSource) -> np.ndarray:
   """Reads a TIFF of two or three maps, YXS or CYX, compressed or not.
@@ -36,6 +40,34 @@ def read_probabilities(source: ImageSource) -> np.ndarray:
     )
   native = pixels.dtype.newbyteorder("=")
   return np.ascontiguousarray(pixels, dtype=native)
+
+
+def read_pixel_size(source: ImageSource) -> float | None:
+  """Returns the edge of a map's pixels in um; None where nothing tells it."""
+  with open_source(source.path, source.member) as path:
+    return tiff.read_pixel_size(path)
+
+
+def check_scale(pixels: np.ndarray) -> None:
+  """Raises a ValueError for whole numbers that are counts, not probabilities.
+
+  The highest value of the dtype stands for 1. Of three maps each pixel's sum
+  is about 1, and of two at least some pixel has some signal, unless there is
+  none at all; counts of ions are far below both.
+  """
+  if pixels.dtype not in (np.uint8, np.uint16) or not pixels.any():
+    return
+  top = np.iinfo(pixels.dtype).max
+  if pixels.shape[2] == 3:
+    found = float(pixels.mean(dtype=np.float64)) * 3 / top
+    what, low = "a mean sum of the three maps of", _MIN_MEAN_SUM
+  else:
+    found, what, low = float(pixels.max()) / top, "values up to", _MIN_HIGHEST
+  if found < low:
+    raise ValueError(
+      f"found {what} {found:.2g} ({top} = 1), expected probabilities; "
+      "these look like counts"
+    )
 
 
 def _order_maps(pixels: np.ndarray) -> np.ndarray:

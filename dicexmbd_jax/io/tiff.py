@@ -71,6 +71,17 @@ def read_pixels(path: str | pathlib.Path) -> np.ndarray:
     return _read_planes(layout, range(layout.num_channels))
 
 
+def read_pixel_size(path: str | pathlib.Path) -> float | None:
+  """Reads the edge of a TIFF's pixels in um; None where nothing tells it.
+
+  Raises:
+    ValueError: missing file, not a TIFF, or broken metadata.
+  """
+  path = pathlib.Path(path)
+  with _open_tiff(path, path) as layout, _explain(path):
+    return metadata.read_pixel_size(layout.file)[1]
+
+
 @dataclasses.dataclass(frozen=True)
 class _Layout:
   """An open TIFF: its series, their axes, and where among these channels are.

@@ -167,6 +167,16 @@ def test_results_repeat_to_the_byte(study):
   assert first == {name: (study / "out" / name).read_bytes() for name in names}
 
 
+@pytest.mark.parametrize("mark", ["run.json", "state", "shards"])
+def test_results_of_predict_are_not_written_over(study, caplog, mark):
+  path = study / "out" / mark
+  path.parent.mkdir()
+  path.write_text("{}") if mark == "run.json" else path.mkdir()
+  assert call(study, "masks") == 2
+  assert f"({mark}), expected another folder" in caplog.text
+  assert list((study / "out").iterdir()) == [path]
+
+
 def test_an_output_folder_of_predict_stands_for_its_masks(study):
   (study / "run").mkdir()
   (study / "run/run.json").write_text("{}")

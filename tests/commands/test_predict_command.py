@@ -17,6 +17,7 @@ from flax import nnx
 from configs import default
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import checkpoint
+from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import write
 from dicexmbd_jax.model import unet
 
@@ -375,6 +376,23 @@ def test_empty_and_tiny_images_are_done(study, model_folder, shape):
   assert any("DNA1" in line for line in state["report"]["warnings"])
 
 
+def test_an_image_too_large_for_memory_costs_itself_only(
+  study, model_folder, monkeypatch
+):
+  true_resample = preparation.to_network_grid
+
+  def resample(image, *arguments):
+    if image.shape[1] == 90:
+      raise MemoryError("Unable to allocate 9 TiB")
+    return true_resample(image, *arguments)
+
+  monkeypatch.setattr(preparation, "to_network_grid", resample)
+  assert call(study, model_folder) == 1
+  failures = read_failures(study / "out")
+  assert list(failures["image"]) == ["ROI2"]
+  assert "too little memory" in failures["error"][0]
+
+
 def test_a_full_disk_is_told(study, model_folder, monkeypatch):
   true_write = write.write_labels
 
@@ -410,6 +428,12 @@ def spoil_panel(text):
     (lambda study: ["--images=/nowhere/at/all"], "/nowhere/at/all"),
     (lambda study: ["--output=/proc/nothing"], "/proc/nothing"),
     (lambda study: ["--pixel_size_um=0"], "pixel_size_um"),
+    (lambda study: ["--pixel_size_um=1000"], "expected 0.05 to 20.0 um"),
+    (lambda study: ["--pixel_size_um=nan"], "expected 0.05 to 20.0 um"),
+    (lambda study: ["--config.image.pixel_size_um=0.0"], "0.05 to 20.0 um"),
+    (lambda study: ["--config.image.clip_percentile=0.0"], "up to 100"),
+    (lambda study: ["--config.image.clip_percentile=101.0"], "up to 100"),
+    (lambda study: ["--config.image.hot_pixel_counts=-1.0"], "0 or more"),
     (lambda study: ["--pixel_size_um=wide"], "wide"),
     (lambda study: ["--config.segment.scales=1"], "segment.scales"),
     (lambda study: ["--config.segment.preset=best"], "touching"),

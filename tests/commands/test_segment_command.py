@@ -12,6 +12,8 @@ import tifffile
 from configs.default import get_config
 from dicexmbd_jax import segment as segment_lib
 from dicexmbd_jax.commands import segment
+from dicexmbd_jax.io import tiff
+from dicexmbd_jax.io import write as write_lib
 
 
 def make_flags(folder, **overrides):
@@ -237,3 +239,38 @@ def test_a_file_that_fails_keeps_no_masks_of_an_earlier_run(tmp_path, maps):
   assert segment.run(make_flags(tmp_path)) == 1
   assert not list((tmp_path / "out").glob("*/roi1.*"))
   assert len(list((tmp_path / "out").glob("*/roi0.*"))) == 4
+
+
+@pytest.mark.parametrize("num_maps", [2, 3])
+def test_counts_are_no_probabilities(tmp_path, maps, num_maps):
+  del maps
+  counts = np.random.default_rng(0).poisson(20, (40, 50, num_maps))
+  path = tmp_path / "maps/counts.tiff"
+  write(path, counts.transpose(2, 0, 1).astype(np.uint16))
+  assert segment.run(make_flags(tmp_path)) == 1
+  failures = pd.read_csv(tmp_path / "out/failures.csv")
+  assert failures["image"].tolist() == ["counts"]
+  assert (
+    "expected probabilities; these look like counts" in failures["error"][0]
+  )
+  assert str(path) in failures["error"][0]
+
+
+def test_empty_maps_are_probabilities(tmp_path):
+  (tmp_path / "maps").mkdir()
+  write(tmp_path / "maps/a.tiff", np.zeros((2, 30, 30), np.uint8))
+  assert segment.run(make_flags(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+  ("preset", "size_um"), [("touching", 0.5), ("steinbock", 1.0)]
+)
+def test_masks_have_the_maps_pixel_size(tmp_path, preset, size_um):
+  maps = cellprofiler.make_maps((60, 60), 0).astype(np.float32)
+  write_lib.write_probabilities(tmp_path / "maps/a.tiff", maps, 0.5)
+  flags = make_flags(tmp_path)
+  flags.config.segment.preset = preset
+  assert segment.run(flags) == 0
+  for kind in ("masks", "nuclei"):
+    path = tmp_path / "out" / kind / "a.tiff"
+    assert tiff.read_pixel_size(path) == pytest.approx(size_um)
