@@ -10,6 +10,7 @@ from dicexmbd_jax import segment, simulate
 from dicexmbd_jax.image import channels, resample, targets
 from dicexmbd_jax.masks import measure
 from dicexmbd_jax.report import overlay
+from dicexmbd_jax.teacher import features, forest, teacher, uncertainty
 
 
 def check(function):
@@ -32,6 +33,20 @@ def test_every_step_hands_on_what_the_next_one_takes():
   check(measure.measure_regions)(masks.cells)
   check(measure.measure_neighbors)(masks.cells)
   check(overlay.draw_overlay)(image, masks.cells, masks.nuclei)
+
+
+def test_the_teacher_hands_on_what_the_next_step_takes():
+  planes = np.random.default_rng(0).random((20, 30, 2)).astype(np.float32)
+  selection = features.list_features((1.0,))
+  values = check(features.compute_features)(planes, selection)
+  labels = np.arange(600, dtype=np.int32) % 3 + 1
+  trees = check(forest.fit_forest)(values.reshape(600, -1), labels, 0)
+  maps = check(forest.predict_forest)(trees, values)
+  for kind in uncertainty.KINDS:
+    check(uncertainty.measure_uncertainty)(maps, kind)
+  check(teacher.classify_planes)(planes, selection, trees)
+  strokes = labels.reshape(20, 30)
+  check(teacher.gather_rows)(planes, strokes, selection)
 
 
 def test_a_wrong_shape_or_type_is_seen():
