@@ -6,8 +6,8 @@ of every array. The checksums are of the values, so that they are the same on
 any number of devices; Orbax alone does not see all damage.
 """
 
+import hashlib
 import json
-import math
 import pathlib
 from typing import Any
 
@@ -19,7 +19,6 @@ from absl import logging
 from flax import nnx
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from orbax.checkpoint import checkpoint_managers
 
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import unet
@@ -41,6 +40,39 @@ HARMLESS = (
 )
 
 
+class NewestAndBest:
+  """Which checkpoints stay: Orbax's preservation policy.
+
+  The best is known from the newest checkpoint, and not from a file of its own
+  in each, as Orbax has it: a run could not go on where one of them is broken.
+
+  Attributes:
+    step: the best one's; None before the first validation.
+    loss: its validation loss.
+  """
+
+  def __init__(self, num_newest: int):
+    self._num_newest = num_newest
+    self.step: int | None = None
+    self.loss: float | None = None
+
+  def add(self, step: int | None, validation_loss: float | None):
+    """Takes a checkpoint's loss; None: it was not validated."""
+    if validation_loss is None:
+      return
+    if self.loss is None or validation_loss < self.loss:
+      self.step, self.loss = step, validation_loss
+
+  def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    """Returns, for all checkpoints from the oldest on, whether they stay."""
+    del context
+    num_old = len(checkpoints) - self._num_newest
+    return [
+      index >= num_old or found.step == self.step
+      for index, found in enumerate(checkpoints)
+    ]
+
+
 class Checkpoints:
   """The checkpoints of one run: the newest and the best by validation."""
 
@@ -53,20 +85,9 @@ class Checkpoints:
       num_newest: how many are kept beside the best.
     """
     self._folder = Path(folder).resolve()
+    self._kept = NewestAndBest(num_newest)
     self._options = ocp.CheckpointManagerOptions(
-      best_fn=_get_loss,  # Without it, the losses are not written.
-      best_mode="min",
-      preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-        [
-          checkpoint_managers.LatestN(num_newest),
-          checkpoint_managers.BestN(
-            get_metric_fn=_get_loss,
-            reverse=True,
-            n=1,
-          ),
-        ]
-      ),
-      cleanup_tmp_directories=True,
+      preservation_policy=self._kept, cleanup_tmp_directories=True
     )
     self._manager = ocp.CheckpointManager(self._folder, options=self._options)
 
@@ -87,20 +108,21 @@ class Checkpoints:
     """
     if step in self._manager.all_steps():
       return
+    self._manager.wait_until_finished()  # The one before, before it is judged.
+    self._kept.add(step, validation_loss)
     arrays = name_arrays(state)
     about = {
       "config": json.loads(config.to_json()),
       "input_pipeline": {"step": step},
+      "best": {"step": self._kept.step, "validation_loss": self._kept.loss},
       "arrays": describe_arrays(arrays),
     }
-    if validation_loss is None:
-      validation_loss = math.inf
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about)
+        state=ocp.args.StandardSave(arrays),
+        about=ocp.args.JsonSave(sign(about)),
       ),
-      metrics={"validation_loss": validation_loss},
       force=True,
     )
 
@@ -125,6 +147,7 @@ class Checkpoints:
         logging.warning("%s; going back to the one before", error)
         continue
       check_same_config(ConfigDict(about["config"]), config)
+      self._kept.add(**about["best"])
       state = fill_shapes(shapes, arrays, self._folder / str(step))
       self._set_aside([other for other in steps if other > step])
       return state
@@ -156,10 +179,6 @@ class Checkpoints:
     self._manager.close()
 
 
-def _get_loss(metrics: Any) -> float:
-  return metrics["validation_loss"]
-
-
 def read_checkpoint(
   manager: ocp.CheckpointManager, step: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -172,9 +191,12 @@ def read_checkpoint(
   """
   path = manager.directory / str(step)
   try:
-    about = manager.restore(
+    signed = manager.restore(
       step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
     ).about
+    about = signed["about"]
+    if sign(about) != signed:
+      raise ValueError("wrong checksum of itself")
     # As NumPy arrays, wherever the arrays lay when they were saved.
     wanted = {
       name: np.empty(array["shape"], array["dtype"])
@@ -192,6 +214,12 @@ def read_checkpoint(
   if found != about["arrays"]:
     raise ValueError(f"{path}: found a damaged checkpoint (wrong checksums)")
   return arrays, about
+
+
+def sign(about: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a checkpoint says about itself, with its SHA-256."""
+  text = json.dumps(about, sort_keys=True)
+  return {"about": about, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def describe_arrays(arrays: dict[str, Any]) -> dict[str, dict[str, Any]]:

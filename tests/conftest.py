@@ -29,3 +29,20 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def real_data() -> pathlib.Path:
   return REAL_DATA
+
+
+@pytest.fixture(scope="module")
+def keeps_compiled(tmp_path_factory):
+  """Lets a module's tests share what JAX compiles for the same program."""
+  import jax
+
+  names = {
+    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+  }
+  before = {name: getattr(jax.config, name) for name in names}
+  for name, value in names.items():
+    jax.config.update(name, value)
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)

@@ -15,6 +15,8 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.commands import batch, train_check, train_log
 from dicexmbd_jax.io import write
 from dicexmbd_jax.model import processes
+from dicexmbd_jax.model.program import Program, make_program, trace_step
+from dicexmbd_jax.model.train_step import TrainState
 from dicexmbd_jax.model.unet import UNet, build_model
 from dicexmbd_jax.train_checkpoint import Checkpoints
 
@@ -38,8 +40,9 @@ def run(flags) -> int:
     config = train_check.complete_config(flags.config)
     train_check.check_config(config)
     train_check.check_workdir(workdir)
-    program = train.make_program(start_model(flags.checkpoint, config), config)
-    train.check_program(program, config)
+    model = start_model(flags.checkpoint, config)
+    program = make_program(model, config)
+    trace_step(program, config, train_check.find_patch_px(config))
     checkpoints = Checkpoints(
       workdir / "checkpoints", config.train.keep_checkpoints
     )
@@ -55,8 +58,8 @@ def run(flags) -> int:
 
 
 def run_training(
-  program: train.Program,
-  state: train.TrainState | None,
+  program: Program,
+  state: TrainState | None,
   config: ConfigDict,
   checkpoints: Checkpoints,
   workdir: Path,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import input_pipeline, train
+from dicexmbd_jax import dataset, input_pipeline, train
 from dicexmbd_jax.model import augment, optimizer, processes, sharding
 
 COUNTS = (  # At least 1.
@@ -96,6 +96,27 @@ def check_config(config: ConfigDict):
         f"{', '.join(known)}"
       )
   sharding.check_batch(section, *processes.count())
+
+
+def find_patch_px(config: ConfigDict) -> int:
+  """Returns the edge of the records, into which the crop has to fit.
+
+  Raises:
+    ValueError: it does not, or the records differ.
+  """
+  sources = train.list_sources(config)
+  first, *others = (
+    dataset.Records(source.path, "train").patch_px for source in sources
+  )
+  if any(other != first for other in others):
+    raise ValueError(
+      f"config.train.data: found records of {[first, *others]} px, expected "
+      "one size"
+    )
+  if config.train.crop_px > first:
+    wanted = f"at most {first} as the records have"
+    raise ValueError(_describe(config.train, "crop_px", wanted))
+  return first
 
 
 def check_plateau(section: ConfigDict, sources: list[input_pipeline.Source]):

@@ -17,6 +17,7 @@ from dicexmbd_jax import checkpoint, segment, train
 from dicexmbd_jax.commands import metric_log, progress
 from dicexmbd_jax.masks import match
 from dicexmbd_jax.model import processes
+from dicexmbd_jax.model.train_step import Example
 from dicexmbd_jax.model.unet import UNet
 from dicexmbd_jax.report import strip
 
@@ -47,7 +48,7 @@ class TrainLog:
     """Writes the model folder: the best network so far."""
     checkpoint.write_model(self._workdir, model, self._config, "float32")
 
-  def show(self, step: int, examples: Iterator[train.Example]):
+  def show(self, step: int, examples: Iterator[Example]):
     """Draws validation records beside what the network makes of them."""
     rows = [
       (example["image"], example["target"], example["probabilities"],
@@ -56,7 +57,7 @@ class TrainLog:
     ]  # fmt: skip
     self._metrics.write_image(step, "validation", strip.draw_strip(rows))
 
-  def score(self, examples: Iterator[train.Example]) -> dict[str, float]:
+  def score(self, examples: Iterator[Example]) -> dict[str, float]:
     """Returns how well the network's cells agree with the teacher's.
 
     Records have no true cells: the reference is what the segmenter makes of
@@ -84,11 +85,11 @@ class Bystander:
   def keep(self, step: int, model: UNet):
     """Does nothing."""
 
-  def show(self, step: int, examples: Iterator[train.Example]):
+  def show(self, step: int, examples: Iterator[Example]):
     """Takes its part in computing all examples."""
     collections.deque(examples, maxlen=0)
 
-  def score(self, examples: Iterator[train.Example]) -> dict[str, float]:
+  def score(self, examples: Iterator[Example]) -> dict[str, float]:
     """Takes its part in computing all examples."""
     collections.deque(examples, maxlen=0)
     return {}

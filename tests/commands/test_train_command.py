@@ -30,7 +30,7 @@ def get_config():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, keeps_compiled):
   folder = tmp_path_factory.mktemp("train")
   records = record_datasets.write_cells(
     folder / "records", 16, train=5, validation=3
