@@ -61,6 +61,28 @@ def get_config() -> ConfigDict:
     block_px=int,  # Edge of the blocks worked on; never changes the result.
   )
 
+  # Training records, as data_builders/build.py writes them.
+  config.records = ConfigDict()
+  config.records.patch_px = 512  # Paper, section 2.4.1: 512 x 512, padded.
+  config.records.cut = "grid"  # "grid": every pixel; "random": chance places.
+  _add_placeholders(
+    config.records,
+    stride_px=int,  # Of the grid; less than the patch overlaps. None: no gap.
+    group_pattern=str,  # On image names: their slide. None: each image alone.
+  )
+  config.records.num_random = 4  # Patches an image, if cut at random.
+  config.records.seed = 0  # Of random places.
+  config.records.rim_fraction = 0.7  # See image/targets.py: make_target.
+  config.records.group_column = "group"  # Of the table --groups.
+  config.records.salt = "dicexmbd"  # Another salt, other groups in the test.
+  config.records.shares = ConfigDict()  # Of groups; they sum to 1.
+  config.records.shares.train = 0.8
+  config.records.shares.validation = 0.1  # Chooses the weights.
+  config.records.shares.test = 0.1
+  config.records.counts = ConfigDict()  # Images a split, in place of shares.
+  config.records.lists = ConfigDict()  # Split -> groups or images by name.
+  config.records.shard_mib = 128  # Raw; half on disk. See the builder's README.
+
   # Training, from records. Steps are optimizer steps.
   config.train = ConfigDict()
   # Name -> path of built records and weight, the share of patches drawn.

@@ -94,7 +94,7 @@ def test_a_sound_record_passes():
     ("image", (0, 0, 0), np.nan, "not finite"),
     ("image", (0, 0, 0), 300, "not 0..255"),
     ("image", (-1, 0, 0), 1, "padding"),
-    ("target", (0, 0), 0, "sum to 1"),
+    ("target", 0, 0, "sum of 1"),
     ("target", (-1, 0), (65535, 0, 0), "padding"),
     ("valid", (0, 0, 0), 2, "other than 0 and 1"),
     ("valid", ..., 0, "no valid pixel"),

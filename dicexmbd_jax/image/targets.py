@@ -1,12 +1,13 @@
 """Training targets from instance masks.
 
 The network learns three probabilities per pixel: nucleus, membrane/cytoplasm,
-background. Instance masks say which pixels are cell and where one cell ends;
-what lies deep inside is nucleus, the rest of the cell membrane/cytoplasm.
+background. Masks of cells say which pixels are cell and where one cell ends;
+what lies deep inside is nucleus, the rest of the cell membrane/cytoplasm. Where
+there are masks of nuclei, too, these say what is nucleus.
 """
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from scipy import ndimage
 
 from dicexmbd_jax.types import Labels
@@ -14,7 +15,9 @@ from dicexmbd_jax.types import Labels
 Target = Float32[np.ndarray, "y x 3"]
 
 
-def make_target(cells: Labels, rim_fraction: float) -> Target:
+def make_target(
+  cells: Labels, rim_fraction: float, nuclei: Labels | None = None
+) -> Target:
   """Returns nucleus, membrane/cytoplasm, background; they sum to 1.
 
   A pixel's nucleus probability rises with its distance from the cell's edge:
@@ -25,7 +28,14 @@ def make_target(cells: Labels, rim_fraction: float) -> Target:
   Args:
     cells: 0 = background. An image without cells gives all background.
     rim_fraction: 0..1; 1 makes a cone, small values a plateau with a rim.
+    nuclei: of the cells, if known; then what is nucleus is 1 there and the
+      depth does not count. See make_nuclear_target.
+
+  Raises:
+    ValueError: masks of different shapes.
   """
+  if nuclei is not None:
+    return make_nuclear_target(cells, nuclei)
   inner = measure_depth(cells)
   deepest = np.zeros(cells.max(initial=0) + 1, np.float32)
   np.maximum.at(deepest, cells.ravel(), inner.ravel())
@@ -34,6 +44,45 @@ def make_target(cells: Labels, rim_fraction: float) -> Target:
   is_cell = (cells > 0).astype(np.float32)
   nucleus = nucleus * is_cell
   return np.stack([nucleus, is_cell - nucleus, 1 - is_cell], axis=-1)
+
+
+def make_nuclear_target(cells: Labels, nuclei: Labels) -> Target:
+  """Returns nucleus, membrane/cytoplasm, background; one is 1, the others 0.
+
+  Nuclei that touch are parted: their pixels beside another nucleus become
+  membrane, so that each stays a seed of its own. A nucleus that lies outside
+  of any cell is cell all the same.
+
+  Args:
+    cells: 0 = background.
+    nuclei: 0 = none; the ids need not be the cells'.
+
+  Raises:
+    ValueError: masks of different shapes.
+  """
+  if cells.shape != nuclei.shape:
+    raise ValueError(
+      f"nuclei: found {nuclei.shape} px, expected {cells.shape} as the cells "
+      "have"
+    )
+  is_nucleus = (nuclei > 0) & ~find_contacts(nuclei)
+  is_cell = (cells > 0) | (nuclei > 0)
+  maps = [is_nucleus, is_cell & ~is_nucleus, ~is_cell]
+  return np.stack(maps, axis=-1).astype(np.float32)
+
+
+def find_contacts(labels: Labels) -> Bool[np.ndarray, "y x"]:
+  """Finds pixels with a 4-neighbour of another object, background apart."""
+  touches = np.zeros(labels.shape, bool)
+  for first, second in (
+    (np.s_[:-1], np.s_[1:]),
+    (np.s_[:, :-1], np.s_[:, 1:]),
+  ):
+    one, other = labels[first], labels[second]
+    differs = (one != other) & (one > 0) & (other > 0)
+    touches[first] |= differs
+    touches[second] |= differs
+  return touches
 
 
 def measure_depth(cells: Labels) -> Float32[np.ndarray, "y x"]:

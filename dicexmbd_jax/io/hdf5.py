@@ -32,6 +32,16 @@ def read_hdf5(
     ValueError: missing or broken file, no dataset or several, axes other than
       channels, y and x longer than one, or pixels that are no finite numbers.
   """
+  stack = read_pixels(path, inner, axes).astype(np.float32)
+  if not np.isfinite(stack).all():
+    raise ValueError(f"{path}: found pixels that are not finite")
+  return stack
+
+
+def read_pixels(
+  path: pathlib.Path, inner: str | None = None, axes: str | None = None
+) -> np.ndarray:
+  """Reads one image as `read_hdf5` does, in its own dtype, finite or not."""
   if not path.is_file():
     raise ValueError(f"{path}: found no such file, expected HDF5")
   try:
@@ -46,10 +56,7 @@ def read_hdf5(
     ) from error
   if data.dtype.kind not in "buif":
     raise ValueError(f"{path}: found {data.dtype}, expected real numbers")
-  stack = order_axes(data, axes, path)
-  if not np.isfinite(stack).all():
-    raise ValueError(f"{path}: found pixels that are not finite")
-  return stack
+  return order_axes(data, axes, path)
 
 
 def read_axes(dataset: h5py.Dataset | h5py.Group) -> str | None:
@@ -76,8 +83,8 @@ def guess_axes(shape: Sequence[int]) -> str:
   return {2: "yx", 4: "zyxc", 5: "tzyxc"}.get(len(shape), "")
 
 
-def order_axes(data: np.ndarray, axes: str, path: pathlib.Path) -> Stack:
-  """Brings any axes to float32 (y, x, c); the others must be of length one."""
+def order_axes(data: np.ndarray, axes: str, path: pathlib.Path) -> np.ndarray:
+  """Brings any axes to (y, x, c); the others must be of length one."""
   if len(axes) != data.ndim or not {"y", "x"} <= set(axes):
     raise ValueError(
       f"{path}: found axes {axes!r} for pixels of shape {data.shape}, expected "
@@ -94,7 +101,7 @@ def order_axes(data: np.ndarray, axes: str, path: pathlib.Path) -> Stack:
     order.append(axes.index("c"))
   ordered = data.transpose(order)
   ordered = ordered.reshape(*ordered.shape[:2], -1)
-  return np.ascontiguousarray(ordered, dtype=np.float32)
+  return np.ascontiguousarray(ordered)
 
 
 def _find_dataset(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dicexmbd_jax.io import tiff
+from dicexmbd_jax.io import hdf5, tiff
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.types import ImageSource
 
@@ -12,10 +12,11 @@ _MIN_HIGHEST = 0.02
 
 
 def read_probabilities(source: ImageSource) -> np.ndarray:
-  """Reads a TIFF of two or three maps, YXS or CYX, compressed or not.
+  """Reads two or three maps: TIFF, YXS or CYX, compressed or not, or HDF5.
 
   Args:
-    source: the file, or a member of a zip archive.
+    source: the file, or a member of a zip archive. Axes of an HDF5 file are
+      those of its `axistags`.
 
   Returns:
     (y, x, c) in the file's dtype, native byte order: nucleus,
@@ -28,7 +29,8 @@ def read_probabilities(source: ImageSource) -> np.ndarray:
   shown = source.path / source.member if source.member else source.path
   with open_source(source.path, source.member) as path:
     try:
-      pixels = tiff.read_pixels(path)
+      is_hdf5 = shown.suffix.lower() in hdf5.SUFFIXES
+      pixels = (hdf5 if is_hdf5 else tiff).read_pixels(path)
     except ValueError as error:
       message = str(error).replace(str(path), str(shown))
       raise ValueError(message) from error

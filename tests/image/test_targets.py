@@ -1,6 +1,7 @@
 """Targets from instance masks, on masks small enough to draw."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -65,3 +66,26 @@ def test_targets_are_probabilities_that_sum_to_one(cells, rim_fraction):
   assert target.min() >= 0
   np.testing.assert_allclose(target.sum(-1), 1, rtol=1e-6)
   np.testing.assert_array_equal(target[..., 2] == 1, cells == 0)
+
+
+def test_known_nuclei_decide_what_is_nucleus():
+  cells = np.array([[1, 1, 1, 2, 2, 0, 0]], np.int32)
+  nuclei = np.array([[0, 1, 0, 0, 2, 0, 3]], np.int32)
+  target = targets.make_target(cells, 0.7, nuclei)
+  np.testing.assert_array_equal(target[0, :, 0], [0, 1, 0, 0, 1, 0, 1])
+  np.testing.assert_array_equal(target[0, :, 1], [1, 0, 1, 1, 0, 0, 0])
+  np.testing.assert_array_equal(target[0, :, 2], [0, 0, 0, 0, 0, 1, 0])
+
+
+def test_touching_nuclei_are_parted_by_membrane():
+  nuclei = np.array([[1, 1, 1, 2, 2], [0, 0, 0, 0, 2]], np.int32)
+  target = targets.make_target(np.ones((2, 5), np.int32), 0.7, nuclei)
+  np.testing.assert_array_equal(
+    target[..., 0], [[1, 1, 0, 0, 1], [0, 0, 0, 0, 1]]
+  )
+
+
+def test_nuclei_of_another_shape_are_refused():
+  cells = np.zeros((3, 4), np.int32)
+  with pytest.raises(ValueError, match="nuclei: found"):
+    targets.make_target(cells, 0.7, cells.T)

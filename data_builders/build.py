@@ -1,0 +1,180 @@
+"""Builds a dataset of training records, or checks one.
+
+python -m data_builders.build --images=DIR --teacher=DIR --panel=FILE
+    --output=DIR [--config=FILE.py] [--config.records.patch_px=256]
+python -m data_builders.build --verify --output=DIR
+
+Exit code 0: done; 1: some images failed, or some records are not sound; 2:
+wrong call. A build that was killed goes on when it is called again.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+import tensorflow_datasets as tfds
+from absl import logging
+
+from data_builders import jobs, parts, report, verify
+from data_builders.imc_patches import imc_patches_dataset_builder
+from dicexmbd_jax import __main__ as command_line
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.commands import batch
+from dicexmbd_jax.io import write
+
+_MARK = "build.json"
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Runs the command; returns its exit code."""
+  command_line.start_logging()
+  try:
+    rest, config_file, overrides = config_lib.split_arguments(arguments)
+    values = make_parser().parse_args(rest)
+    output = pathlib.Path(values.output)
+    if values.verify:
+      return verify.verify_dataset(output, values.seed)
+    request = make_request(values, jobs.make_config(config_file, overrides))
+    return build_dataset(request, output, values.overwrite)
+  except SystemExit as stop:  # --help or a wrong call; argparse has said why.
+    return int(stop.code or 0)
+  except (ValueError, OSError) as error:
+    logging.error("build: %s", batch.describe_error(error, ""))
+    return 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+  """Returns the flags, apart from --config."""
+  parser = argparse.ArgumentParser(
+    prog="python -m data_builders.build",
+    description="Builds training records from images and a teacher, or checks "
+    "them. --config=FILE.py and --config.a.b=VALUE change the configuration.",
+    allow_abbrev=False,
+  )
+  add = parser.add_argument
+  add("--output", required=True, help="Folder, made if missing.")
+  add("--images", help="Folder, file or glob of IMC images.")
+  add("--teacher", help="Folder or glob: probability maps, or masks.")
+  add("--panel", help="CSV; none where images are the two channels.")
+  add("--nuclei", help="Masks of nuclei, beside a teacher of masks.")
+  add("--teacher_kind", choices=("maps", "masks"), help="If both are there.")
+  add("--groups", help="CSV with columns image and group.")
+  add("--pixel_size_um", type=float, help="Of all images; else metadata, 1.")
+  add("--num_workers", type=int, help="Processes; one per core.")
+  add("--overwrite", action="store_true", help="Replace another dataset.")
+  add("--verify", action="store_true", help="Read every record of --output.")
+  add("--seed", type=int, default=0, help="Of the contact sheet's patches.")
+  return parser
+
+
+def make_request(
+  values: argparse.Namespace, config: config_lib.ConfigDict
+) -> jobs.Request:
+  """Returns the request of a command line.
+
+  Raises:
+    ValueError: no images.
+  """
+  if not values.images:
+    raise ValueError("found no --images, expected their folder")
+  return jobs.Request(
+    images=values.images,
+    config=config,
+    teacher=values.teacher,
+    panel=values.panel,
+    nuclei=values.nuclei,
+    teacher_kind=values.teacher_kind,
+    groups=values.groups,
+    pixel_size_um=values.pixel_size_um,
+    num_workers=values.num_workers,
+  )
+
+
+def build_dataset(
+  request: jobs.Request, output: pathlib.Path, overwrite: bool
+) -> int:
+  """Builds the dataset, or finds it built.
+
+  Returns:
+    0: done; 1: some images failed.
+
+  Raises:
+    ValueError: a wrong call, or another dataset in the output folder.
+    OSError: the output cannot be written.
+  """
+  start_s = time.perf_counter()
+  tfds.disable_progress_bar()
+  plan_key = jobs.hash_build(jobs.plan_build(request))
+  output.mkdir(parents=True, exist_ok=True)
+  builder = imc_patches_dataset_builder.Builder(
+    request=request, data_dir=os.fspath(output)
+  )
+  folder = pathlib.Path(builder.data_dir)
+  if folder.exists() and not overwrite:
+    check_built(output, folder, plan_key)
+    logging.info("%s: is built already", folder)
+    return finish_build(output)
+  if folder.exists():
+    (output / _MARK).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+  remove_leftovers(folder)
+  config = tfds.download.DownloadConfig(
+    max_shard_size=request.config.records.shard_mib << 20
+  )
+  builder.download_and_prepare(download_config=config)
+  write.write_json(output / _MARK, {"key": plan_key})
+  code = finish_build(output)
+  logging.info(
+    "%s in %.1f s: %s",
+    describe_splits(builder.info),
+    time.perf_counter() - start_s,
+    folder,
+  )
+  return code
+
+
+def finish_build(output: pathlib.Path) -> int:
+  """Removes what only an unfinished build needs; returns the exit code."""
+  shutil.rmtree(output / parts.FOLDER, ignore_errors=True)
+  return 1 if report.count_failures(output) else 0
+
+
+def check_built(
+  output: pathlib.Path, folder: pathlib.Path, plan_key: str
+) -> None:
+  """Raises a ValueError unless the dataset is of these files and settings."""
+  try:
+    found = json.loads((output / _MARK).read_text(encoding="utf-8"))["key"]
+  except (OSError, ValueError, KeyError):
+    found = ""
+  if found != plan_key:
+    raise ValueError(
+      f"{folder}: found a dataset of other files or settings, expected an "
+      "empty --output, or --overwrite"
+    )
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+  """Removes what a killed build had begun to write for this dataset."""
+  if not folder.parent.is_dir():
+    return
+  for path in folder.parent.iterdir():
+    if path.is_dir() and "incomplete" in path.name:
+      shutil.rmtree(path)
+
+
+def describe_splits(info: tfds.core.DatasetInfo) -> str:
+  """Says how many records and shards each split has."""
+  return ", ".join(
+    f"{name} {split.num_examples} records in {split.num_shards} shards"
+    for name, split in info.splits.items()
+  )
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))

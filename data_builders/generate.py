@@ -1,0 +1,185 @@
+"""From one image and its teacher to its records: no state, no other image."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_builders.jobs import Item, Job
+from dicexmbd_jax import records
+from dicexmbd_jax.image import patches, preparation, resample, targets
+from dicexmbd_jax.io import images, source, teacher_files
+from dicexmbd_jax.masks import grid
+from dicexmbd_jax.types import Image, ImageSource, LoadedImage
+
+Example = dict[str, Any]
+Shape = tuple[int, int]
+_BACKGROUND = (0.0, 0.0, 1.0)  # The target of padding.
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """One image on the network's grid, whole.
+
+  Attributes:
+    image: float32 (y, x, 2), 0..255.
+    target: float32 (y, x, 3), 0..1.
+    scale: um of a source pixel per um of a network pixel.
+    map_scale: teacher pixels per image pixel: 1 or 2.
+  """
+
+  image: Image
+  target: targets.Target
+  scale: float
+  map_scale: int
+
+
+def generate_records(item: Item, job: Job) -> list[tuple[str, Example]]:
+  """Makes all records of one image.
+
+  Args:
+    item: the image and its teacher.
+    job: what all images share.
+
+  Returns:
+    (key, example) of each patch, as TFDS takes them; the key is the record's
+    id. The same files and job give the same records anywhere.
+
+  Raises:
+    ValueError: a file that cannot be used; one line that names it.
+  """
+  prepared = prepare_item(item, job)
+  return cut_records(prepared, item, job)
+
+
+def prepare_item(item: Item, job: Job) -> Prepared:
+  """Reads image and teacher and brings both to the network's grid.
+
+  Raises:
+    ValueError: as generate_records.
+  """
+  pair = item.pair
+  config = ConfigDict(dict(job.image))
+  loaded = images.read_image(pair.image, job.panel)
+  image = prepare_image(loaded, job, pair.image)
+  source_shape = loaded.stack.shape[:2]
+  if job.kind == "maps":
+    target, map_scale = read_map_target(pair, source_shape, image.shape[:2])
+  else:
+    target = read_mask_target(pair, source_shape, image.shape[:2], job)
+    map_scale = 1
+  size_um = choose_pixel_size_um(loaded, job)
+  scale = size_um / float(config.pixel_size_um)
+  return Prepared(image, target, scale, map_scale)
+
+
+def prepare_image(loaded: LoadedImage, job: Job, file: ImageSource) -> Image:
+  """Returns what the predictor feeds to the network for this image.
+
+  Raises:
+    ValueError: counts that cannot be used; names the file.
+  """
+  config = ConfigDict(dict(job.image))
+  try:
+    merged, _ = preparation.merge_loaded(loaded, config)
+    size_um = choose_pixel_size_um(loaded, job)
+    return preparation.to_network_grid(merged, size_um, config)
+  except ValueError as error:
+    raise ValueError(f"{file.path}: {error}") from error
+
+
+def choose_pixel_size_um(loaded: LoadedImage, job: Job) -> float:
+  """Returns the pixel size, as the predictor chooses it."""
+  return job.pixel_size_um or loaded.pixel_size_um or 1.0
+
+
+def read_map_target(
+  pair, source_shape: Shape, shape: Shape
+) -> tuple[targets.Target, int]:
+  """Reads probability maps and averages them over the network's pixels."""
+  maps = teacher_files.read_maps(pair.teacher)
+  map_scale = teacher_files.find_map_scale(
+    maps.shape[:2], source_shape, pair.teacher.path
+  )
+  target = resample.resample_image(maps, shape)
+  # Weighted means of numbers up to 1 may round to more.
+  return np.clip(target, 0, 1), map_scale
+
+
+def read_mask_target(
+  pair, source_shape: Shape, shape: Shape, job: Job
+) -> targets.Target:
+  """Reads masks, and makes the target from them on the network's grid."""
+  masks = []
+  for file in (pair.teacher, pair.nuclei):
+    if file is None:
+      continue
+    mask = teacher_files.read_mask(file)
+    teacher_files.check_mask_size(mask.shape, source_shape, file.path)
+    masks.append(grid.sample_labels(mask, shape))
+  return targets.make_target(masks[0], job.records["rim_fraction"], *masks[1:])
+
+
+def cut_records(
+  prepared: Prepared, item: Item, job: Job
+) -> list[tuple[str, Example]]:
+  """Cuts a prepared image into encoded records."""
+  shape = prepared.image.shape[:2]
+  patch_px = job.records["patch_px"]
+  hashes = hash_inputs(item)
+  valid = np.ones((*shape, 1), np.uint8)
+  found = []
+  for y, x in plan_origins(shape, item.pair.stem, job):
+    record = {
+      "image": patches.cut_patch(prepared.image, (y, x), patch_px),
+      "target": patches.cut_patch(
+        prepared.target, (y, x), patch_px, _BACKGROUND
+      ),
+      "valid": patches.cut_patch(valid, (y, x), patch_px),
+      "record_id": f"{item.pair.stem}:{y}:{x}",
+      "source": describe_file(item.pair.image),
+      "group": item.group,
+      "origin": (y, x),
+      "scale": prepared.scale,
+      "config_sha256": job.config_sha256,
+      **hashes,
+    }
+    found.append((record["record_id"], records.encode_record(record)))
+  return found
+
+
+def plan_origins(shape: Shape, stem: str, job: Job) -> list[patches.Origin]:
+  """Returns where the patches of an image lie, on the network's grid."""
+  cut = job.records
+  if cut["cut"] == "grid":
+    return patches.plan_grid(shape, cut["patch_px"], cut["stride_px"])
+  words = (cut["seed"], stem)
+  return patches.draw_origins(shape, cut["patch_px"], cut["num_random"], words)
+
+
+def hash_inputs(item: Item) -> dict[str, str]:
+  """Hashes the image's file and the teacher's.
+
+  Raises:
+    ValueError: a file cannot be read.
+  """
+  return {
+    "image_sha256": source.hash_source(item.pair.image),
+    "target_sha256": _hash_files([item.pair.teacher, item.pair.nuclei]),
+  }
+
+
+def describe_file(file: ImageSource) -> str:
+  """Returns a file's name, with zip member and acquisition; no folders."""
+  parts = [file.path.name]
+  if file.member is not None:
+    parts.append(file.member)
+  if file.acquisition is not None:
+    parts.append(f"acquisition {file.acquisition}")
+  return ", ".join(parts)
+
+
+def _hash_files(files: Sequence[ImageSource | None]) -> str:
+  return "+".join(source.hash_source(file) for file in files if file)

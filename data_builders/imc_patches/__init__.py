@@ -1,0 +1,1 @@
+"""Teacher-labelled patches of imaging mass cytometry."""

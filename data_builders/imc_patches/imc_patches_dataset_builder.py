@@ -1,0 +1,127 @@
+"""A TFDS dataset of patches: image, teacher's target, what is padding."""
+
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+from absl import logging
+
+from data_builders import jobs, parts, report
+from dicexmbd_jax import records
+from dicexmbd_jax.commands.failures import FailureLog
+from dicexmbd_jax.commands.progress import Progress
+
+# Names a JSON file with the request, for `tfds build`, which takes no flags of
+# a builder's own.
+VARIABLE = "DICEXMBD_RECORDS"
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+  """Cuts images and their teacher's maps or masks into records."""
+
+  VERSION = tfds.core.Version("1.0.0")
+  RELEASE_NOTES = {"1.0.0": "Schema 1."}
+
+  def __init__(self, *, request: jobs.Request | None = None, **kwargs: Any):
+    """Takes the request, or reads it from the file that VARIABLE names.
+
+    Args:
+      request: what to build from what.
+      **kwargs: of TFDS: data_dir and so on.
+
+    Raises:
+      ValueError: there is no request.
+    """
+    if request is None:
+      path = os.environ.get(VARIABLE)
+      if not path:
+        raise ValueError(
+          f"imc_patches: found no request, expected {VARIABLE}=FILE.json"
+        )
+      request = jobs.read_request(path)
+    self.request = request
+    kwargs["file_format"] = "array_record"
+    super().__init__(**kwargs)
+
+  @property
+  def root(self) -> pathlib.Path:
+    """The output folder: what was given as data_dir."""
+    return pathlib.Path(self._data_dir_root)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description=(
+        "Patches of imaging mass cytometry (nuclear, membrane/cytoplasm) with "
+        "a teacher's probabilities of nucleus, membrane/cytoplasm, background."
+      ),
+      features=records.make_features(self.request.config.records.patch_px),
+      citation=_read_citation(),
+      # The schema's number, since its folder is what travels.
+      metadata=tfds.core.MetadataDict(schema=records.SCHEMA_VERSION),
+    )
+
+  def _split_generators(self, dl_manager) -> dict[str, Any]:
+    """Makes the images' parts, in processes, and deals them out."""
+    del dl_manager  # Nothing is downloaded.
+    plan = jobs.plan_build(self.request)
+    found, log = self._make_parts(plan)
+    report.write_report(self.root, plan, found, log)
+    if not found:
+      raise ValueError(
+        f"{self.request.images}: found no image that can be used, see "
+        f"{self.root / 'failures.csv'}"
+      )
+    by_split: dict[str, list[parts.Part]] = {}
+    for item in plan.items:
+      if item.pair.stem in found:
+        chosen = by_split.setdefault(item.split, [])
+        chosen.append(found[item.pair.stem])
+    return {
+      split: self._generate_examples(chosen)
+      for split, chosen in by_split.items()
+    }
+
+  def _generate_examples(
+    self, chosen: Sequence[parts.Part]
+  ) -> Iterator[tuple[str, dict[str, Any]]]:
+    for part in chosen:
+      yield from parts.read_part(part)
+
+  def _make_parts(
+    self, plan: jobs.Plan
+  ) -> tuple[dict[str, parts.Part], FailureLog]:
+    log = FailureLog()
+    for stem, file, line in plan.failures:
+      log.add(stem, file, ValueError(line))
+    logging.info(
+      "%d images with a teacher: %s in %s",
+      len(plan.items),
+      plan.teacher.kind,
+      plan.teacher.pattern,
+    )
+    with Progress(len(plan.items)) as progress:
+
+      def tell(item: jobs.Item, result: parts.Part | Exception) -> None:
+        stem = item.pair.stem
+        if isinstance(result, Exception):
+          log.add(stem, item.pair.image.path, result)
+          return
+        old = ", was there" if result.is_old else ""
+        progress.tell(f"{stem}: {result.num_patches} patches{old}")
+
+      found = parts.make_parts(
+        plan.items,
+        plan.job,
+        self.root / parts.FOLDER,
+        self.request.num_workers,
+        tell,
+      )
+    return found, log
+
+
+def _read_citation() -> str:
+  path = pathlib.Path(__file__).with_name("CITATIONS.bib")
+  return path.read_text(encoding="utf-8").strip()

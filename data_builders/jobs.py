@@ -1,0 +1,302 @@
+"""What a build is asked for, and what follows from it before any pixel."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import default
+from data_builders import splits
+from dicexmbd_jax import __version__, records
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.image import channels, resample
+from dicexmbd_jax.io import listing, panel, source, teacher_files, teacher_pairs
+from dicexmbd_jax.io.pairing import Failure
+from dicexmbd_jax.types import ImageSource, Panel
+
+# The published layout: images of two channels, and their maps.
+_PUBLISHED = ("combined2_image", "probability")
+_CUTS = ("grid", "random")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """A build as it is called for.
+
+  Attributes:
+    images: file, folder or glob; or a folder in the published layout.
+    config: the whole configuration.
+    teacher: folder or glob; None in the published layout.
+    panel: its file, None for images that are the two channels.
+    nuclei: folder or glob of masks of nuclei, where cells are the teacher.
+    teacher_kind: "maps" or "masks", where a folder holds both.
+    groups: a CSV with the columns `image` and config.records.group_column.
+    pixel_size_um: of all images; None: as each one's metadata says, else 1.
+    num_workers: processes; None: one per core.
+  """
+
+  images: str
+  config: ConfigDict
+  teacher: str | None = None
+  panel: str | None = None
+  nuclei: str | None = None
+  teacher_kind: str | None = None
+  groups: str | None = None
+  pixel_size_um: float | None = None
+  num_workers: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """All that decides an image's records besides its files; goes to workers.
+
+  Attributes:
+    panel: which channels are what; None for two-channel images.
+    kind: "maps" or "masks", as the teacher's files are.
+    image: the config's section `image`, plain.
+    records: the fields of the config's section `records` that decide pixels.
+    pixel_size_um: of all images, or None.
+    config_sha256: of all of these.
+  """
+
+  panel: Panel | None
+  kind: str
+  image: Mapping[str, Any]
+  records: Mapping[str, Any]
+  pixel_size_um: float | None
+  config_sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """One image with its teacher, and where its patches go."""
+
+  pair: teacher_pairs.Pair
+  group: str
+  split: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A build, checked: what to do with which images.
+
+  Attributes:
+    job: what all images share.
+    items: in natural order of names.
+    failures: (name, file, line) of what cannot be used.
+    teacher: where it was found, and of what kind.
+  """
+
+  job: Job
+  items: tuple[Item, ...]
+  failures: tuple[Failure, ...]
+  teacher: teacher_files.Teacher
+
+
+def read_request(path: str | pathlib.Path) -> Request:
+  """Reads a build's request from JSON, for `tfds build`.
+
+  The keys are Request's fields, with `config` the path of a Python file (or
+  absent: the default), and `overrides`, as {"records.patch_px": 256}. Paths
+  are relative to the folder that one is in.
+
+  Raises:
+    ValueError: missing or broken file, unknown keys or wrong values.
+  """
+  try:
+    values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+      raise ValueError("no table of values")
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f"{path}: found {' '.join(str(error).split())}, expected a build's "
+      "request as JSON"
+    ) from error
+  config = make_config(values.pop("config", None), values.pop("overrides", {}))
+  known = {field.name for field in dataclasses.fields(Request)} - {"config"}
+  if unknown := sorted(set(values) - known):
+    raise ValueError(
+      f"{path}: found {unknown[0]!r}, expected of {', '.join(sorted(known))}"
+    )
+  if "images" not in values:
+    raise ValueError(f"{path}: found no images, expected their folder")
+  return Request(config=config, **values)
+
+
+def make_config(file: str | None, overrides: Mapping[str, Any]) -> ConfigDict:
+  """Returns the default configuration, changed by a file and single values.
+
+  Raises:
+    ValueError: as config.resolve_config.
+  """
+  return config_lib.resolve_config(default.get_config(), file, overrides)
+
+
+def plan_build(request: Request) -> Plan:
+  """Lists and pairs the files, tells groups and splits; reads no image.
+
+  Raises:
+    ValueError: a wrong call, or nothing to build from.
+  """
+  check_config(request)
+  images, teacher = find_inputs(request)
+  found, broken = listing.list_images(images)
+  pairs, failures = teacher_pairs.pair_teacher(found, teacher)
+  failures = [
+    *((listing.get_stem(path), str(path), line) for path, line in broken),
+    *failures,
+  ]
+  rule = splits.make_rule(request.config.records, read_groups(request))
+  groups = {}
+  for pair in pairs:
+    try:
+      groups[pair.stem] = splits.find_group(pair.stem, rule)
+    except ValueError as error:
+      failures.append((pair.stem, str(pair.image.path), str(error)))
+  split = splits.split_images(groups, rule)
+  items = tuple(
+    Item(pair, groups[pair.stem], split[pair.stem])
+    for pair in pairs
+    if pair.stem in groups
+  )
+  return Plan(make_job(request, teacher.kind), items, tuple(failures), teacher)
+
+
+def find_inputs(request: Request) -> tuple[str, teacher_files.Teacher]:
+  """Returns where the images are, and the teacher; knows the published layout.
+
+  Raises:
+    ValueError: no teacher, or several.
+  """
+  folder = pathlib.Path(request.images)
+  images, teacher = request.images, request.teacher
+  if (folder / _PUBLISHED[0]).is_dir():
+    images = str(folder / _PUBLISHED[0])
+    if teacher is None and (folder / _PUBLISHED[1]).is_dir():
+      teacher = str(folder / _PUBLISHED[1])
+  if teacher is None:
+    raise ValueError(
+      "--teacher: found none, expected a folder (or "
+      f"{'/ and '.join(_PUBLISHED)}/ in {request.images})"
+    )
+  return images, teacher_files.find_teacher(
+    teacher, request.nuclei, request.teacher_kind
+  )
+
+
+def make_job(request: Request, kind: str) -> Job:
+  """Gathers what decides pixels, and hashes it.
+
+  Raises:
+    ValueError: the panel cannot be read.
+  """
+  config = request.config.records
+  names = ("patch_px", "cut", "stride_px", "num_random", "seed", "rim_fraction")
+  cut = {name: config[name] for name in names}
+  cut["stride_px"] = config.stride_px or config.patch_px
+  image = request.config.image.to_dict()
+  panel_sha256 = ""
+  if request.panel:
+    file = ImageSource("panel", pathlib.Path(request.panel))
+    panel_sha256 = source.hash_source(file)
+  decisive = {
+    "image": image,
+    "records": cut,
+    "kind": kind,
+    "panel": panel_sha256,
+    "pixel_size_um": request.pixel_size_um,
+    "version": __version__,
+    "schema": records.SCHEMA_VERSION,
+  }
+  return Job(
+    panel=panel.read_panel(request.panel) if request.panel else None,
+    kind=kind,
+    image=image,
+    records=cut,
+    pixel_size_um=request.pixel_size_um,
+    config_sha256=hash_values(decisive),
+  )
+
+
+def check_config(request: Request) -> None:
+  """Raises a ValueError for values that no image can be built with."""
+  config, section = request.config, request.config.records
+  channels.get_preset(config.image.preset)
+  size_um = 1.0 if request.pixel_size_um is None else request.pixel_size_um
+  resample.resampled_shape((1, 1), size_um, config.image.pixel_size_um)
+  if section.cut not in _CUTS:
+    raise ValueError(
+      f"config.records.cut: found {section.cut!r}, expected {_CUTS}"
+    )
+  stride_px = section.stride_px or section.patch_px
+  for name, value, highest in (
+    ("patch_px", section.patch_px, 1 << 14),
+    ("stride_px", stride_px, section.patch_px),
+    ("num_random", section.num_random, 1 << 20),
+    ("shard_mib", section.shard_mib, 1 << 14),
+    ("rim_fraction", section.rim_fraction, 1),
+  ):
+    lowest = 0 if name == "rim_fraction" else 1
+    if not lowest <= value <= highest or value == 0:
+      raise ValueError(
+        f"config.records.{name}: found {value}, expected {lowest} to {highest}"
+      )
+
+
+def read_groups(request: Request) -> dict[str, str] | None:
+  """Reads the table of groups; None if there is none.
+
+  Raises:
+    ValueError: a missing column, or an image in two groups.
+  """
+  if request.groups is None:
+    return None
+  column = request.config.records.group_column
+  table: dict[str, str] = {}
+  try:
+    with open(request.groups, newline="", encoding="utf-8-sig") as file:
+      rows = list(csv.DictReader(file))
+  except (OSError, UnicodeError, csv.Error) as error:
+    raise ValueError(
+      f"{request.groups}: found {error}, expected a CSV table"
+    ) from error
+  for row in rows:
+    name, group = row.get("image"), row.get(column)
+    if not name or not group:
+      raise ValueError(
+        f"{request.groups}: found columns {', '.join(map(str, row))} and the "
+        f"row {list(row.values())}, expected image and {column}, both filled"
+      )
+    stem = listing.get_stem(name)
+    if table.setdefault(stem, group) != group:
+      raise ValueError(
+        f"{request.groups}: found {stem} in {table[stem]} and {group}, "
+        "expected one group"
+      )
+  return table
+
+
+def hash_build(plan: Plan) -> str:
+  """Returns what tells one build from another: files, groups and settings.
+
+  Files count by name, size and time of change: cheap for thousands.
+  """
+  files = []
+  for item in plan.items:
+    for file in (item.pair.image, item.pair.teacher, item.pair.nuclei):
+      if file is not None and file.path.exists():
+        status = file.path.stat()
+        files.append((str(file.path), status.st_size, status.st_mtime_ns))
+    files.append((item.pair.stem, item.group, item.split))
+  return hash_values([plan.job.config_sha256, files])
+
+
+def hash_values(values: Any) -> str:
+  """Returns a SHA-256 of plain values, hexadecimal."""
+  text = json.dumps(values, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()

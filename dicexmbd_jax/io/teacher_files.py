@@ -1,0 +1,247 @@
+"""Reads what a teacher says of an image: probability maps or masks.
+
+Nothing is guessed: a file that is not what the others are, that has another
+scale or other axes than its image allows, is named in one line.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from dicexmbd_jax.io import hdf5, listing, probabilities, tiff
+from dicexmbd_jax.io.labels import read_labels
+from dicexmbd_jax.io.source import open_source
+from dicexmbd_jax.types import ImageSource, Labels, Probabilities
+
+KINDS = ("maps", "masks")
+_MAP_SCALES = (1, 2)  # Map pixels per image pixel: Ilastik's `_s2` are 2.
+_MAX_SUM_ERROR = 0.05  # As in records.py: mean |sum of the maps - 1|.
+# Subfolders that hold a teacher, by what they hold: the published layout's,
+# this project's and steinbock's, and the simulator's truth.
+_FOLDERS = {
+  "probability": "maps",
+  "probabilities": "maps",
+  "ilastik_probabilities": "maps",
+  "masks": "masks",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+  """Where a teacher's files are, and what they are.
+
+  Attributes:
+    kind: "maps", probabilities; or "masks", cells by id.
+    pattern: folder or glob.
+    nuclei: folder or glob of masks of nuclei beside those of cells, or None.
+  """
+
+  kind: str
+  pattern: str
+  nuclei: str | None = None
+
+
+def find_teacher(
+  pattern: str, nuclei: str | None = None, kind: str | None = None
+) -> Teacher:
+  """Finds out what kind of teacher a folder holds.
+
+  A folder with files of its own is what its first readable file is: three
+  planes are maps, one plane is a mask. Else it is what its subfolders are
+  called: probability/, probabilities/, ilastik_probabilities/ or masks/, with
+  nuclei/ beside masks/.
+
+  Args:
+    pattern: folder or glob.
+    nuclei: folder or glob of masks of nuclei.
+    kind: "maps" or "masks", where a folder holds both.
+
+  Raises:
+    ValueError: nothing is there, both kinds are, or neither.
+  """
+  if kind not in (None, *KINDS):
+    raise ValueError(f"--teacher_kind: found {kind!r}, expected {KINDS}")
+  folder = pathlib.Path(pattern)
+  subfolders = [
+    name
+    for name, found in _FOLDERS.items()
+    if (folder / name).is_dir() and kind in (None, found)
+  ]
+  own = ["files of its own"] if _has_files(folder) else []
+  if len(subfolders + own) > 1:
+    raise ValueError(
+      f"{pattern}: found several teachers ({', '.join(subfolders + own)}), "
+      "expected one: name its folder, or --teacher_kind=maps or masks"
+    )
+  if not subfolders:
+    found_kind = kind or _tell_kind(pattern)
+    teacher = Teacher(found_kind, pattern, nuclei)
+  else:
+    name = subfolders[0]
+    beside = folder / "nuclei"
+    if name == "masks" and nuclei is None and beside.is_dir():
+      nuclei = str(beside)
+    teacher = Teacher(_FOLDERS[name], str(folder / name), nuclei)
+  if teacher.nuclei is not None and teacher.kind == "maps":
+    raise ValueError(
+      f"--nuclei: found {teacher.nuclei} beside probability maps in "
+      f"{teacher.pattern}, expected masks of cells there"
+    )
+  return teacher
+
+
+def list_teacher(
+  pattern: str,
+) -> tuple[list[ImageSource], list[listing.Failure]]:
+  """Lists a teacher's files: TIFF, archives of them, and HDF5.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  sources = hdf5.list_hdf5(pattern)
+  try:
+    found, failures = listing.list_images(pattern)
+  except ValueError:
+    if not sources:
+      raise
+    found, failures = [], []
+  return [*found, *sources], failures
+
+
+def read_maps(source: ImageSource) -> Probabilities:
+  """Reads a teacher's three probability maps.
+
+  Integers are shares of their type's largest value, as Ilastik exports them;
+  floats are probabilities.
+
+  Args:
+    source: TIFF or HDF5, see probabilities.read_probabilities.
+
+  Returns:
+    Float32 (y, x, 3) in 0..1: nucleus, membrane/cytoplasm, background.
+
+  Raises:
+    ValueError: a file that cannot be read, another number of maps, values
+      beyond 0..1 or not finite, or maps that do not sum to 1.
+  """
+  maps = probabilities.read_probabilities(source)
+  shown = source.path
+  if maps.shape[2] != 3:
+    raise ValueError(
+      f"{shown}: found {maps.shape[2]} maps, expected 3: nucleus, membrane, "
+      "background"
+    )
+  if maps.dtype.kind in "ui":
+    maps = maps.astype(np.float32) / np.float32(np.iinfo(maps.dtype).max)
+  maps = maps.astype(np.float32)
+  low, high = maps.min(), maps.max()
+  if not (low >= 0 and high <= 1 + 1e-4):  # NaN fails, too.
+    raise ValueError(
+      f"{shown}: found values from {low:g} to {high:g}, expected probabilities "
+      "of 0 to 1 (as floats; integers up to their type's largest)"
+    )
+  error = float(np.abs(maps.sum(axis=2) - 1).mean())
+  if error > _MAX_SUM_ERROR:
+    raise ValueError(
+      f"{shown}: found maps that miss a sum of 1 by {error:.2f} on average, "
+      "expected three probabilities per pixel (wrong axes, or not such maps?)"
+    )
+  return np.minimum(maps, 1)
+
+
+def find_map_scale(
+  maps: tuple[int, int], image: tuple[int, int], path: pathlib.Path
+) -> int:
+  """Returns how many map pixels there are per image pixel: 1 or 2.
+
+  Args:
+    maps: rows and columns of the maps.
+    image: rows and columns of the image, on its own grid.
+    path: of the maps, for the message.
+
+  Raises:
+    ValueError: neither fits; says whether it is the order of axes, the scale
+      or the size.
+  """
+  for scale in _MAP_SCALES:
+    if maps == (image[0] * scale, image[1] * scale):
+      return scale
+  raise ValueError(
+    f"{path}: found {maps[0]} x {maps[1]} px (y, x), expected "
+    f"{image[0]} x {image[1]} as the image has, or twice that"
+    f"{_explain_size(maps, image)}"
+  )
+
+
+def check_mask_size(
+  mask: tuple[int, int], image: tuple[int, int], path: pathlib.Path
+) -> None:
+  """Raises a ValueError where a mask has another size than its image."""
+  if mask != image:
+    raise ValueError(
+      f"{path}: found {mask[0]} x {mask[1]} px (y, x), expected "
+      f"{image[0]} x {image[1]} as the image has{_explain_size(mask, image)}"
+    )
+
+
+def read_mask(source: ImageSource) -> Labels:
+  """Reads a teacher's mask of objects.
+
+  Raises:
+    ValueError: as labels.read_labels; HDF5 is not read.
+  """
+  with open_source(source.path, source.member) as path:
+    if path.suffix.lower() in hdf5.SUFFIXES:
+      raise ValueError(f"{path}: found HDF5, expected a mask as TIFF")
+    return read_labels(path)
+
+
+def _explain_size(found: tuple[int, int], image: tuple[int, int]) -> str:
+  """Says what may be the matter, from the sizes alone."""
+  turned = found[::-1]
+  for scale in _MAP_SCALES:
+    if turned == (image[0] * scale, image[1] * scale):
+      return ": wrong axis order, rows and columns are swapped"
+  ratios = (found[0] / image[0], found[1] / image[1])
+  # Scaled sizes are rounded to whole pixels, so ratios differ a little.
+  if abs(ratios[0] - ratios[1]) * min(image) <= 1 and min(ratios) != 1:
+    return f": wrong scale, {np.mean(ratios):.3g} times the image"
+  return ": another size, not another scale"
+
+
+def _tell_kind(pattern: str) -> str:
+  """Returns "maps" or "masks", as the first readable file is."""
+  sources, _ = list_teacher(pattern)
+  line = ""
+  for source in sources:
+    try:
+      num_planes = _count_planes(source)
+    except ValueError as error:
+      line = line or str(error)
+      continue
+    if num_planes in (1, 3):
+      return {1: "masks", 3: "maps"}[num_planes]
+    line = line or f"{source.path}: found {num_planes} planes"
+  raise ValueError(
+    f"{pattern}: found neither masks (one plane) nor probability maps (three): "
+    f"{line or 'no readable file'}"
+  )
+
+
+def _count_planes(source: ImageSource) -> int:
+  with open_source(source.path, source.member) as path:
+    if path.suffix.lower() in hdf5.SUFFIXES:
+      pixels = hdf5.read_pixels(path)
+    else:
+      pixels = tiff.read_pixels(path)
+  # Without names of axes, (y, x, 3) reads as y planes of x by 3.
+  return min(pixels.shape[1:])
+
+
+def _has_files(folder: pathlib.Path) -> bool:
+  suffixes = (".tif", ".tiff", ".btf", ".zip", *hdf5.SUFFIXES[:2])
+  return not folder.is_dir() or any(
+    path.suffix.lower() in suffixes and not path.name.startswith(".")
+    for path in folder.iterdir()
+  )
