@@ -113,7 +113,6 @@ def get_config() -> ConfigDict:
   config.train.strip_every = 5  # Validations between two pictures.
   config.train.cells_every = 0  # Validations between two cell scores; 0: end.
   config.train.cells_records = 32  # Validation records whose cells are scored.
-  config.train.rim_fraction = 0.7  # See image/targets.py: make_target.
   config.train.loss = ConfigDict()
   config.train.augment = ConfigDict()  # Strengths; model/augment.py: Strengths.
   config.train.augment.contrast = 0.5  # Paper: x U[0.5, 1.5].

@@ -46,7 +46,7 @@ def test_the_model_is_small():
 def test_the_recipe_starts_where_the_weights_are(shipped):
   recipe = first_weights_tune.get_config()
   assert recipe.model.to_dict() == shipped[1].model.to_dict()
-  assert recipe.train.rim_fraction == shipped[1].train.rim_fraction
+  assert recipe.records.rim_fraction == shipped[1].train.rim_fraction
 
 
 def test_fresh_simulated_tissue_is_segmented(shipped):

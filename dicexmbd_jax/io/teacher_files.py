@@ -9,13 +9,14 @@ import pathlib
 
 import numpy as np
 
-from dicexmbd_jax.io import hdf5, listing, probabilities, tiff
+from dicexmbd_jax.io import hdf5, listing, pictures, probabilities, tiff
 from dicexmbd_jax.io.labels import read_labels
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.types import ImageSource, Labels, Probabilities
 
 KINDS = ("maps", "masks")
 _MAP_SCALES = (1, 2)  # Map pixels per image pixel: Ilastik's `_s2` are 2.
+_MORE_SUFFIXES = (*hdf5.SUFFIXES, *pictures.PNG)  # Not among images.
 _MAX_SUM_ERROR = 0.05  # As in records.py: mean |sum of the maps - 1|.
 # Subfolders that hold a teacher, by what they hold: the published layout's,
 # this project's and steinbock's, and the simulator's truth.
@@ -94,12 +95,12 @@ def find_teacher(
 def list_teacher(
   pattern: str,
 ) -> tuple[list[ImageSource], list[listing.Failure]]:
-  """Lists a teacher's files: TIFF, archives of them, and HDF5.
+  """Lists a teacher's files: TIFF, archives of them, HDF5 and PNG.
 
   Raises:
     ValueError: nothing is there.
   """
-  sources = hdf5.list_hdf5(pattern)
+  sources = pictures.list_pictures(pattern, _MORE_SUFFIXES)
   try:
     found, failures = listing.list_images(pattern)
   except ValueError:
@@ -233,6 +234,8 @@ def _count_planes(source: ImageSource) -> int:
   with open_source(source.path, source.member) as path:
     if path.suffix.lower() in hdf5.SUFFIXES:
       pixels = hdf5.read_pixels(path)
+    elif path.suffix.lower() in pictures.PNG:
+      pixels = np.atleast_3d(pictures.read_png(path))
     else:
       pixels = tiff.read_pixels(path)
   # Without names of axes, (y, x, 3) reads as y planes of x by 3.
@@ -240,7 +243,7 @@ def _count_planes(source: ImageSource) -> int:
 
 
 def _has_files(folder: pathlib.Path) -> bool:
-  suffixes = (".tif", ".tiff", ".btf", ".zip", *hdf5.SUFFIXES[:2])
+  suffixes = (".tif", ".tiff", ".btf", ".zip", *_MORE_SUFFIXES)
   return not folder.is_dir() or any(
     path.suffix.lower() in suffixes and not path.name.startswith(".")
     for path in folder.iterdir()

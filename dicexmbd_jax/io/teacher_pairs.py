@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from dicexmbd_jax.io import pairing, teacher_files
 from dicexmbd_jax.io.listing import get_stem
@@ -58,7 +58,7 @@ def pair_teacher(
   """
   stems = [image.stem for image in images]
   found, failures = _match_files(teacher.pattern, stems, "teacher")
-  nuclei: Mapping[str, ImageSource] = {}
+  nuclei: dict[str, ImageSource] = {}
   if teacher.nuclei is not None:
     nuclei, lost = _match_files(teacher.nuclei, stems, "nuclei")
     failures += lost
