@@ -21,9 +21,9 @@ def read_hdf5(
   Args:
     path: the file.
     inner: the dataset in it; None: the only one of two to five axes.
-    axes: names of its axes, as "zyxc"; None: as its attribute `axistags`
-      says. Without either, as Ilastik takes them, except that a first axis
-      shorter than the others are channels, too.
+    axes: names of its axes, as "zyxc"; None, or another number of axes: as its
+      attribute `axistags` says. Without either, as Ilastik takes them, except
+      that a first axis shorter than the others are channels, too.
 
   Returns:
     Float32 (y, x, c), channels in the file's order.
@@ -47,7 +47,8 @@ def read_pixels(
   try:
     with h5py.File(path, "r") as file:
       dataset = _find_dataset(file, inner, path)
-      axes = axes or read_axes(dataset) or guess_axes(dataset.shape)
+      if not axes or len(axes) != dataset.ndim:
+        axes = read_axes(dataset) or guess_axes(dataset.shape)
       data = dataset[()]
   except (OSError, RuntimeError, KeyError) as error:
     raise ValueError(

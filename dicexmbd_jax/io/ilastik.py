@@ -86,21 +86,27 @@ def read_trees(
     Topology and parameters of vigra's trees, and the labels of its classes.
 
   Raises:
-    ValueError: there is no forest in it.
+    ValueError: there is no forest in it, or a broken one.
   """
   trees: list[tuple[np.ndarray, np.ndarray]] = []
   labels: tuple[int, ...] = ()
-  with h5py.File(path, "r") as file:
-    forests = file["PixelClassification"].get("ClassifierForests", {})
-    for name in sorted(forests):
-      if name.startswith("Forest"):
-        forest = forests[name]
-        labels = tuple(int(one) for one in forest["_ext_param/labels"][()])
-        trees += [
-          (tree["topology"][()], tree["parameters"][()])
-          for key, tree in sorted(forest.items())
-          if key.startswith("Tree")
-        ]
+  try:
+    with h5py.File(path, "r") as file:
+      forests = file["PixelClassification"].get("ClassifierForests", {})
+      for name in sorted(forests):
+        if name.startswith("Forest"):
+          forest = forests[name]
+          labels = tuple(int(one) for one in forest["_ext_param/labels"][()])
+          trees += [
+            (tree["topology"][()], tree["parameters"][()])
+            for key, tree in sorted(forest.items())
+            if key.startswith("Tree")
+          ]
+  except (OSError, RuntimeError, KeyError) as error:
+    text = " ".join(str(error).split())
+    raise ValueError(
+      f"{path}: found an unreadable forest ({text}), expected vigra's"
+    ) from error
   if not trees:
     raise ValueError(
       f"{path}: found no forest, expected that of a project saved after "
@@ -163,7 +169,9 @@ def _read_project(path: pathlib.Path, file: h5py.File) -> Project:
       f"{WORKFLOW!r}"
     )
   group = file["PixelClassification"]
-  names = tuple(decode_text(one) for one in group["LabelNames"][()])
+  names: tuple[str, ...] = ()
+  if "LabelNames" in group:  # Old projects name none.
+    names = tuple(decode_text(one) for one in group["LabelNames"][()])
   lanes = read_lanes(path, file)
   highest = max(
     (int(lane.strokes.max()) for lane in lanes if lane.strokes is not None),

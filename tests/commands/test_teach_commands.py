@@ -328,6 +328,8 @@ def test_old_projects_that_do_not_say_the_size(tmp_path):
   with h5py.File(tmp_path / "a.ilp", "a") as file:
     for lane in file["Input Data/infos"].values():
       del lane["Raw Data/shape"], lane["Raw Data/axistags"]
+    del file["PixelClassification/LabelNames"]
+    for lane in file["Input Data/infos"].values():
       lane["Raw Data/axisorder"] = np.bytes_("zyxc")
   assert teach_fit.run(ilp_flags(tmp_path)) == 0
   assert (tmp_path / "teacher" / "forest.npz").read_bytes() == before
@@ -487,6 +489,15 @@ def test_a_projects_own_forest(tmp_path, caplog):
   maps = read_maps(tmp_path / "out")["roi2"]
   assert (maps[..., 0].astype(bool)[:, :10]).mean() > 0.9
   assert (maps[..., 2].astype(bool)[:, 15:]).mean() > 0.9
+
+
+def test_a_forest_that_is_broken(tmp_path, caplog):
+  write_study(tmp_path)
+  write_forest(tmp_path / "a.ilp", 48)
+  with h5py.File(tmp_path / "a.ilp", "a") as file:
+    del file["PixelClassification/ClassifierForests/Forest0/_ext_param/labels"]
+  line = fail(ilp_flags(tmp_path, keep_forest=True), caplog)
+  assert "a.ilp: found an unreadable forest" in line
 
 
 def test_a_forest_of_other_features(tmp_path, caplog):

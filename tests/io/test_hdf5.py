@@ -30,6 +30,12 @@ def test_axes_without_tags(shape, axes):
   assert hdf5.guess_axes(shape) == axes
 
 
+def test_axes_of_another_number_are_not_believed(tmp_path):
+  oracle.write_image(tmp_path / "a.h5", STACK, "cyx")
+  found = hdf5.read_hdf5(tmp_path / "a.h5", axes="zyxc")
+  np.testing.assert_array_equal(found, STACK)
+
+
 def test_a_dataset_by_name(tmp_path):
   with h5py.File(tmp_path / "a.h5", "w") as file:
     file["one/img"] = STACK
