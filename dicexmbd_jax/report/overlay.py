@@ -131,11 +131,15 @@ def blend_channels(
   """Lays two coloured channels over one another as light on a screen.
 
   Both at full signal give the sum less the product of their colours, which
-  never saturates: structure stays visible where a cell has both.
+  never saturates: structure stays visible where a cell has both. Signal is
+  rounded to the levels above; black stays black, full stays full.
   """
-  index = nuclear // np.uint8(-(-256 // NUM_NUCLEAR_LEVELS))
-  index *= np.uint8(NUM_MEMBRANE_LEVELS)
-  index += membrane // np.uint8(-(-256 // NUM_MEMBRANE_LEVELS))
+  signal = np.arange(256) / 255
+  row, column = (
+    np.rint(signal * (count - 1)).astype(np.uint8)
+    for count in (NUM_NUCLEAR_LEVELS, NUM_MEMBRANE_LEVELS)
+  )
+  index = (row * np.uint8(NUM_MEMBRANE_LEVELS))[nuclear] + column[membrane]
   return np.take(make_palette(), index, axis=0)
 
 

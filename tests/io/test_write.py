@@ -7,6 +7,7 @@ import signal
 import hypothesis
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import tifffile
 from hypothesis import strategies as st
@@ -219,3 +220,16 @@ def test_the_same_stack_gives_the_same_file(tmp_path):
     write.write_stack(tmp_path / name, stack, ("A", "B"))
   first = (tmp_path / "a.ome.tiff").read_bytes()
   assert first == (tmp_path / "b.ome.tiff").read_bytes()
+
+
+@pytest.mark.parametrize(("num_colours", "mode"), [(256, "P"), (257, "RGB")])
+def test_few_colours_are_a_palette_and_come_back(tmp_path, num_colours, mode):
+  rng = np.random.default_rng(0)
+  colours = rng.choice(1 << 24, num_colours, replace=False, shuffle=False)
+  colours = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1)
+  index = np.arange(30 * 40) % num_colours
+  pixels = colours.astype(np.uint8)[index].reshape(30, 40, 3)
+  write.write_png(tmp_path / "a.png", pixels)
+  with PIL.Image.open(tmp_path / "a.png") as picture:
+    assert picture.mode == mode
+    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), pixels)

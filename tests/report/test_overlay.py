@@ -124,7 +124,7 @@ def test_draw_overlay_puts_each_channel_and_outline_in_its_colour():
   np.testing.assert_array_equal(rgb[40, 40], overlay.NUCLEAR_RGB)
   np.testing.assert_array_equal(rgb[120, 120], overlay.MEMBRANE_RGB)
   np.testing.assert_array_equal(rgb[80, 80], 0)  # Inside the cell: tissue.
-  outline = np.rint(np.array(overlay.CELL_RGB) * overlay.CELL_OPACITY)
+  outline = np.array(overlay.CELL_RGB)
   np.testing.assert_array_equal(rgb[67, 80], outline)
   assert (rgb == outline).all(axis=2).sum() == 2 * 160
 
@@ -169,3 +169,12 @@ def test_draw_overlay_names_the_argument_of_another_grid():
     overlay.draw_overlay(image, good, bad)
   with pytest.raises(ValueError, match=r"image: shape \(4, 5, 1\)"):
     overlay.draw_overlay(image[..., :1], good, good)
+
+
+def test_an_enlarged_overlay_has_a_palette_of_colours():
+  rng = np.random.default_rng(0)
+  image = rng.gamma(1, 20, (60, 60, 2)).astype(np.float32)
+  cells = np.arange(3600, dtype=np.int32).reshape(60, 60) // 200
+  rgb = overlay.draw_overlay(image, cells, np.roll(cells, 3, 1))
+  assert rgb.shape == (240, 240, 3)
+  assert 100 < len(np.unique(rgb.reshape(-1, 3), axis=0)) <= 256
