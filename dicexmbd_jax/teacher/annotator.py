@@ -26,7 +26,6 @@ RIM_FRACTION = 0.7
 SHORTEST_PX, LONGEST_PX = 3, 16  # Of a stroke; cells are about 8 px wide.
 BEND_RAD = 0.35  # Standard deviation of the turn at each pixel.
 GLANCE_PX = 2.0  # Sigma: an eye takes in an area, not a pixel.
-EAGERNESS = 2.0  # Power of the uncertainty: how much more high areas draw.
 
 _STEPS = tuple(
   (dy, dx, math.atan2(dy, dx))
@@ -60,13 +59,11 @@ def classify_pixels(cells: Labels, nuclei: Labels | None = None) -> Strokes:
 
 
 def make_guide(uncertainty: Float32[np.ndarray, "y x"]) -> Guide:
-  """Returns how much each place invites a stroke.
+  """Returns how much each place invites a stroke: its smoothed uncertainty.
 
-  The map is smoothed as by a glance and raised to a power; a map of zeros
-  invites nowhere.
+  A map of zeros invites nowhere.
   """
-  seen = ndimage.gaussian_filter(uncertainty.astype(np.float32), GLANCE_PX)
-  return seen**EAGERNESS
+  return ndimage.gaussian_filter(uncertainty.astype(np.float32), GLANCE_PX)
 
 
 def draw_strokes(
