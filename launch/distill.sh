@@ -39,7 +39,7 @@ done
   --output="$out/records"
 # U-Net.
 "${run[@]}" train --config=configs/distill.py --workdir="$out/student" \
-  --config.train.data.records.path="$out/records"
+  --config.train.data.spleen.path="$out/records"
 # Masks, of both, in the same way.
 "${run[@]}" predict --checkpoint="$out/student" --images="$out/unseen_img" \
   --panel="$panel" --output="$out/student_unseen"

@@ -85,7 +85,7 @@ def test_templates_keep_what_was_drawn(folder):
 def test_previews_show_tissue_and_uncertainty(folder):
   teach_rank.run(make_flags(folder))
   path = folder / "rank" / "round_01" / "crops" / "b_y12_x16.png"
-  picture = np.asarray(pillow.open(path))
+  picture = np.asarray(pillow.open(path).convert("RGB"))
   assert picture.shape == (32, 2 * 32 + teach_rank.GAP_PX, 3)
   assert (picture[:, -32:] == 255).all()
   assert picture[:, :32].std() > 0
