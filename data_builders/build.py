@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -30,8 +31,15 @@ from dicexmbd_jax.io import write
 _MARK = "build.json"
 
 
-def main(arguments: Sequence[str]) -> int:
-  """Runs the command; returns its exit code."""
+def main(
+  arguments: Sequence[str], beam_words: Sequence[str] | None = None
+) -> int:
+  """Runs the command; returns its exit code.
+
+  Args:
+    arguments: the words after the program's name.
+    beam_words: Apache Beam's own flags, if it is to build; see build_beam.
+  """
   command_line.start_logging()
   try:
     rest, config_file, overrides = config_lib.split_arguments(arguments)
@@ -40,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     if values.verify:
       return verify.verify_dataset(output, values.seed)
     request = make_request(values, jobs.make_config(config_file, overrides))
-    return build_dataset(request, output, values.overwrite)
+    return build_dataset(request, output, values.overwrite, beam_words)
   except SystemExit as stop:  # --help or a wrong call; argparse has said why.
     return int(stop.code or 0)
   except (ValueError, OSError) as error:
@@ -96,7 +104,10 @@ def make_request(
 
 
 def build_dataset(
-  request: jobs.Request, output: pathlib.Path, overwrite: bool
+  request: jobs.Request,
+  output: pathlib.Path,
+  overwrite: bool,
+  beam_words: Sequence[str] | None = None,
 ) -> int:
   """Builds the dataset, or finds it built.
 
@@ -111,9 +122,7 @@ def build_dataset(
   tfds.disable_progress_bar()
   plan_key = jobs.hash_build(jobs.plan_build(request))
   output.mkdir(parents=True, exist_ok=True)
-  builder = imc_patches_dataset_builder.Builder(
-    request=request, data_dir=os.fspath(output)
-  )
+  builder, download_config = make_builder(request, output, beam_words)
   folder = pathlib.Path(builder.data_dir)
   if folder.exists() and not overwrite:
     check_built(output, folder, plan_key)
@@ -123,10 +132,7 @@ def build_dataset(
     (output / _MARK).unlink(missing_ok=True)
     shutil.rmtree(folder)
   remove_leftovers(folder)
-  config = tfds.download.DownloadConfig(
-    max_shard_size=request.config.records.shard_mib << 20
-  )
-  builder.download_and_prepare(download_config=config)
+  builder.download_and_prepare(download_config=download_config)
   write.write_json(output / _MARK, {"key": plan_key})
   code = finish_build(output)
   logging.info(
@@ -136,6 +142,24 @@ def build_dataset(
     folder,
   )
   return code
+
+
+def make_builder(
+  request: jobs.Request,
+  output: pathlib.Path,
+  beam_words: Sequence[str] | None,
+) -> tuple[tfds.core.DatasetBuilder, tfds.download.DownloadConfig]:
+  """Returns the builder, of this machine or of Beam, and how it writes."""
+  shard_bytes = request.config.records.shard_mib << 20
+  place: dict[str, Any] = {"request": request, "data_dir": os.fspath(output)}
+  if beam_words is None:
+    return imc_patches_dataset_builder.Builder(
+      **place
+    ), tfds.download.DownloadConfig(max_shard_size=shard_bytes)
+  from data_builders import beam_builder  # Apache Beam is an extra.
+
+  builder = beam_builder.Builder(**place, words=beam_words)
+  return builder, beam_builder.make_download_config(beam_words, shard_bytes)
 
 
 def finish_build(output: pathlib.Path) -> int:
