@@ -24,16 +24,15 @@ def runs(tmp_path_factory):
   return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stopped(runs):
   """A run that was asked to stop, and saved."""
-  process = runs.start("stopped", "--config.train.report_steps=1")
+  process = runs.start("stopped")
   runs.wait_for("stopped", "metrics.csv", process)
   process.send_signal(signal.SIGTERM)
   told = runs.wait(process, 75)
   assert "stopped and saved" in told
-  yield "stopped"
-  shutil.rmtree(runs.folder / "stopped")
+  return runs.folder / "stopped"
 
 
 def assert_same(found, wanted, tolerance=TOLERANCE):
@@ -58,56 +57,46 @@ def test_a_run_killed_while_it_saves_ends_as_one_never_stopped(runs):
 def test_a_stopped_run_goes_on_on_any_number_of_devices(
   runs, stopped, num_devices
 ):
-  [saved] = [int(p.name) for p in (runs.folder / stopped).glob("checkpoints/*")]
+  [saved] = [int(path.name) for path in stopped.glob("checkpoints/*")]
   assert saved < 12
+  name = f"stopped_{num_devices}"
+  shutil.copytree(stopped, runs.folder / name)
   sharded = "--config.train.shard_above=64"
-  told = runs.finish(stopped, sharded, num_devices=num_devices)
+  told = runs.finish(name, sharded, num_devices=num_devices)
   assert f"going on after step {saved}" in told
   if num_devices > 1:
-    assert_same(runs.read(stopped), runs.read("whole"))
+    assert_same(runs.read(name), runs.read("whole"))
     return
   pd.testing.assert_frame_equal(
-    runs.read(stopped), runs.read("whole"), check_exact=True
+    runs.read(name), runs.read("whole"), check_exact=True
   )
 
 
-def test_two_processes_with_four_devices_each_are_as_one_device(runs):
+def start_pair(runs):
   port = train_runs.find_port()
-  both = [
+  return [
     runs.start(
-      "both", f"--coordinator=localhost:{port}", "--num_processes=2",
+      "pair", f"--coordinator=localhost:{port}", "--num_processes=2",
       f"--process_id={index}", num_devices=4,
     )
     for index in range(2)
   ]  # fmt: skip
-  told = [runs.wait(process) for process in both]
+
+
+def test_two_processes_stop_together_go_on_and_are_as_one_device(runs):
+  pair = start_pair(runs)
+  runs.wait_for("pair", "metrics.csv", pair[0])
+  pair[1].send_signal(signal.SIGTERM)  # One is asked, both stop.
+  for process in pair:
+    runs.wait(process, 75)
+  told = [runs.wait(process) for process in start_pair(runs)]
+  assert "process 0 of 2: going on after step" in told[0]
   assert "process 0 of 2: [12/12]" in told[0]
   assert "[12/12]" not in told[1]
-  assert_same(runs.read("both"), runs.read("whole"))
+  assert_same(runs.read("pair"), runs.read("whole"))
   with (
-    np.load(runs.folder / "both/params.npz") as found,
+    np.load(runs.folder / "pair/params.npz") as found,
     np.load(runs.folder / "whole/params.npz") as wanted,
   ):
     for name in wanted:
       np.testing.assert_allclose(found[name], wanted[name], atol=1e-3)
-
-
-def test_two_processes_stop_at_the_same_step_and_go_on(runs):
-  def start():
-    port = train_runs.find_port()
-    return [
-      runs.start(
-        "pair", f"--coordinator=localhost:{port}", "--num_processes=2",
-        f"--process_id={index}", num_devices=1,
-      )
-      for index in range(2)
-    ]  # fmt: skip
-
-  pair = start()
-  runs.wait_for("pair", "metrics.csv", pair[0])
-  pair[1].send_signal(signal.SIGTERM)  # One is told, both stop.
-  for process in pair:
-    runs.wait(process, 75)
-  for process in start():
-    assert "going on after step" in runs.wait(process)
-  assert_same(runs.read("pair"), runs.read("whole"))

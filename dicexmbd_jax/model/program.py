@@ -88,14 +88,24 @@ def trace_step(program: Program, config: ConfigDict, patch_px: int):
     ValueError: records and configuration do not fit.
   """
   shape = config.train.batch_size, patch_px, patch_px
+  spread = sharding.split_batch(program.mesh)
+  describe = functools.partial(jax.ShapeDtypeStruct, sharding=spread)
   batch = {
-    "image": jax.ShapeDtypeStruct((*shape, 2), jnp.float32),
-    "target": jax.ShapeDtypeStruct((*shape, 3), jnp.float32),
-    "valid": jax.ShapeDtypeStruct((*shape, 1), jnp.float32),
-    "is_real": jax.ShapeDtypeStruct(shape[:1], jnp.bool_),
+    "image": describe((*shape, 2), jnp.float32),
+    "target": describe((*shape, 3), jnp.float32),
+    "valid": describe((*shape, 1), jnp.float32),
+    "is_real": describe(shape[:1], jnp.bool_),
   }
+  # As the run will call it, so that the first step is not traced again.
+  state = jax.tree.map(
+    lambda leaf, way: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=way
+    ),
+    program.shapes,
+    program.shardings,
+  )
   try:
-    jax.eval_shape(program.take_step, program.shapes, batch)
+    jax.eval_shape(program.take_step, state, batch)
   except (TypeError, AttributeError, KeyError) as error:
     text = " ".join(str(error).split())
     raise ValueError(f"--config: found a step that fails: {text}") from error

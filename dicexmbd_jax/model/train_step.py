@@ -65,7 +65,7 @@ def make_state(
     optimizer=tx.init(weights["params"]),
     average=average,
     plateau=optimizer_lib.make_plateau(config).init(jnp.zeros(())),
-    best_loss=jnp.full((), jnp.inf),
+    best_loss=jnp.full((), jnp.inf, jnp.float32),
     loss_sum=jnp.zeros(()),
     is_finite=jnp.ones((), bool),
   )

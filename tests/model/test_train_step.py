@@ -176,6 +176,17 @@ def test_patches_of_any_size_are_scored_and_filling_does_not_count(config):
   )
 
 
+def test_the_step_is_compiled_once(config):
+  program = make_program(config)
+  batch = draw_batch()
+  state, _ = program.take_step(program.make_state(), batch)
+  before = program.take_step._cache_size()
+  state = program.end_validation(state, np.float32(0.5))
+  state, _ = program.take_step(state, batch)
+  assert program.take_step._cache_size() == before
+  assert float(state.best_loss) == 0.5
+
+
 def test_no_average_keeps_the_weights_themselves(config):
   config.train.average_decay = 0.0
   state = make_program(config).shapes
