@@ -79,8 +79,10 @@ def solve_blocks(
 
   A pixel's label may depend on what lies far away. `solve` says so: it marks
   with a negative label what could still be decided from outside its window.
-  Where a block has such pixels, it is solved again with twice the margin, in
-  the end on the whole plane. So the result is that of the whole plane.
+  A block that has such pixels is solved again with twice the margin; where
+  that does not do, in blocks of twice the size, then again twice, in the end
+  on the whole plane. So the result is that of the whole plane, and what needs
+  all of it (a constant map) is solved a few times, not once for each block.
 
   Args:
     shape: of the plane.
@@ -92,13 +94,20 @@ def solve_blocks(
     The labels, none negative.
   """
   labels = np.empty(shape, np.int32)
+  margin = max(block // 8, 1)
   for core in cut_blocks(shape, block):
-    margin = max(block // 8, 1)
     solved = _solve_core(shape, core, margin, solve, False)
-    while solved.min() < 0:
-      margin *= 2
-      solved = _solve_core(shape, core, margin, solve, True)
+    if solved.min() < 0:
+      solved = _solve_core(shape, core, 2 * margin, solve, True)
     labels[core.slices] = solved
+  while labels.size and labels.min() < 0:
+    block *= 2
+    margin *= 2
+    for core in cut_blocks(shape, block):
+      found = labels[core.slices]
+      if found.min() < 0:
+        solved = _solve_core(shape, core, margin, solve, True)
+        np.copyto(found, solved, where=found < 0)
   return labels
 
 

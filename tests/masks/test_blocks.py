@@ -26,14 +26,14 @@ def test_window_arithmetic():
   assert outer.list_open_sides((6, 10)).tolist() == [False] * 3 + [True]
 
 
-def test_margins_grow_until_a_block_is_known():
-  shape = (40, 40)
-  plane = np.arange(1600, dtype=np.int32).reshape(shape)
-  sizes = []
+def test_margins_grow_and_then_blocks_until_all_is_known():
+  shape = (80, 40)
+  plane = np.arange(3200, dtype=np.int32).reshape(shape)
+  sizes, retries = [], []
 
   def solve(window, is_open, is_retry):
     """Knows only what lies 5 pixels from its open sides."""
-    assert is_retry == (len(sizes) % 3 > 0)
+    retries.append(is_retry)
     sizes.append(window.shape)
     solved = plane[window.slices].copy()
     above, below, left, right = is_open
@@ -49,8 +49,12 @@ def test_margins_grow_until_a_block_is_known():
 
   result = blocks.solve_blocks(shape, 20, solve)
   np.testing.assert_array_equal(result, plane)
-  # The margin starts at 20 // 8 = 2, then 4, then 8 is enough.
-  assert sizes == [(22, 22), (24, 24), (28, 28)] * 4
+  # The margin starts at 20 // 8 = 2, then 4; blocks of 40 have 4 as well, and
+  # those of 80 are the plane.
+  first = [(22, 22), (24, 24)] * 2
+  inner = [(24, 22), (28, 24)] * 4
+  assert sizes == [*first, *inner, *first, (44, 40), (44, 40), (80, 40)]
+  assert retries == [False, True] * 8 + [True] * 3
 
 
 def test_the_whole_plane_is_the_last_resort():

@@ -69,3 +69,14 @@ def test_a_ring_keeps_its_hole():
 
 def test_nothing_shrinks_to_nothing():
   assert not peaks.shrink_peaks(np.zeros((3, 2), bool)).any()
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 8, 40])
+def test_plateaus_shrink_as_in_the_library(side):
+  rng = np.random.default_rng(side)
+  image = np.zeros((50, 60), bool)
+  image[3 : 3 + side, 5 : 5 + side] = True
+  image[rng.integers(0, 50, 4 * side), rng.integers(0, 60, 4 * side)] ^= True
+  np.testing.assert_array_equal(
+    peaks.shrink_peaks(image), cpmorphology.binary_shrink(image)
+  )
