@@ -9,4 +9,5 @@ install ""
 
 export JAX_PLATFORMS=cpu
 export XLA_FLAGS="--xla_force_host_platform_device_count=${NUM_DEVICES:-8}"
+run_with exec  # So that SIGTERM reaches Python, which then writes a checkpoint.
 run_program train "$@"

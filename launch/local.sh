@@ -8,4 +8,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install ""
 
+run_with exec  # So that SIGTERM reaches Python, which then writes a checkpoint.
 run_program train "$@"
