@@ -8,7 +8,8 @@ import numpy as np
 from absl import logging
 
 from data_builders import contact_sheet, report
-from dicexmbd_jax import input_pipeline, records
+from dicexmbd_jax import dataset as dataset_lib
+from dicexmbd_jax import records
 from dicexmbd_jax.io import write
 
 SHEET = "contact_sheet.png"
@@ -47,11 +48,11 @@ def verify_dataset(output: pathlib.Path, seed: int) -> int:
   Raises:
     ValueError: no dataset there, or no report of its build.
   """
-  dataset = input_pipeline.open_dataset(str(output))
+  dataset = dataset_lib.open_dataset(str(output))
   expected = report.read_counts(output)
   tallies, lines, shown = {}, [], []
   rng = np.random.default_rng(seed)
-  for split in input_pipeline.SPLITS:
+  for split in dataset_lib.SPLITS:
     if split not in dataset.info.splits:
       tallies[split] = Tally()
       continue
