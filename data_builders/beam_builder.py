@@ -99,7 +99,9 @@ class MakePart(beam.DoFn):
       part = parts.make_part(item, self._job, pathlib.Path(self._folder))
       outcome = dataclasses.asdict(part)
     except Exception as error:  # The report says what became of each image.
-      outcome = {"error": batch.describe_error(error, item.pair.image.path)}
+      outcome = {
+        "error": batch.describe_error(error, parts.blame_file(item, error))
+      }
     yield json.dumps([item.pair.stem, outcome])
 
 

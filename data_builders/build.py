@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from data_builders import jobs, parts, report, verify
+from data_builders import jobs, report, verify
 from data_builders.imc_patches import imc_patches_dataset_builder
 from dicexmbd_jax import __main__ as command_line
 from dicexmbd_jax import config as config_lib
@@ -127,21 +127,19 @@ def build_dataset(
   if folder.exists() and not overwrite:
     check_built(output, folder, plan_key)
     logging.info("%s: is built already", folder)
-    return finish_build(output)
+    return 1 if report.count_failures(output) else 0
   if folder.exists():
     (output / _MARK).unlink(missing_ok=True)
     shutil.rmtree(folder)
-  remove_leftovers(folder)
   builder.download_and_prepare(download_config=download_config)
   write.write_json(output / _MARK, {"key": plan_key})
-  code = finish_build(output)
   logging.info(
     "%s in %.1f s: %s",
     describe_splits(builder.info),
     time.perf_counter() - start_s,
     folder,
   )
-  return code
+  return 1 if report.count_failures(output) else 0
 
 
 def make_builder(
@@ -162,12 +160,6 @@ def make_builder(
   return builder, beam_builder.make_download_config(beam_words, shard_bytes)
 
 
-def finish_build(output: pathlib.Path) -> int:
-  """Removes what only an unfinished build needs; returns the exit code."""
-  shutil.rmtree(output / parts.FOLDER, ignore_errors=True)
-  return 1 if report.count_failures(output) else 0
-
-
 def check_built(
   output: pathlib.Path, folder: pathlib.Path, plan_key: str
 ) -> None:
@@ -181,15 +173,6 @@ def check_built(
       f"{folder}: found a dataset of other files or settings, expected an "
       "empty --output, or --overwrite"
     )
-
-
-def remove_leftovers(folder: pathlib.Path) -> None:
-  """Removes what a killed build had begun to write for this dataset."""
-  if not folder.parent.is_dir():
-    return
-  for path in folder.parent.iterdir():
-    if path.is_dir() and "incomplete" in path.name:
-      shutil.rmtree(path)
 
 
 def describe_splits(info: tfds.core.DatasetInfo) -> str:

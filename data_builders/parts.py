@@ -131,3 +131,11 @@ def read_part(part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
   for i, values in enumerate(texts):
     example = {name: array[i] for name, array in arrays.items()}
     yield values["record_id"], example | values
+
+
+def blame_file(item: Item, error: Exception) -> pathlib.Path:
+  """Returns the file of an image's that the error names, else the image."""
+  pair = item.pair
+  files = [one.path for one in (pair.teacher, pair.nuclei) if one is not None]
+  named = [path for path in files if str(path) in str(error)]
+  return named[0] if named else pair.image.path

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,6 +50,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   def root(self) -> pathlib.Path:
     """The output folder: what was given as data_dir."""
     return pathlib.Path(self._data_dir_root)
+
+  def download_and_prepare(self, **kwargs: Any) -> None:
+    """Builds the dataset unless it is there; nothing is downloaded.
+
+    What a killed build had begun to write is removed, but for the images'
+    parts, which are used. They go when the dataset is written.
+    """
+    folder = pathlib.Path(self.data_dir)
+    for path in folder.parent.glob(f"incomplete.*_{folder.name}"):
+      shutil.rmtree(path)
+    super().download_and_prepare(**kwargs)
+    shutil.rmtree(self.root / parts.FOLDER, ignore_errors=True)
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
@@ -107,7 +120,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       def tell(item: jobs.Item, result: parts.Part | Exception) -> None:
         stem = item.pair.stem
         if isinstance(result, Exception):
-          log.add(stem, item.pair.image.path, result)
+          log.add(stem, parts.blame_file(item, result), result)
           return
         old = ", was there" if result.is_old else ""
         progress.tell(f"{stem}: {result.num_patches} patches{old}")

@@ -202,7 +202,8 @@ def _explain_size(found: tuple[int, int], image: tuple[int, int]) -> str:
   """Says what may be the matter, from the sizes alone."""
   turned = found[::-1]
   for scale in _MAP_SCALES:
-    if turned == (image[0] * scale, image[1] * scale):
+    is_turned = turned == (image[0] * scale, image[1] * scale)
+    if is_turned and turned != found:
       return ": wrong axis order, rows and columns are swapped"
   ratios = (found[0] / image[0], found[1] / image[1])
   # Scaled sizes are rounded to whole pixels, so ratios differ a little.
