@@ -3,7 +3,10 @@
   python tests/benchmarks/bench_records.py [ROUNDS]
 
 Patches of 512 x 512 of simulated tissue, as the builder makes them. `needed`
-lines are the rates that training asks for, with their arithmetic; `read` lines
+lines are the rates that training asks for, with their arithmetic; `build` lines
+are data_builders.build as a whole, from OME-TIFFs and masks to a dataset, the
+start of its processes in it; the `write` line is TFDS and array_record alone;
+`read` lines
 are input_pipeline.make_batches with shuffling, decoding and batching, after its
 start; `startup_s` is the time to the first batch. The rounds go through all
 numbers of workers in turn; each line is the median of its rounds. Processor
@@ -30,6 +33,7 @@ sys.path[:0] = [str(ROOT), str(ROOT.parent)]
 import record_datasets  # noqa: E402
 
 from configs import default  # noqa: E402
+from data_builders import build  # noqa: E402
 from dicexmbd_jax import input_pipeline  # noqa: E402
 from dicexmbd_jax.image import preparation, targets  # noqa: E402
 from dicexmbd_jax.simulate import study  # noqa: E402
@@ -38,6 +42,7 @@ from dicexmbd_jax.types import LoadedImage  # noqa: E402
 PATCH_PX = 512
 NUM_IMAGES = 6
 NUM_RECORDS = 96
+NUM_BUILT = 8  # Images of 1024 x 1024: four records each.
 BATCH_SIZE = 8
 NUM_BATCHES = 24
 NUM_WORKERS = (0, 2, 4)
@@ -52,6 +57,7 @@ def main(num_rounds: int) -> None:
   print_needed()
   records = make_records()
   folder = tempfile.mkdtemp()
+  report_building(num_rounds)
   try:
     written = [measure_writing(records, folder) for _ in range(num_rounds)]
     report_writing(written, folder)
@@ -170,6 +176,39 @@ def measure_pace(work, num_records: int) -> tuple[float, float]:
   processor_s = time.process_time() - start_processor
   rate = num_records / (time.perf_counter() - start)
   return rate, 1e3 * processor_s / num_records
+
+
+def report_building(num_rounds: int) -> None:
+  with tempfile.TemporaryDirectory() as folder:
+    for _ in study.simulate_study(folder, NUM_BUILT, 0, 2 * PATCH_PX):
+      pass
+    rounds = [
+      [measure_building(pathlib.Path(folder), n) for n in NUM_WORKERS]
+      for _ in range(num_rounds)
+    ]
+  for number, paces in zip(NUM_WORKERS, zip(*rounds, strict=True), strict=True):
+    report_paces(zip(*paces, strict=True), what="build", num_workers=number)
+
+
+def measure_building(
+  folder: pathlib.Path, num_workers: int
+) -> tuple[float, float]:
+  output = folder / "built"
+  words = [
+    f"--images={folder / 'img'}",
+    f"--teacher={folder / 'truth' / 'masks'}",
+    f"--panel={folder / 'panel.csv'}",
+    f"--output={output}",
+    f"--num_workers={num_workers}",
+  ]
+
+  def run() -> None:
+    if build.main(words):
+      raise RuntimeError("the build failed")
+
+  pace = measure_pace(run, 4 * NUM_BUILT)
+  shutil.rmtree(output)
+  return pace
 
 
 def report_writing(paces: list[tuple[float, float]], folder: str) -> None:
