@@ -132,13 +132,14 @@ def cut_records(
   valid = np.ones((*shape, 1), np.uint8)
   found = []
   for y, x in plan_origins(shape, item.pair.stem, job):
+    name = f"{item.pair.stem}:{y}:{x}"
     record = {
       "image": patches.cut_patch(prepared.image, (y, x), patch_px),
       "target": patches.cut_patch(
         prepared.target, (y, x), patch_px, _BACKGROUND
       ),
       "valid": patches.cut_patch(valid, (y, x), patch_px),
-      "record_id": f"{item.pair.stem}:{y}:{x}",
+      "record_id": name,
       "source": describe_file(item.pair.image),
       "group": item.group,
       "origin": (y, x),
@@ -146,7 +147,7 @@ def cut_records(
       "config_sha256": job.config_sha256,
       **hashes,
     }
-    found.append((record["record_id"], records.encode_record(record)))
+    found.append((name, records.encode_record(record)))
   return found
 
 

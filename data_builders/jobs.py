@@ -288,7 +288,7 @@ def hash_build(plan: Plan) -> str:
 
   Files count by name, size and time of change: cheap for thousands.
   """
-  files = []
+  files: list[tuple[str, Any, Any]] = []
   for item in plan.items:
     for file in (item.pair.image, item.pair.teacher, item.pair.nuclei):
       if file is not None and file.path.exists():

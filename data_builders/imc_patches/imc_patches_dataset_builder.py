@@ -1,5 +1,6 @@
 """A TFDS dataset of patches: image, teacher's target, what is padding."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -62,6 +63,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       shutil.rmtree(path)
     super().download_and_prepare(**kwargs)
     shutil.rmtree(self.root / parts.FOLDER, ignore_errors=True)
+    with contextlib.suppress(OSError):  # TFDS makes it for every dataset.
+      (self.root / "downloads").rmdir()
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
