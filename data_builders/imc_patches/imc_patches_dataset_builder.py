@@ -63,7 +63,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       shutil.rmtree(path)
     super().download_and_prepare(**kwargs)
     shutil.rmtree(self.root / parts.FOLDER, ignore_errors=True)
-    with contextlib.suppress(OSError):  # TFDS makes it for every dataset.
+    # TFDS makes these for every dataset; full ones are someone else's.
+    with contextlib.suppress(OSError):
+      (self.root / "downloads" / "extracted").rmdir()
       (self.root / "downloads").rmdir()
 
   def _info(self) -> tfds.core.DatasetInfo:
