@@ -133,12 +133,8 @@ def build_dataset(
     shutil.rmtree(folder)
   builder.download_and_prepare(download_config=download_config)
   write.write_json(output / _MARK, {"key": plan_key})
-  logging.info(
-    "%s in %.1f s: %s",
-    describe_splits(builder.info),
-    time.perf_counter() - start_s,
-    folder,
-  )
+  seconds = time.perf_counter() - start_s
+  print(f"{describe_splits(builder.info)} in {seconds:.1f} s: {folder}")
   return 1 if report.count_failures(output) else 0
 
 

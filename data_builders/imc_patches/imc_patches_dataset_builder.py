@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
-from absl import logging
 
 from data_builders import jobs, parts, report
 from dicexmbd_jax import records
@@ -114,11 +113,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     log = FailureLog()
     for stem, file, line in plan.failures:
       log.add(stem, file, ValueError(line))
-    logging.info(
-      "%d images with a teacher: %s in %s",
-      len(plan.items),
-      plan.teacher.kind,
-      plan.teacher.pattern,
+    print(
+      f"{len(plan.items)} images with a teacher: {plan.teacher.kind} in "
+      f"{plan.teacher.pattern}"
     )
     with Progress(len(plan.items)) as progress:
 
