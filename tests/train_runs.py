@@ -22,7 +22,7 @@ def get_config():
       {{"cells": {{"path": {records!r}, "weight": 1.0}}}})
   config.train.update(dict(
       num_steps=12, batch_size=8, crop_px=16, warmup_steps=2, cells_records=0,
-      learning_rate=1e-2, report_steps=1, eval_steps=4, average_decay=0.8))
+      learning_rate=1e-3, report_steps=1, eval_steps=4, average_decay=0.8))
   config.train.augment.update(
       dict(gamma=0.0, blur_px=0.0, channel_dropout=0.0))
   return config
