@@ -26,6 +26,7 @@ from dicexmbd_jax.model import unet
 Path = pathlib.Path
 # What may change when a run goes on. All else would make it another run.
 HARMLESS = (
+  "records.",
   "predict.",
   "segment.",
   "train.num_steps",
