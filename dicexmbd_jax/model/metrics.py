@@ -2,6 +2,22 @@
 
 from ml_collections import ConfigDict
 
+# From the makers' data sheets; the first name that is part of the device's.
+PEAKS_TFLOPS: dict[str, dict[str, float]] = {
+  "B200": {"bfloat16": 2250.0, "float32": 1125.0},
+  "H200": {"bfloat16": 989.0, "float32": 494.5},
+  "H100 PCIe": {"bfloat16": 756.0, "float32": 378.0},
+  "H100": {"bfloat16": 989.0, "float32": 494.5},
+  "A100": {"bfloat16": 312.0, "float32": 156.0},
+  "L40S": {"bfloat16": 362.0, "float32": 183.0},
+  "L4": {"bfloat16": 121.0, "float32": 60.0},
+  "TPU v6": {"bfloat16": 918.0},
+  "TPU v5p": {"bfloat16": 459.0},
+  "TPU v5 lite": {"bfloat16": 197.0},
+  "TPU v5e": {"bfloat16": 197.0},
+  "TPU v4": {"bfloat16": 275.0},
+}
+
 
 def pixel_scores(logits, target, valid) -> dict:
   """Returns sums over pixels that add up over batches."""
@@ -31,6 +47,18 @@ def count_flops(config: ConfigDict, height_px: int, width_px: int) -> float:
 
 
 def peak_flops(device_kind: str, dtype: str) -> float | None:
-  """Returns a device's peak rate; None where it is not known."""
-  del device_kind, dtype
+  """Returns a device's dense matrix rate, as its maker states it.
+
+  Args:
+    device_kind: as `jax.Device.device_kind` has it.
+    dtype: of the computation; float32 counts as TF32 on GPUs, which is what
+      XLA multiplies with there unless told otherwise.
+
+  Returns:
+    Floating-point operations per second without sparsity, or None where it is
+    not known (CPUs among them).
+  """
+  for name, rates in PEAKS_TFLOPS.items():
+    if name in device_kind and dtype in rates:
+      return rates[dtype] * 1e12
   return None

@@ -1,0 +1,45 @@
+"""Costs of the network and rates of devices."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.model import metrics, unet
+
+
+def test_flops_are_those_that_the_compiler_counts():
+  config = ConfigDict(
+    {"width": 16, "depth": 2, "in_channels": 2, "dtype": "float32"}
+  )
+  model = unet.build_model(config)
+  model.eval()
+  graph, state = nnx.split(model)
+
+  def compute_logits(state, image):
+    return nnx.merge(graph, state)(image)
+
+  image = jnp.zeros((1, 64, 64, 2))
+  cost = jax.jit(compute_logits).lower(state, image).cost_analysis()
+  # The compiler counts BatchNorm, ReLU and pooling, too.
+  assert metrics.count_flops(config, 64, 64) == pytest.approx(
+    cost["flops"], rel=0.05
+  )
+
+
+@pytest.mark.parametrize(
+  ("device_kind", "dtype", "tflops"),
+  [
+    ("NVIDIA H200", "bfloat16", 989.0),
+    ("NVIDIA H100 80GB HBM3", "bfloat16", 989.0),
+    ("NVIDIA H100 PCIe", "bfloat16", 756.0),
+    ("NVIDIA L40S", "bfloat16", 362.0),
+    ("TPU v5 lite", "bfloat16", 197.0),
+    ("TPU v4", "float32", None),
+    ("cpu", "float32", None),
+  ],
+)
+def test_peak_of_known_devices(device_kind, dtype, tflops):
+  expected = None if tflops is None else tflops * 1e12
+  assert metrics.peak_flops(device_kind, dtype) == expected
