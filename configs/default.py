@@ -114,6 +114,8 @@ def get_config() -> ConfigDict:
   config.train.cells_every = 0  # Validations between two cell scores; 0: end.
   config.train.cells_records = 32  # Validation records whose cells are scored.
   config.train.loss = ConfigDict()
+  config.train.loss.class_weights = (1.0, 1.0, 1.0)  # Only ratios count.
+  config.train.loss.dice_weight = 0.0  # 0: the paper's; 1: dice alone.
   config.train.augment = ConfigDict()  # Strengths; model/augment.py: Strengths.
   config.train.augment.contrast = 0.5  # Paper: x U[0.5, 1.5].
   config.train.augment.intensity = 0.5  # Paper: x U[0.5, 1.5].
@@ -125,6 +127,9 @@ def get_config() -> ConfigDict:
   config.train.augment.blur_px = 0.6
   config.train.augment.gamma = 0.3
   config.train.augment.channel_dropout = 0.05
+  config.train.augment.nuclear_dropout = 0.0  # No cell is found without nuclei.
+  config.train.augment.poisson = 0.0  # Ions anew; 0.1 = 100 at full signal.
+  config.train.augment.shift = 1.0  # Crops from all over the patch.
   return config
 
 

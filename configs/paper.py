@@ -3,9 +3,9 @@
     python -m dicexmbd_jax train --config=configs/paper.py --workdir=DIR \
       --config.train.data.records.path=RECORDS
 
-Time and score: not measured; its data cannot be had here. A step costs 93 TFLOP
-(3 x 4 x 7.7), so 7000 steps about 0.4 h at 400 TFLOP/s. The paper reports a
-cell-level F1 of 0.856 against its own teacher's masks.
+Time and score: not measured; its data cannot be had here. A step costs 4.6
+TFLOP (three times 4 images of 0.385), so 7000 steps 32 PFLOP. The paper reports
+a cell-level F1 of 0.856 against its own teacher's masks.
 
 Not in the paper, and taken from the published code where it says it: learning
 rate, epochs, schedule, the noise's strength. The paper's 348 training images

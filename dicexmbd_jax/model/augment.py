@@ -31,6 +31,13 @@ class Strengths:
     blur_px: sigma of the Gaussian blur is drawn from U[0, b], pixels.
     gamma: each channel's grey curve has the exponent exp(U[-g, g]).
     channel_dropout: probability that the membrane channel is all zero.
+    nuclear_dropout: probability that the nuclear channel is all zero, of
+      those examples that have kept their membrane channel.
+    poisson: counts are drawn anew: each pixel from a Poisson distribution
+      around its value, so scaled that at full signal (255) the standard
+      deviation is a share U[0, p] of it: p = 0.1 is 100 counts or more.
+    shift: the crop lies anywhere in the patch, up to this share of the way
+      from its centre to where the (unturned) crop meets the patch's edge.
   """
 
   contrast: float = 0.0
@@ -43,6 +50,9 @@ class Strengths:
   blur_px: float = 0.0
   gamma: float = 0.0
   channel_dropout: float = 0.0
+  nuclear_dropout: float = 0.0
+  poisson: float = 0.0
+  shift: float = 0.0
 
 
 Patches = tuple[
@@ -63,7 +73,7 @@ def augment_batch(
     patches: image, values 0..255, larger than the crop by what the rotation
       needs; target, which moves with it; valid, 1 where there are pixels.
     strengths: how much each step may change.
-    crop_px: edge of the result, cut around the centre.
+    crop_px: edge of the result, cut around the centre where nothing shifts.
   """
   image, target, valid = patches
   size = target.shape[-1]
@@ -87,7 +97,7 @@ def move(key, fields: Float[Array, "h w c"], strengths, crop_px: int):
   What comes from outside the patch is zero, in `valid` too.
   """
   height, width, _ = fields.shape
-  key_angle, key_zoom, key_flip, key_free = jax.random.split(key, 4)
+  key_angle, key_zoom, key_flip, key_free, key_shift = jax.random.split(key, 5)
   is_free = jax.random.bernoulli(key_free, strengths.interpolated)
   degrees = strengths.rotation_deg * jax.random.uniform(
     key_angle, (), minval=-1
@@ -101,8 +111,13 @@ def move(key, fields: Float[Array, "h w c"], strengths, crop_px: int):
     flips = 1.0 - 2.0 * jax.random.bernoulli(key_flip, 0.5, (2,))
   steps = (jnp.arange(crop_px) - (crop_px - 1) / 2) / zoom
   y, x = steps[:, None] * flips[0], steps[None, :] * flips[1]
-  rows = (height - 1) / 2 + y * jnp.cos(angle) - x * jnp.sin(angle)
-  columns = (width - 1) / 2 + y * jnp.sin(angle) + x * jnp.cos(angle)
+  slack = jnp.array([height - crop_px, width - crop_px]) / 2
+  # Whole pixels: quarter turns then need no interpolation.
+  shift = jnp.trunc(
+    strengths.shift * slack * jax.random.uniform(key_shift, (2,), minval=-1)
+  )
+  rows = (height - 1) / 2 + shift[0] + y * jnp.cos(angle) - x * jnp.sin(angle)
+  columns = (width - 1) / 2 + shift[1] + y * jnp.sin(angle) + x * jnp.cos(angle)
   return sample_bilinear(fields, rows, columns)
 
 
@@ -128,7 +143,7 @@ def change_intensities(key, image: Float[Array, "h w c"], strengths):
   The result is clipped to 0..255, the range of the network's input.
   """
   num = image.shape[-1]
-  keys = jax.random.split(key, 7)
+  keys = jax.random.split(key, 9)
 
   def draw(i, shape=()):
     return jax.random.uniform(keys[i], shape, minval=-1)
@@ -138,15 +153,31 @@ def change_intensities(key, image: Float[Array, "h w c"], strengths):
     image = 255 * (jnp.maximum(image, 1e-6) / 255) ** exponent
   if strengths.blur_px:
     image = blur(image, strengths.blur_px * jax.random.uniform(keys[1]))
+  if strengths.poisson:
+    image = draw_counts(keys[7], image, strengths.poisson)
   mean = image.mean((0, 1))
   image = mean + (image - mean) * (1 + strengths.contrast * draw(2, (num,)))
   image = image * (1 + strengths.intensity * draw(3, (num,)))
   if strengths.channel_dropout:
     lost = jax.random.bernoulli(keys[4], strengths.channel_dropout)
     image = image.at[..., 1:].multiply(1.0 - lost)
+  if strengths.nuclear_dropout:
+    is_lit = image[..., 1:].max() > 0
+    lost = is_lit & jax.random.bernoulli(keys[8], strengths.nuclear_dropout)
+    image = image.at[..., :1].multiply(1.0 - lost)
   sigma = strengths.noise * jax.random.uniform(keys[5])
   image = image + sigma * jax.random.normal(keys[6], image.shape)
   return jnp.clip(image, 0, 255)
+
+
+def draw_counts(key, image: Float[Array, "h w c"], highest: float):
+  """Draws each pixel's ions anew; see Strengths.poisson."""
+  key_scale, key_ions = jax.random.split(key)
+  # At least one in a thousand: without noise there would be no end of ions.
+  share = jnp.maximum(highest * jax.random.uniform(key_scale), 1e-3)
+  ions_per_level = 1 / (255 * share**2)
+  rate = jnp.maximum(image, 0) * ions_per_level
+  return jax.random.poisson(key_ions, rate).astype(image.dtype) / ions_per_level
 
 
 def blur(image: Float[Array, "h w c"], sigma_px, radius_px: int = 3):

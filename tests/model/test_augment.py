@@ -19,6 +19,9 @@ ALL = augment.Strengths(
   blur_px=1,
   gamma=0.4,
   channel_dropout=0.5,
+  nuclear_dropout=0.5,
+  poisson=0.2,
+  shift=1.0,
 )
 
 
@@ -117,7 +120,7 @@ def test_seeds_reproduce_and_differ():
   [
     field.name
     for field in dataclasses.fields(augment.Strengths)
-    if field.name != "interpolated"
+    if field.name not in ("interpolated", "shift")  # Need a rim.
   ],
 )
 def test_each_step_alone_changes_the_image_within_its_range(name):
@@ -149,3 +152,45 @@ def test_blur_keeps_a_constant_and_spreads_a_point():
   spread = augment.blur(point, 1.0)
   np.testing.assert_allclose(spread.sum(), 1.0, rtol=1e-5)
   assert spread[4, 4, 0] < 0.2
+
+
+def test_crops_lie_anywhere_in_the_patch_and_target_with_them():
+  image, target, valid = make_batch(num=64, size=24)
+  y, x = np.mgrid[:24, :24]
+  image[..., 0], image[..., 1] = y, x
+  target[..., 0], target[..., 1] = y / 24, x / 24
+  strengths = augment.Strengths(shift=1.0)
+  found, moved, inside = augment.augment_batch(
+    jax.random.key(0), (image, target, valid), strengths, 16
+  )
+  corners = np.asarray(found[:, 0, 0])
+  np.testing.assert_allclose(corners, np.rint(corners), atol=1e-3)
+  assert corners.min() >= 0 and corners.max() <= 8
+  assert np.ptp(corners, axis=0).min() >= 6
+  np.testing.assert_allclose(found / 24, moved[..., :2], atol=1e-3)
+  assert np.asarray(inside).min() == 1
+
+
+def test_counts_drawn_anew_keep_the_mean_and_have_poisson_noise():
+  image = np.full((1, 64, 64, 2), 100.0, np.float32)
+  image[..., 1] = 0
+  found = np.asarray(augment.draw_counts(jax.random.key(0), image[0], 0.2))
+  assert not found[..., 1].any()
+  assert found[..., 0].mean() == pytest.approx(100, rel=0.02)
+  # Each ion is worth the same: values are whole multiples of the smallest.
+  values = np.unique(found[..., 0])
+  level = np.diff(values).min()
+  np.testing.assert_allclose(values / level, np.rint(values / level), atol=0.01)
+  assert found[..., 0].var() == pytest.approx(100 * level, rel=0.1)
+
+
+def test_a_channel_may_be_lost_but_never_both():
+  image, target, valid = make_batch(num=64)
+  strengths = augment.Strengths(channel_dropout=0.5, nuclear_dropout=0.5)
+  found, *_ = augment.augment_batch(
+    jax.random.key(0), (image, target, valid), strengths, 24
+  )
+  is_lit = np.asarray(found).max((1, 2)) > 0
+  assert is_lit.any(axis=1).all()
+  assert 20 < 64 - is_lit[:, 1].sum() < 44
+  assert 5 < 64 - is_lit[:, 0].sum() < 28
