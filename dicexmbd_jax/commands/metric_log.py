@@ -1,18 +1,26 @@
-"""A run's numbers by step, as CSV."""
+"""A run's numbers and pictures by step: CSV, PNG and TensorBoard's events."""
 
 import csv
 import io
 import pathlib
 
+import numpy as np
+import tensorboardX
+
 from dicexmbd_jax.io import write
 
 
 class MetricLog:
-  """Appends rows to metrics.csv."""
+  """Appends rows to metrics.csv, and events to tensorboard/."""
 
   def __init__(self, workdir: pathlib.Path, step: int = 0):
     """Drops rows after `step`, from which a run goes on."""
-    self._path = pathlib.Path(workdir) / "metrics.csv"
+    workdir = pathlib.Path(workdir)
+    self._path, self._strips = workdir / "metrics.csv", workdir / "strips"
+    # TensorBoard hides what a run wrote after the step that it goes on from.
+    self._events = tensorboardX.SummaryWriter(
+      str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+    )
     self._rows: list[dict] = []
     if self._path.exists():
       with self._path.open() as file:
@@ -29,8 +37,14 @@ class MetricLog:
     writer.writerows(self._rows)
     write.write_text(self._path, text.getvalue())
 
-  def write_image(self, step: int, name: str, rgb):
-    """Writes a picture."""
+    for name, value in found.items():
+      self._events.add_scalar(name, value, step)
+
+  def write_image(self, step: int, name: str, rgb: np.ndarray):
+    """Writes a picture, uint8 (y, x, 3), to strips/STEP.png and as an event."""
+    write.write_png(self._strips / f"{step:08d}.png", rgb)
+    self._events.add_image(name, rgb, step, dataformats="HWC")
 
   def close(self):
-    """Nothing is open."""
+    """Closes the event file."""
+    self._events.close()

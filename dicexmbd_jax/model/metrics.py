@@ -19,18 +19,39 @@ PEAKS_TFLOPS: dict[str, dict[str, float]] = {
 }
 
 
+CLASSES = ("nucleus", "membrane", "background")
+
+
 def pixel_scores(logits, target, valid) -> dict:
-  """Returns sums over pixels that add up over batches."""
+  """Returns sums over the valid pixels that add up over batches.
+
+  Args:
+    logits: (b, h, w, 3).
+    target: (b, h, w, 3), 0..1; one half or more is the class.
+    valid: (b, h, w, 1), 0 or 1.
+  """
   is_right = logits.argmax(-1) == target.argmax(-1)
+  found, wanted = logits >= 0, target >= 0.5
+  axes = (0, 1, 2)
   return {
     "num_right": (is_right * valid[..., 0]).sum(),
     "num_px": valid.sum(),
+    "num_both": ((found & wanted) * valid).sum(axes),
+    "num_either": ((found * 1 + wanted * 1) * valid).sum(axes),
   }
 
 
 def finish_scores(sums: dict) -> dict[str, float]:
-  """Returns scores from sums."""
-  return {"accuracy": float(sums["num_right"] / max(sums["num_px"], 1))}
+  """Returns scores from sums.
+
+  Accuracy is the share of pixels whose most probable class is the target's;
+  f1_CLASS is of the maps cut at one half, and 1 where neither has a pixel.
+  """
+  scores = {"accuracy": float(sums["num_right"] / max(sums["num_px"], 1))}
+  for index, name in enumerate(CLASSES):
+    both, either = (float(sums[k][index]) for k in ("num_both", "num_either"))
+    scores[f"f1_{name}"] = 2 * both / either if either else 1.0
+  return scores
 
 
 def count_flops(config: ConfigDict, height_px: int, width_px: int) -> float:

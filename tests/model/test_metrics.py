@@ -43,3 +43,17 @@ def test_flops_are_those_that_the_compiler_counts():
 def test_peak_of_known_devices(device_kind, dtype, tflops):
   expected = None if tflops is None else tflops * 1e12
   assert metrics.peak_flops(device_kind, dtype) == expected
+
+
+def test_pixel_scores_by_hand():
+  logits = jnp.array([[[1.0, -1, -1], [1, -1, -1], [-1, -1, 1]]])[None]
+  target = jnp.array([[[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]])[None]
+  valid = jnp.array([1.0, 1.0, 0.0]).reshape(1, 1, 3, 1)
+  sums = metrics.pixel_scores(logits, target, valid)
+  scores = metrics.finish_scores(jax.device_get(sums))
+  assert scores == {
+    "accuracy": 0.5,
+    "f1_nucleus": pytest.approx(2 / 3),
+    "f1_membrane": 0.0,
+    "f1_background": 1.0,  # Its only pixel is padding.
+  }
