@@ -196,6 +196,12 @@ COMMANDS = {
     ("reference", "output", "budget_px"),
     config=None,
   ),
+  "export": Command(
+    "From a training run to a small model folder with its model card.",
+    ("checkpoint", "output"),
+    ("checkpoint", "output"),
+    config=None,
+  ),
   "simulate": Command(
     "Write a study of simulated tissue with known truth.",
     ("output", "num_images", "seed", "size_px"),

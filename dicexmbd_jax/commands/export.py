@@ -1,0 +1,98 @@
+"""`export`: from a training run to a small model folder with its model card."""
+
+import pathlib
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from dicexmbd_jax import checkpoint
+from dicexmbd_jax.commands import batch
+from dicexmbd_jax.io import tables, write
+from dicexmbd_jax.model import unet
+
+Path = pathlib.Path
+
+
+def run(flags) -> int:
+  """Runs the command; returns the exit code.
+
+  Args:
+    flags: checkpoint (a workdir, one of its checkpoints, or a model folder),
+      output, config.
+  """
+  source, output = Path(flags.checkpoint), Path(flags.output)
+  try:
+    if output.resolve() == source.resolve():
+      raise ValueError(f"{output}: found the weights, expected another folder")
+    model, config = checkpoint.read_model(source)
+    checkpoint.write_model(output, model, config)
+    numbers = read_last_numbers(source)
+    card = describe_model(output, model, config, numbers)
+    write.write_text(output / "README.md", card)
+  except (ValueError, OSError) as error:
+    logging.error("%s", batch.describe_error(error, source))
+    return 2
+  logging.info("model folder: %s", output)
+  return 0
+
+
+def read_last_numbers(source: Path) -> dict[str, float]:
+  """Returns the validation numbers of a run, of the step that is exported.
+
+  A workdir holds its best network, by validation loss; one of its checkpoints
+  has the numbers of its own step. {} where no log lies beside the weights.
+  """
+  is_step = source.parent.name == "checkpoints"
+  path = (source.parent.parent if is_step else source) / "metrics.csv"
+  if not path.is_file():
+    return {}
+  table = tables.read_table(path)
+  if "validation_loss" not in table:
+    return {}
+  rows = table.dropna(subset="validation_loss")
+  if is_step:
+    rows = rows[rows["step"] == int(source.name)]
+  if rows.empty:
+    return {}
+  row = rows.loc[rows["validation_loss"].astype(float).idxmin()].dropna()
+  return {str(name): float(value) for name, value in row.items()}
+
+
+def describe_model(
+  folder: Path, model: unet.UNet, config: ConfigDict, numbers: dict[str, float]
+) -> str:
+  """Returns the model card, Markdown: what is known, and nothing else."""
+  size = (folder / "params.npz").stat().st_size / 1e6
+  lines = [
+    f"# {folder.resolve().name}",
+    "",
+    f"U-Net of width {config.model.width}, depth {config.model.depth}, "
+    f"{config.model.in_channels} inputs: {unet.count_parameters(model):,} "
+    f"parameters, float16, {size:.1f} MB.",
+    "",
+    f"- SHA-256 of `params.npz`: `{checkpoint.hash_model(folder)}`",
+    f"- Preprocessing: `{config.image.preset}`, "
+    f"{config.image.pixel_size_um} um per pixel",
+    f"- Segmenter: preset `{config.segment.preset}`",
+    *describe_training(config),
+    *(f"- {name}: {value:.6g}" for name, value in numbers.items()),
+    "",
+    f"Use: `python -m dicexmbd_jax predict --checkpoint={folder} ...`",
+    "",
+  ]
+  return "\n".join(lines)
+
+
+def describe_training(config: ConfigDict) -> list[str]:
+  """Returns the lines on data and steps that the configuration knows of."""
+  train = config.get("train")
+  if train is None or "data" not in train:
+    return []
+  data = ", ".join(
+    f"`{name}` (weight {part.weight})" for name, part in train.data.items()
+  )
+  return [
+    f"- Trained on the records {data}",
+    f"- {train.num_steps} steps of {train.batch_size} patches of "
+    f"{train.crop_px} px, seed {config.seed}",
+  ]

@@ -1,0 +1,74 @@
+"""export: a model folder that predicts the same, and its card."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax import checkpoint
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.model import unet
+
+
+def write_run(folder):
+  config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
+  config.model.update({"width": 4, "depth": 2})
+  config.train = ConfigDict(
+    {
+      "data": {"spleen": {"path": "records", "weight": 0.5}},
+      "num_steps": 30,
+      "batch_size": 4,
+      "crop_px": 64,
+    }
+  )
+  model = unet.build_model(config.model, seed=3)
+  checkpoint.write_model(folder, model, config, "float32")
+  (folder / "metrics.csv").write_text(
+    "step,loss,validation_loss\n10,0.5,0.4\n20,0.4,0.3\n25,0.3,\n30,0.2,0.35\n"
+  )
+
+
+def test_exported_model_is_small_and_answers_the_same(tmp_path):
+  write_run(tmp_path / "run")
+  call = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
+  assert program.main(["export", *call]) == 0
+  names = {path.name for path in (tmp_path / "out").iterdir()}
+  assert names == {"params.npz", "config.json", "README.md"}
+  image = jnp.asarray(
+    np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 2)), jnp.float32
+  )
+  answers = [
+    np.asarray(checkpoint.read_model(tmp_path / name)[0](image))
+    for name in ("run", "out")
+  ]
+  # float16 keeps eleven bits of each parameter.
+  largest = np.abs(answers[0]).max()
+  np.testing.assert_allclose(*answers, rtol=0, atol=2e-3 * largest)
+  sizes = [
+    (tmp_path / name / "params.npz").stat().st_size for name in ("run", "out")
+  ]
+  assert sizes[1] < 0.7 * sizes[0]
+  config = json.loads((tmp_path / "out" / "config.json").read_text())
+  assert config["train"]["num_steps"] == 30
+
+
+def test_the_card_tells_the_best_step_and_the_data(tmp_path):
+  write_run(tmp_path / "run")
+  call = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
+  program.main(["export", *call])
+  card = (tmp_path / "out" / "README.md").read_text()
+  assert "- step: 20\n" in card
+  assert "validation_loss: 0.3\n" in card
+  assert "`spleen` (weight 0.5)" in card
+  assert checkpoint.hash_model(tmp_path / "out") in card
+
+
+def test_wrong_calls_are_refused(tmp_path, caplog):
+  call = [f"--checkpoint={tmp_path}", f"--output={tmp_path / 'out'}"]
+  assert program.main(["export", *call]) == 2
+  write_run(tmp_path / "run")
+  same = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'run'}"]
+  assert program.main(["export", *same]) == 2
+  assert not (tmp_path / "out").exists()
