@@ -103,6 +103,7 @@ FLAGS = {
   "process_id": Flag(WHOLE, None, "This one's number, from 0 on."),
   "probabilities": Flag(TEXT, None, "Folder, file or glob of TIFF maps."),
   "confidence": Flag(TRUTH, False, "Also write confidence/NAME.csv."),
+  "state_dict": Flag(TEXT, None, "PyTorch file (.pth) of the published net."),
   "num_images": Flag(WHOLE, 6, "Number of images."),
   "seed": Flag(WHOLE, 0, "Decides everything random."),
   "size_px": Flag(WHOLE, 500, "Edge of the images, 1 um per pixel."),
@@ -200,6 +201,12 @@ COMMANDS = {
     "From a training run to a small model folder with its model card.",
     ("checkpoint", "output"),
     ("checkpoint", "output"),
+    config=None,
+  ),
+  "import_weights": Command(
+    "From the published PyTorch weights to a model folder.",
+    ("state_dict", "output"),
+    ("state_dict", "output"),
     config=None,
   ),
   "simulate": Command(

@@ -1,0 +1,131 @@
+"""import_weights: the published layout on our network, read without torch."""
+
+import io
+import os
+import pathlib
+import pickle
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax import checkpoint
+from dicexmbd_jax.io import torch_file
+from dicexmbd_jax.model import reference_weights
+
+DATA = pathlib.Path(__file__).parent.parent / "data"
+STATE_DICT = DATA / "torch_unet.pth"
+
+
+def import_weights(path, output):
+  return program.main(
+    ["import_weights", f"--state_dict={path}", f"--output={output}"]
+  )
+
+
+def test_the_network_answers_as_in_pytorch(tmp_path):
+  assert import_weights(STATE_DICT, tmp_path / "model") == 0
+  model, config = checkpoint.read_model(tmp_path / "model")
+  assert config.model.width == 2
+  assert config.model.in_channels == 3
+  assert config.image.preset == "reference"
+  assert config.segment.preset == "dice_xmbd"
+  with np.load(DATA / "torch_unet.npz") as stored:
+    found = model(jnp.asarray(stored["image"]))
+    np.testing.assert_allclose(found, stored["logits"], atol=1e-4)
+    assert np.ptp(stored["logits"]) > 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_live_against_pytorch(seed, tmp_path):
+  torch = pytest.importorskip("torch")
+  import make_torch_reference
+
+  network = make_torch_reference.make_network(8, seed)
+  torch.save({"state_dict": network.state_dict()}, tmp_path / "net.pth")
+  image = np.random.default_rng(seed).uniform(0, 1, (1, 64, 48, 3))
+  image = image.astype(np.float32)
+  with torch.no_grad():
+    wanted = network(torch.from_numpy(image).permute(0, 3, 1, 2))
+  assert import_weights(tmp_path / "net.pth", tmp_path / "model") == 0
+  found = checkpoint.read_model(tmp_path / "model")[0](jnp.asarray(image))
+  np.testing.assert_allclose(
+    found, wanted.permute(0, 2, 3, 1).numpy(), atol=1e-4
+  )
+
+
+def write_archive(path, pickled):
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("net/data.pkl", pickled)
+
+
+class Evil:
+  """What a file could make a careless reader do."""
+
+  def __init__(self, command):
+    self.command = command
+
+  def __reduce__(self):
+    return os.system, (self.command,)
+
+
+def test_a_pickle_that_calls_something_is_refused(tmp_path, caplog):
+  marker, path = tmp_path / "was_here", tmp_path / "evil.pth"
+  evil = Evil(f"touch {marker}")
+  write_archive(path, pickle.dumps({"conv1": evil}, protocol=2))
+  assert import_weights(path, tmp_path / "model") == 2
+  assert "system" in caplog.text
+  assert not marker.exists()
+  assert not (tmp_path / "model").exists()
+
+
+def rebuild(kind, values, offset, shape, strides):
+  """Reads one tensor as the file reader does."""
+  reader = torch_file._TensorUnpickler(io.BytesIO(), make_zip(values), "net/")
+  storage = reader.persistent_load(("storage", kind, "0", "cpu", len(values)))
+  return torch_file._rebuild_tensor(storage, offset, shape, strides, False)
+
+
+def make_zip(values):
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w") as archive:
+    archive.writestr("net/data/0", values.tobytes())
+  return zipfile.ZipFile(file)
+
+
+def test_strides_offsets_and_types():
+  values = np.arange(8, dtype="<f2")
+  found = rebuild("HalfStorage", values, 1, (2, 3), (1, 2))
+  np.testing.assert_array_equal(found, [[1, 3, 5], [2, 4, 6]])
+  upper = (np.array([1.5, -2], "<f4").view("<u4") >> 16).astype("<u2")
+  found = rebuild("BFloat16Storage", upper, 0, (2,), (1,))
+  np.testing.assert_array_equal(found, np.array([1.5, -2], np.float32))
+  scalar = rebuild("LongStorage", np.array([7], "<i8"), 0, (), ())
+  assert scalar == 7
+  with pytest.raises(ValueError, match="outside its storage"):
+    rebuild("HalfStorage", values, 1, (2, 4), (1, 2))
+
+
+@pytest.mark.parametrize("length", [0, 100, 4000, -30])
+def test_cut_files_are_one_line(tmp_path, caplog, length):
+  path = tmp_path / "cut.pth"
+  path.write_bytes(STATE_DICT.read_bytes()[:length])
+  assert import_weights(path, tmp_path / "model") == 2
+  [line] = caplog.messages
+  assert str(path) in line and "expected" in line
+
+
+def test_other_networks_are_refused():
+  tensors = torch_file.read_state_dict(STATE_DICT)
+  with pytest.raises(ValueError, match="found no up7.bias"):
+    reference_weights.build_model(
+      {name: one for name, one in tensors.items() if name != "up7.bias"}
+    )
+  with pytest.raises(ValueError, match="found conv11.bias"):
+    reference_weights.build_model({**tensors, "conv11.bias": np.zeros(3)})
+  with pytest.raises(ValueError, match="ups/2/bias: found"):
+    reference_weights.build_model({**tensors, "up7.bias": np.zeros(3)})
+  with pytest.raises(ValueError, match="published U-Net"):
+    reference_weights.build_model({"weight": np.zeros(3)})
