@@ -1,6 +1,7 @@
 """A run's numbers and pictures by step: CSV, PNG and TensorBoard's events."""
 
 import csv
+import functools
 import io
 import pathlib
 
@@ -17,10 +18,7 @@ class MetricLog:
     """Drops rows after `step`, from which a run goes on."""
     workdir = pathlib.Path(workdir)
     self._path, self._strips = workdir / "metrics.csv", workdir / "strips"
-    # TensorBoard hides what a run wrote after the step that it goes on from.
-    self._events = tensorboardX.SummaryWriter(
-      str(workdir / "tensorboard"), purge_step=step + 1 if step else None
-    )
+    self._step = step
     self._rows: list[dict] = []
     if self._path.exists():
       with self._path.open() as file:
@@ -36,15 +34,24 @@ class MetricLog:
     writer.writeheader()
     writer.writerows(self._rows)
     write.write_text(self._path, text.getvalue())
-
     for name, value in found.items():
-      self._events.add_scalar(name, value, step)
+      self.events.add_scalar(name, value, step)
 
   def write_image(self, step: int, name: str, rgb: np.ndarray):
     """Writes a picture, uint8 (y, x, 3), to strips/STEP.png and as an event."""
     write.write_png(self._strips / f"{step:08d}.png", rgb)
-    self._events.add_image(name, rgb, step, dataformats="HWC")
+    self.events.add_image(name, rgb, step, dataformats="HWC")
+
+  @functools.cached_property
+  def events(self) -> tensorboardX.SummaryWriter:
+    """The event file; opened at its first use: a finished run adds none."""
+    # TensorBoard hides what was written after the step that a run goes on from.
+    return tensorboardX.SummaryWriter(
+      str(self._path.parent / "tensorboard"),
+      purge_step=self._step + 1 if self._step else None,
+    )
 
   def close(self):
-    """Closes the event file."""
-    self._events.close()
+    """Closes the event file, if there is one."""
+    if "events" in vars(self):
+      self.events.close()
