@@ -1,6 +1,7 @@
 """Checkpoints: what is kept, what comes back, and damage that is seen."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -101,10 +102,9 @@ def test_any_damage_to_the_newest_falls_back_to_the_one_before(
   num_damaged = 0
   for index in range(len(files)):
     folder = tmp_path / str(index)
-    save(folder, config, [None, None])
-    path = (
-      folder / "checkpoints/2" / list_files(folder / "checkpoints/2")[index]
-    )
+    # A copy: the same files, where each save has others.
+    shutil.copytree(tmp_path / "whole", folder)
+    path = folder / "checkpoints/2" / files[index]
     damage(path, spoil)
     caplog.clear()
     state = restore(folder, config)
