@@ -21,6 +21,13 @@ def get_config() -> ConfigDict:
   # 0.02 on spleen and 0.005 on simulated tissue.
   config.segment.cell_correction = 1.4
   config.segment.regularisation = 0.2
+  # Crops of 160 px turn within 272 px. Overlapping by half, a place is seen
+  # whole in one patch or another.
+  config.records.patch_px = 272
+  config.records.stride_px = 136
+  config.records.shares.update({"train": 1.0, "validation": 0.0, "test": 0.0})
+  # Filled in by the script, for each source its own.
+  config.records.lists = ConfigDict({"validation": [], "test": []})
   config.train.data = share_records(spleen=0.4)
   config.train.eval_steps = 250
   return config
