@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
   # Edge of a tile, a multiple of 2**depth; 0: 512 or 1024, for each image what
   # computes less. The answer does not depend on it.
   config.predict.tile_px = 0
+  # Mirrored views of each tile whose mean is taken: 1, 4 or 8.
+  config.predict.views = 1
   config.predict.batch_size = 1  # Tiles at once; a GPU is faster with 4 to 8.
 
   # From probabilities to cells. None means: as the preset has it. px are

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
+from dicexmbd_jax import allocator
 from dicexmbd_jax import config as config_lib
 
 
@@ -238,6 +239,7 @@ def main(arguments: Sequence[str]) -> int:
   except (ValueError, flags.Error) as error:
     return refuse(f"{error}", f"see: python -m dicexmbd_jax {name} --help")
   start_logging()
+  allocator.keep_freed_memory()
   # Merging is apart from prediction, since it starts without JAX.
   is_merge = getattr(values, "merge", False)
   module = "merge" if is_merge else name.replace(" ", "_")

@@ -115,7 +115,10 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
   if is_checkpoint(folder):
     path = pathlib.Path(folder).resolve().parents[1] / "config.json"
   try:
-    return ConfigDict(json.loads(path.read_text()))
+    values = json.loads(path.read_text())
+    if "predict" in values:  # Some models were written before there were views.
+      values["predict"] = {"views": 1, **values["predict"]}
+    return ConfigDict(values)
   except (OSError, ValueError) as error:
     raise ValueError(
       f"{folder}: found no readable config.json, expected a model folder "

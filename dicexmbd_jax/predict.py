@@ -23,6 +23,13 @@ from dicexmbd_jax.types import Image, Probabilities
 Key = TypeVar("Key")
 
 TILE_SIZES_PX = (512, 1024)
+# A view: whether it is mirrored up-down, left-right, and at the diagonal. One
+# more square symmetry each, up to all eight.
+VIEWS = {
+  1: ((False, False, False),),
+  4: tuple(itertools.product((False, True), (False, True), (False,))),
+  8: tuple(itertools.product((False, True), repeat=3)),
+}
 MAX_BATCH_BYTES = 4 * 2**30
 # Planes at full resolution that live at once, per channel of the first level:
 # 4 by XLA's own count (memory_analysis, CPU), and two batches are on their way.
@@ -43,15 +50,16 @@ def predict_images(
     model: the network; it always runs with its stored statistics, whichever
       mode it is in. A network with more inputs than the image has channels
       gets zeros in the rest (the published one has a third, empty input).
-    config: the config's section `predict`: tile_px (None: chosen for each
-      image, so that the least is computed), batch_size.
+    config: the config's section `predict`: tile_px (0: chosen for each
+      image, so that the least is computed), batch_size, views.
 
   Yields:
     Key and probabilities, float32 (y, x, 3) in 0..1, in the input's order.
 
   Raises:
     ValueError: a tile_px that is not a multiple of 2**depth above two halos,
-      a batch_size below 1, or an image without pixels.
+      a batch_size below 1, views that are not 1, 4 or 8, or an image without
+    pixels.
   """
   check_config(config, model.depth)
   sizes = list_tile_sizes(model, config)
@@ -68,13 +76,17 @@ def check_config(config: Any, depth: int):
   """Raises a ValueError if tiles or batches of this size cannot work.
 
   Args:
-    config: the config's section `predict`: tile_px, batch_size.
+    config: the config's section `predict`: tile_px, batch_size, views.
     depth: the network's number of poolings.
   """
   if config.batch_size < 1:
     raise ValueError(
       f"config.predict.batch_size: found {config.batch_size}, "
       "expected at least 1"
+    )
+  if config.views not in VIEWS:
+    raise ValueError(
+      f"config.predict.views: found {config.views}, expected 1, 4 or 8"
     )
   if config.tile_px:
     halo_px = tiling.receptive_halo(depth)
@@ -150,7 +162,8 @@ def _run_ahead(
   previous = None
   for batch in _list_batches(jobs, config.batch_size):
     pixels, valid = _cut_batch(batch, config.batch_size)
-    current = batch, predict_tiles(graph, state, pixels, valid)
+    answer = predict_tiles(graph, state, pixels, valid, config.views)
+    current = batch, answer
     if previous:
       yield previous
     previous = current
@@ -171,14 +184,19 @@ def _cut_batch(
   return np.concatenate(pixels), np.concatenate(valid)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 4))
 def predict_tiles(
   graph: nnx.GraphDef,
   state: nnx.State,
   pixels: Float[Array, "n t t c"],
   valid: Bool[Array, "n t t 1"],
+  num_views: int = 1,
 ) -> Float[Array, "n t t 3"]:
   """Returns the probabilities of a batch of tiles, float32 in 0..1.
+
+  With several views the tiles are seen mirrored as well, and the answers'
+  mean is taken. A tile's edge is a multiple of the network's stride, so that
+  the mirrored poolings meet the same pixels in every tile of an image.
 
   Args:
     graph: the network's structure, as nnx.split gives it.
@@ -186,12 +204,36 @@ def predict_tiles(
       checkpoint of the same network is not compiled again.
     pixels: values 0..255, zero outside the image.
     valid: which pixels lie inside the image.
+    num_views: 1, 4 or 8, see VIEWS.
   """
   model = nnx.merge(graph, state)
   model.eval()
   num_missing = model.encoders[0].conv1.in_features - pixels.shape[-1]
   pixels = jnp.pad(pixels, [(0, 0), (0, 0), (0, 0), (0, num_missing)])
-  return jax.nn.sigmoid(model(pixels, valid))
+  if num_views == 1:
+    return jax.nn.sigmoid(model(pixels, valid))
+
+  def add_view(total, view):
+    logits = model(_turn(pixels, view), _turn(valid, view))
+    return total + _turn_back(jax.nn.sigmoid(logits), view), None
+
+  # A scan, so that the network is compiled once and one view is in memory.
+  start = jnp.zeros((*pixels.shape[:3], NUM_CLASSES))
+  total, _ = jax.lax.scan(add_view, start, jnp.array(VIEWS[num_views]))
+  return total / num_views
+
+
+def _turn(x: Array, view: Bool[Array, "3"]) -> Array:
+  """Mirrors tiles as the view says."""
+  x = jnp.where(view[0], x[:, ::-1], x)
+  x = jnp.where(view[1], x[:, :, ::-1], x)
+  return jnp.where(view[2], x.swapaxes(1, 2), x)
+
+
+def _turn_back(x: Array, view: Bool[Array, "3"]) -> Array:
+  x = jnp.where(view[2], x.swapaxes(1, 2), x)
+  x = jnp.where(view[1], x[:, :, ::-1], x)
+  return jnp.where(view[0], x[:, ::-1], x)
 
 
 def describe_device() -> str:

@@ -177,3 +177,10 @@ def test_the_shipped_weights_carry_the_configuration_of_their_recipe():
 def test_numbers_may_be_written_without_a_point():
   assert config_lib.read_value("config.train.learning_rate", "1e-3") == 1e-3
   assert config_lib.read_value("config.name", "e3") == "e3"
+
+
+def test_models_from_before_there_were_views_use_one(tmp_path):
+  config = default.get_config()
+  del config.predict.views
+  (tmp_path / "config.json").write_text(config.to_json_best_effort())
+  assert config_lib.read_model_config(tmp_path).predict.views == 1

@@ -16,8 +16,10 @@ from dicexmbd_jax.model.unet import UNet
 TOLERANCE = 1e-4
 
 
-def make_config(tile_px=256, batch_size=2):
-  return ConfigDict({"tile_px": tile_px, "batch_size": batch_size})
+def make_config(tile_px=256, batch_size=2, views=1):
+  return ConfigDict(
+    {"tile_px": tile_px, "batch_size": batch_size, "views": views}
+  )
 
 
 def make_unet(width, depth, in_channels, draw):
@@ -258,12 +260,40 @@ def test_images_of_both_tile_sizes_come_back_in_order(monkeypatch):
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("views", [4, 8])
+@pytest.mark.parametrize("tile_px", [208, 512])
+def test_views_are_the_mean_of_the_mirrored_images(views, tile_px):
+  size = 240  # A multiple of the stride: mirrored, its poolings stay.
+  image = make_image((size, size))
+  expected = []
+  for diagonal in (False, True)[: views // 4]:
+    for flip in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+      steps = np.s_[:: flip[0], :: flip[1]]
+      seen = image[steps].swapaxes(0, 1) if diagonal else image[steps]
+      answer = predict_one(np.ascontiguousarray(seen), make_model())
+      answer = answer.swapaxes(0, 1) if diagonal else answer
+      expected.append(answer[steps])
+  found = predict_one(image, make_model(), tile_px=tile_px, views=views)
+  np.testing.assert_allclose(found, np.mean(expected, 0), atol=TOLERANCE)
+  assert np.abs(found - expected[0]).max() > 10 * TOLERANCE
+
+
+def test_views_do_not_depend_on_the_tiles_where_the_stride_does_not_fit():
+  image = make_image((230, 470))
+  small, large = (
+    predict_one(image, make_model(), tile_px=tile_px, views=8)
+    for tile_px in (208, 512)
+  )
+  np.testing.assert_allclose(small, large, rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [
     ({"tile_px": 200}, "tile_px: found 200, expected a multiple of 16"),
     ({"tile_px": 192}, "tile_px: found 192, .* above 192"),
     ({"batch_size": 0}, "batch_size: found 0, expected at least 1"),
+    ({"views": 2}, "views: found 2, expected 1, 4 or 8"),
   ],
 )
 def test_impossible_configs_are_errors(options, message):

@@ -76,7 +76,7 @@ def merge_channels(
     stack: counts, float32 (y, x, m), as check_stack lets pass.
     nuclear: indices of the nuclear markers.
     membrane: indices of the membrane/cytoplasm markers; a marker may be in
-      both groups.
+      both groups. None: that channel is zeros, and a warning says so.
     config: the config's section `image`: preset, hot_pixel_counts,
       clip_percentile.
     names: the m markers' names for the warnings; their indices if left out.
@@ -87,13 +87,19 @@ def merge_channels(
     counts as zeros in its group and is named in a warning.
 
   Raises:
-    ValueError: an unknown preset, or a group without markers.
+    ValueError: an unknown preset, or no nuclear marker.
   """
   merge_group = get_preset(config.preset)
+  if not nuclear:
+    raise ValueError("nuclear: found no marker, expected at least one")
   channels, warnings = [], []
   for group, indices in (("nuclear", nuclear), ("membrane", membrane)):
     if not indices:
-      raise ValueError(f"{group}: found no marker, expected at least one")
+      channels.append(np.zeros(stack.shape[:2], np.float32))
+      warnings.append(
+        f"no {group} marker: where cells end is guessed from the nuclei"
+      )
+      continue
     channel, dim = merge_group(stack, indices, config)
     channels.append(channel)
     warnings += [
@@ -127,8 +133,11 @@ def find_weak_groups(
   lines = []
   for group, indices in (("nuclear", nuclear), ("membrane", membrane)):
     strongest = max(
-      float(np.percentile(stack[..., index], clip_percentile))
-      for index in indices
+      (
+        float(np.percentile(stack[..., index], clip_percentile))
+        for index in indices
+      ),
+      default=0.0,
     )
     if 0 < strongest < WEAK_COUNTS:
       lines.append(

@@ -23,8 +23,8 @@ def merge_loaded(
     The image, float32 (y, x, 2) in 0..255, and warnings, one line each.
 
   Raises:
-    ValueError: counts that are not finite and positive, or a group without
-      markers; it does not name the file.
+    ValueError: counts that are not finite and positive, or no nuclear
+      marker; it does not name the file.
   """
   channels.check_stack(loaded.stack, loaded.names)
   return channels.merge_channels(

@@ -34,12 +34,11 @@ def read_panel(path: str | pathlib.Path) -> Panel:
     path: the panel file.
 
   Returns:
-    All rows in the file's order, kept or not.
+    All rows in the file's order, kept or not. None need be membrane/cytoplasm.
 
   Raises:
     ValueError: missing or unreadable file, missing columns, a flag that is no
-      flag, a row of another length than the header, no nuclear or no
-      membrane/cytoplasm row.
+      flag, a row of another length than the header, no nuclear row.
   """
   path = pathlib.Path(path)
   table = _split_rows(path, _read_text(path))
@@ -49,7 +48,7 @@ def read_panel(path: str | pathlib.Path) -> Panel:
     _make_row(path, line, _pad(path, line, cells, len(header)), column)
     for line, cells in table[1:]
   )
-  _check_groups(path, rows)
+  _check_nuclear(path, rows)
   return Panel(path, _drop_numbered_channels(rows))
 
 
@@ -166,16 +165,12 @@ def _parse_group(path: pathlib.Path, line: int, text: str) -> int:
   return int(value)
 
 
-def _check_groups(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:
-  for flag, group in (
-    ("is_nuclear", "nuclear"),
-    ("is_membrane", "membrane/cytoplasm"),
-  ):
-    if not any(getattr(row, flag) for row in rows):
-      raise ValueError(
-        f"{path}: found no {group} channel among {len(rows)} rows, "
-        "expected at least one"
-      )
+def _check_nuclear(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:
+  if not any(row.is_nuclear for row in rows):
+    raise ValueError(
+      f"{path}: found no nuclear channel among {len(rows)} rows, "
+      "expected at least one"
+    )
 
 
 def _drop_numbered_channels(rows: tuple[PanelRow, ...]) -> tuple[PanelRow, ...]:

@@ -68,7 +68,7 @@ def resolve_panel(
   names), or where names repeat, position decides: then the file must have as
   many channels as the panel has rows, or kept rows, and no name may disagree.
 
-  Without a panel only a file of two channels will do: nuclear, then
+  Without a panel only a file of one or two channels will do: nuclear, then
   membrane/cytoplasm, or the other way round where its names say so. With a
   panel, such a file is taken where its names are those two.
 
@@ -86,12 +86,12 @@ def resolve_panel(
   names += [""] * (file_num_channels - len(names))
   two = _select_two(names)
   if panel is None:
-    if file_num_channels != 2:
+    if file_num_channels not in (1, 2):
       raise ValueError(
         f"{path}: found {file_num_channels} channel(s) and no panel, expected "
-        "a panel, or two channels: nuclear, membrane/cytoplasm"
+        "a panel, or one or two channels: nuclear, membrane/cytoplasm"
       )
-    return two or _select_by_order()
+    return two or _select_by_order(file_num_channels)
   if two is not None:
     return two
   file_names = [parse_name(name) for name in names]
@@ -104,7 +104,9 @@ def resolve_panel(
   return _select(panel, matches)
 
 
-def _select_by_order() -> ChannelSelection:
+def _select_by_order(num_channels: int) -> ChannelSelection:
+  if num_channels == 1:
+    return ChannelSelection((0,), ("nuclear",), (0,), ())
   return ChannelSelection((0, 1), ("nuclear", "membrane"), (0,), (1,))
 
 

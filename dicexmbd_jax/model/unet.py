@@ -15,6 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
+from dicexmbd_jax.model import convolution
+
 NUM_CLASSES = 3  # nucleus, membrane/cytoplasm, background
 
 
@@ -27,6 +29,7 @@ class ConvBlock(nnx.Module):
       "use_bias": False,
       "dtype": dtype,
       "rngs": rngs,
+      "conv_general_dilated": _convolve,
     }
     norm: dict[str, Any] = {
       "momentum": 0.9,
@@ -166,6 +169,11 @@ def _draw_initial(name: str, leaf: nnx.Variable, rng: np.random.Generator):
   fan_in = shape[0] if shape[1:3] == (2, 2) else math.prod(shape[:-1])
   values = rng.standard_normal(shape, np.float32) * math.sqrt(2 / fan_in)
   return jnp.asarray(values, dtype)
+
+
+def _convolve(x, kernel, *unused, **also_unused):
+  """What nnx.Conv calls; its strides and dilations are 1 here."""
+  return convolution.convolve_3x3(x, kernel)
 
 
 def mask_outside(x, valid):

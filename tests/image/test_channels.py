@@ -148,11 +148,24 @@ def test_memory_order_of_the_stack_does_not_matter(preset):
   np.testing.assert_array_equal(image, copy)
 
 
-@pytest.mark.parametrize("group", ["nuclear", "membrane"])
-def test_an_empty_group_is_an_error(group):
-  groups = {"nuclear": [0], "membrane": [0], group: []}
-  with pytest.raises(ValueError, match=f"{group}: found no marker"):
-    channels.merge_channels(make_stack([[1]]), config=make_config(), **groups)
+def test_no_nuclear_marker_is_an_error():
+  with pytest.raises(ValueError, match="nuclear: found no marker"):
+    channels.merge_channels(make_stack([[1]]), [], [0], make_config())
+
+
+@pytest.mark.parametrize("preset", ["paper", "reference"])
+def test_no_membrane_marker_gives_zeros_and_a_warning(preset):
+  rng = np.random.default_rng(0)
+  stack = rng.poisson(20, (30, 20, 1)).astype(np.float32)
+  config = make_config(preset, 99.7)
+  image, warnings = channels.merge_channels(stack, [0], [], config)
+  both, _ = channels.merge_channels(stack, [0], [0], config)
+  np.testing.assert_array_equal(image[..., 0], both[..., 0])
+  assert not image[..., 1].any()
+  assert warnings == (
+    "no membrane marker: where cells end is guessed from the nuclei",
+  )
+  assert channels.find_weak_groups(stack, [0], [], 99.7) == ()
 
 
 def test_an_unknown_preset_is_an_error():

@@ -81,7 +81,6 @@ def test_name_falls_back_to_the_channel(tmp_path):
     ("name,nuclear,membrane_cytoplasm\nA,x,1\n", ["'x'", "0 or 1"]),
     ("name,deepcell\nA,3\n", ["'3'", "deepcell", "line 2"]),
     ("name,nuclear,membrane_cytoplasm\nA,0,1\n", ["no nuclear channel"]),
-    ("name,nuclear,membrane_cytoplasm\nA,1,0\n", ["no membrane/cytoplasm"]),
     ("name,nuclear,membrane_cytoplasm\n", ["no nuclear channel"]),
     ("name,nuclear,membrane_cytoplasm\n,1,1\n", ["no name in line 2"]),
     ("name,nuclear,membrane_cytoplasm\nA,1,1,7\n", ["4 cells in line 2"]),

@@ -176,7 +176,12 @@ def test_without_a_panel_two_channels_will_do():
   assert swapped.names == ("Membrane", "Nuclei")
 
 
-@pytest.mark.parametrize("num_channels", [1, 3, 40])
+def test_without_a_panel_one_channel_is_nuclear():
+  selection = resolve_panel(None, [], 1, FILE)
+  assert (selection.nuclear, selection.membrane) == ((0,), ())
+
+
+@pytest.mark.parametrize("num_channels", [3, 40])
 def test_without_a_panel_other_files_need_one(num_channels):
   with pytest.raises(
     ValueError, match=f"found {num_channels} channel.*a panel"

@@ -1,0 +1,87 @@
+"""A 3x3 convolution whose kernel's gradient is fast on a CPU.
+
+XLA:CPU takes the kernel's gradient as a convolution whose window is the whole
+image, after copying both operands to another layout. As one matrix product of
+shifted copies it takes half of the time at 16 channels and a quarter at 64.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+@jax.custom_vjp
+def convolve_3x3(
+  x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
+) -> Float[Array, "b h w o"]:
+  """Returns the correlation with the kernel; zeros outside the image."""
+  return _convolve(x, kernel)
+
+
+def _convolve(x, kernel):
+  return jax.lax.conv_general_dilated(
+    x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC
+  )
+
+
+def _convolve_forward(x, kernel):
+  return _convolve(x, kernel), (x, kernel)
+
+
+def _convolve_backward(saved, grad):
+  x, kernel = saved
+  (grad_x,) = jax.vjp(lambda x: _convolve(x, kernel), x)[1](grad)
+  # Chosen when compiling, by the device that it is compiled for.
+  grad_kernel = jax.lax.platform_dependent(
+    x, grad, cpu=multiply_shifted, default=_differentiate_kernel
+  )
+  return grad_x, grad_kernel.astype(kernel.dtype)
+
+
+convolve_3x3.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _differentiate_kernel(x, grad):
+  shape = (3, 3, x.shape[-1], grad.shape[-1])
+  zeros = jnp.zeros(shape, x.dtype)
+  return jax.vjp(lambda kernel: _convolve(x, kernel), zeros)[1](grad)[0]
+
+
+def multiply_shifted(
+  x: Float[Array, "b h w c"], grad: Float[Array, "b h w o"]
+) -> Float[Array, "3 3 c o"]:
+  """Returns the gradient of the kernel as one matrix product.
+
+  The image is shifted along its rows and the gradient along its columns: three
+  copies of each give all nine places of the kernel.
+
+  Args:
+    x: the convolution's input.
+    grad: the loss's gradient by the convolution's output.
+  """
+  b, h, w, c = x.shape
+  o = grad.shape[-1]
+  wide = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+  tall = jnp.pad(grad, ((0, 0), (1, 1), (0, 0), (0, 0)))
+  columns = jnp.concatenate([wide[:, :, j : j + w] for j in range(3)], -1)
+  rows = jnp.concatenate([tall[:, 2 - i : 2 - i + h] for i in range(3)], -1)
+  # A narrow product over very many pixels uses one core only; parts of it use
+  # more. Parts of examples, so that a batch spread over devices stays there.
+  parts = b * count_parts(b, h) if c + o <= 64 else 1
+  product = jnp.einsum(
+    "znp,znq->pq" if parts == 1 else "znp,znq->zpq",
+    columns.reshape(parts, -1, 3 * c),
+    rows.reshape(parts, -1, 3 * o),
+    preferred_element_type=jnp.float32,
+  )
+  if parts > 1:
+    product = product.sum(0)
+  return product.reshape(3, c, 3, o).transpose(2, 0, 1, 3).astype(x.dtype)
+
+
+def count_parts(num_examples: int, height: int) -> int:
+  """Returns how many bands of rows make at least four parts of a batch."""
+  bands = max(4 // num_examples, 1)
+  return bands if height % bands == 0 else 1
