@@ -59,18 +59,19 @@ def split_arguments(
 
 
 def read_value(name: str, text: str) -> Any:
-  """Returns the value that `text` stands for, as YAML.
+  """Returns the value that `text` stands for, as YAML; (a, b) is a tuple.
 
   Raises:
     ValueError: the text is no YAML.
   """
+  is_tuple = re.fullmatch(r"\(.*\)", text)
   try:
-    value = yaml.safe_load(text)
+    value = yaml.safe_load(f"[{text[1:-1]}]" if is_tuple else text)
   except yaml.YAMLError as error:
     raise ValueError(f"--{name}: found {text!r}, expected a value") from error
   if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value):
     return float(value)  # YAML takes 1.0e-3 for a number, but not 1e-3.
-  return value
+  return tuple(value) if is_tuple else value
 
 
 def read_config_file(path: str | pathlib.Path) -> ConfigDict:
@@ -168,6 +169,10 @@ def resolve_config(
         f"--config.{name}: found no such value, expected one of "
         f"{', '.join(sorted(known))}"
       )
+    if isinstance(value, list | tuple) and isinstance(
+      section[last], list | tuple
+    ):
+      value = type(section[last])(value)  # JSON and YAML know lists alone.
     try:
       section[last] = value
     except TypeError as error:

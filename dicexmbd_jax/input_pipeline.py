@@ -31,7 +31,7 @@ class Source:
 
   Attributes:
     path: folder with `dataset_info.json`, or a folder with one such below it.
-    weight: relative number of patches drawn from it in training; > 0.
+    weight: relative number of patches drawn from it in training; 0: none.
       Evaluation takes every record once and knows no weights.
   """
 
@@ -202,23 +202,30 @@ def _mix_shuffled(
   if seed < 0:
     raise ValueError(f"seed: got {seed}, expected >= 0")
   for source, part in zip(sources, parts, strict=True):
-    if not (math.isfinite(source.weight) and source.weight > 0):
+    if not (math.isfinite(source.weight) and source.weight >= 0):
       raise ValueError(
-        f"{source.path}: weight is {source.weight}, expected > 0"
+        f"{source.path}: weight is {source.weight}, expected 0 or more"
       )
-    if not len(part):
+    if source.weight and not len(part):
       raise ValueError(
         f"{part.path}: split {part.split!r} is empty; expected records to "
         "train on"
       )
+  if not any(source.weight for source in sources):
+    raise ValueError("sources: every weight is 0, expected one above it")
   # grain adds the epoch to the seed, so seeds are spread: neighbouring ones
   # would share epochs among runs and sources.
   seeds = np.random.SeedSequence(seed).generate_state(len(parts))
-  shuffled = [
-    grain.MapDataset.source(part).shuffle(seed=int(own_seed)).repeat()
-    for part, own_seed in zip(parts, seeds, strict=True)
+  drawn = [
+    (
+      grain.MapDataset.source(part).shuffle(seed=int(own_seed)).repeat(),
+      source.weight,
+    )
+    for source, part, own_seed in zip(sources, parts, seeds, strict=True)
+    if source.weight
   ]
-  return grain.MapDataset.mix(shuffled, [source.weight for source in sources])
+  shuffled, weights = zip(*drawn, strict=True)
+  return grain.MapDataset.mix(shuffled, weights)
 
 
 def _chain(parts: Sequence[Records]):

@@ -221,7 +221,8 @@ def test_different_patch_sizes_are_one_error(folder, tmp_path):
     ({"num_workers": -1}, "num_workers: got -1"),
     ({"start_step": -1}, "start_step: got -1"),
     ({"seed": -1}, "seed: got -1"),
-    ({"weights": [0.0]}, "weight is 0"),
+    ({"weights": [0.0]}, "every weight is 0"),
+    ({"weights": [-1.0]}, "weight is -1.0, expected 0 or more"),
     ({"weights": [float("nan")]}, "weight is nan"),
   ],
 )
