@@ -1,5 +1,6 @@
 """`export`: from a training run to a small model folder with its model card."""
 
+import json
 import pathlib
 
 from absl import logging
@@ -11,6 +12,7 @@ from dicexmbd_jax.io import tables, write
 from dicexmbd_jax.model import unet
 
 Path = pathlib.Path
+NUMBERS = "validation.json"  # What the run measured of these weights.
 
 
 def run(flags) -> int:
@@ -26,7 +28,8 @@ def run(flags) -> int:
       raise ValueError(f"{output}: found the weights, expected another folder")
     model, config = checkpoint.read_model(source)
     checkpoint.write_model(output, model, config)
-    numbers = read_last_numbers(source)
+    numbers = read_numbers(source)
+    write.write_json(output / NUMBERS, numbers)
     card = describe_model(output, model, config, numbers)
     write.write_text(output / "README.md", card)
   except (ValueError, OSError) as error:
@@ -36,12 +39,18 @@ def run(flags) -> int:
   return 0
 
 
-def read_last_numbers(source: Path) -> dict[str, float]:
-  """Returns the validation numbers of a run, of the step that is exported.
+def read_numbers(source: Path) -> dict[str, float]:
+  """Returns the validation numbers of the weights that are exported.
 
   A workdir holds its best network, by validation loss; one of its checkpoints
-  has the numbers of its own step. {} where no log lies beside the weights.
+  has the numbers of its own step; an exported model has them in a file. {}
+  where nothing of these lies beside the weights.
+
+  Raises:
+    ValueError: a broken file.
   """
+  if (source / NUMBERS).is_file():
+    return json.loads((source / NUMBERS).read_text())
   is_step = source.parent.name == "checkpoints"
   path = (source.parent.parent if is_step else source) / "metrics.csv"
   if not path.is_file():
@@ -74,8 +83,12 @@ def describe_model(
     f"- Preprocessing: `{config.image.preset}`, "
     f"{config.image.pixel_size_um} um per pixel",
     f"- Segmenter: preset `{config.segment.preset}`",
-    *describe_training(config),
-    *(f"- {name}: {value:.6g}" for name, value in numbers.items()),
+    *describe_training(config, numbers.get("step")),
+    *(
+      f"- {name}: {value:.6g}"
+      for name, value in numbers.items()
+      if name != "step"
+    ),
     "",
     f"Use: `python -m dicexmbd_jax predict --checkpoint={folder} ...`",
     "",
@@ -83,8 +96,13 @@ def describe_model(
   return "\n".join(lines)
 
 
-def describe_training(config: ConfigDict) -> list[str]:
-  """Returns the lines on data and steps that the configuration knows of."""
+def describe_training(config: ConfigDict, step: float | None) -> list[str]:
+  """Returns the lines on data and steps that the configuration knows of.
+
+  Args:
+    config: of the run.
+    step: that the weights are of, where that is known.
+  """
   train = config.get("train")
   if train is None or "data" not in train:
     return []
@@ -93,6 +111,6 @@ def describe_training(config: ConfigDict) -> list[str]:
   )
   return [
     f"- Trained on the records {data}",
-    f"- {train.num_steps} steps of {train.batch_size} patches of "
-    f"{train.crop_px} px, seed {config.seed}",
+    f"- {f'Step {step:g} of ' if step else ''}{train.num_steps} steps, each of "
+    f"{train.batch_size} patches of {train.crop_px} px, seed {config.seed}",
   ]

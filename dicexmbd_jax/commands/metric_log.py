@@ -45,10 +45,10 @@ class MetricLog:
   @functools.cached_property
   def events(self) -> tensorboardX.SummaryWriter:
     """The event file; opened at its first use: a finished run adds none."""
-    # TensorBoard hides what was written after the step that a run goes on from.
+    # TensorBoard hides what was written after the step that a run goes on from,
+    # or by a run that is begun anew.
     return tensorboardX.SummaryWriter(
-      str(self._path.parent / "tensorboard"),
-      purge_step=self._step + 1 if self._step else None,
+      str(self._path.parent / "tensorboard"), purge_step=self._step + 1
     )
 
   def close(self):

@@ -35,6 +35,13 @@ class Progress:
     else:
       self._bar.set_postfix_str(line)
 
+  def note(self, line: str):
+    """Writes a line that stays, above the bar where there is one."""
+    if self._bar.disable:
+      logging.info("%s", line)
+    else:
+      self._bar.write(line, file=sys.stderr)
+
   def __enter__(self) -> "Progress":
     return self
 

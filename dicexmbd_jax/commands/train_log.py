@@ -21,6 +21,15 @@ from dicexmbd_jax.model.train_step import Example
 from dicexmbd_jax.model.unet import UNet
 from dicexmbd_jax.report import strip
 
+# What is told of every few steps; all else comes of a validation.
+TRAINING = (
+  "loss",
+  "learning_rate",
+  "gradient_norm",
+  "images_per_second",
+  "mfu",
+)
+
 
 class TrainLog:
   """Writes metrics, pictures and the best network into the workdir."""
@@ -40,8 +49,12 @@ class TrainLog:
   def report(self, step: int, found: dict[str, float]):
     """Writes numbers of a step, and tells them."""
     self._metrics.write(step, found)
-    line = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
-    self._bar.tell(line, step - self._step)
+    now = {name: value for name, value in found.items() if name in TRAINING}
+    self._bar.tell(_format(now), step - self._step)
+    # Not in the bar, which the next report replaces and a terminal cuts off.
+    rest = {name: value for name, value in found.items() if name not in now}
+    if rest:
+      self._bar.note(f"step {step}: {_format(rest)}")
     self._step = step
 
   def keep(self, step: int, model: UNet):
@@ -116,6 +129,10 @@ def name_process():
   if name:
     handler = logging.get_absl_handler()
     handler.setFormatter(standard_logging.Formatter(f"{name}: %(message)s"))
+
+
+def _format(found: dict[str, float]) -> str:
+  return "  ".join(f"{name} {value:.4g}" for name, value in found.items())
 
 
 def _find_cells(maps: np.ndarray, config: ConfigDict) -> np.ndarray:

@@ -9,6 +9,7 @@ import collections
 import pathlib
 import pickle
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ def read_state_dict(path: str | pathlib.Path) -> Tensors:
   except (
     *(zipfile.BadZipFile, pickle.UnpicklingError, OSError, EOFError),
     *(KeyError, IndexError, TypeError, AttributeError, ValueError),
+    # What damaged lengths, flags and streams make zipfile and pickle raise.
+    *(RuntimeError, MemoryError, OverflowError, zlib.error),
   ) as error:
     text = " ".join(str(error).split()) or type(error).__name__
     raise ValueError(

@@ -55,16 +55,18 @@ def soft_dice(
 ) -> Float[Array, ""]:
   """Returns 1 - the weighted mean over the classes of the soft dice overlap.
 
-  Twice the product over the sum of squares (Milletari et al. 2016), over all
-  pixels of the batch: soft targets can reach 1. A class that is nowhere in
-  the target and nowhere predicted has overlap 1; without valid pixels the
-  loss is 0.
+  Twice the product over the sum of squares (Milletari et al. 2016), over the
+  pixels of each example: soft targets can reach 1. The examples' mean by their
+  valid pixels, so that parts of a batch add up to the whole. A class that is
+  nowhere in the target and nowhere predicted has overlap 1; without valid
+  pixels the loss is 0.
   """
   found = jax.nn.sigmoid(logits) * valid
   wanted = target * valid
-  axes = (0, 1, 2)
+  axes = (1, 2)
   both = (found * wanted).sum(axes)
   # One pixel's worth: keeps an absent class from dividing by nothing.
   total = (found**2 + wanted**2).sum(axes) + 1
-  overlap = (2 * both + 1) / total
-  return 1 - (overlap * class_weights).sum() / class_weights.sum()
+  overlap = ((2 * both + 1) / total) @ class_weights / class_weights.sum()
+  num_px = valid.sum((1, 2, 3))
+  return ((1 - overlap) * num_px).sum() / jnp.maximum(num_px.sum(), 1)

@@ -2,12 +2,16 @@
 
     python tests/benchmarks/bench_train.py [WIDTH] [DTYPE] [ROUNDS] [EDGES]
 
-e.g. 16 float32 3 512,1024. Both libraries run in this process, in turns;
-medians. Without PyTorch the lines of JAX are printed alone. One JSON line each:
-what, library, width, dtype, edge in px, seconds per image, images per second,
-TFLOP/s, share of the device's peak where its maker states one.
+e.g. 16 float32 3 512,1024. All run in this process, in turns; medians. "jax
+stock" is our network with XLA's own gradients of max-pooling, transposed
+convolution and convolution kernels. Without PyTorch the lines of JAX are
+printed alone. One JSON line each: what, library, width, dtype, edge in px,
+seconds per image, images per second, TFLOP/s, and the share of the device's
+peak: its maker's number or, where there is none, the rate of a large matrix
+product measured here.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -22,7 +26,8 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.model import losses, metrics, unet
+from dicexmbd_jax import allocator
+from dicexmbd_jax.model import convolution, losses, metrics, unet
 
 try:
   import torch
@@ -77,11 +82,49 @@ def make_jax(width, dtype, edge_px):
   }
 
 
-def make_torch(width, dtype, edge_px, memory_format):
+def make_stock_jax(width, dtype, edge_px):
+  """Returns the calls of our network with XLA's own gradients."""
+
+  def call_stock(name):
+    with stock_gradients():  # What counts is what the first call compiles.
+      calls[name]()
+
+  calls = make_jax(width, dtype, edge_px)
+  return {name: functools.partial(call_stock, name) for name in calls}
+
+
+@contextlib.contextmanager
+def stock_gradients():
+  """Puts the stock operations in the place of ours."""
+
+  def transpose_stock(self, x, valid=None):
+    kernel = self.kernel[...].astype(self.dtype).transpose(1, 2, 0, 3)
+    x = jax.lax.conv_transpose(
+      x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    x = x + self.bias[...].astype(self.dtype)
+    return unet.mask_outside(x, valid)
+
+  def convolve_stock(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+  kept = unet.pool, unet.UpConv.__call__, convolution.convolve_3x3
+  unet.pool = lambda x: nnx.max_pool(x, (2, 2), (2, 2))
+  unet.UpConv.__call__ = transpose_stock
+  convolution.convolve_3x3 = convolve_stock
+  yield
+  unet.pool, unet.UpConv.__call__, convolution.convolve_3x3 = kept
+
+
+def make_torch(width, dtype, edge_px, memory_format, is_compiled=False):
   """Returns the same calls of PyTorch's network."""
   device = "cuda" if torch.cuda.is_available() else "cpu"
   options = {"memory_format": memory_format}
   net = make_torch_reference.make_network(width).to(device, **options)
+  if is_compiled:
+    net = torch.compile(net)
   image = torch.from_numpy(make_image(edge_px)).permute(0, 3, 1, 2)
   image = image.to(device).contiguous(**options)
   target = torch.zeros_like(image)
@@ -119,11 +162,36 @@ def make_image(edge_px):
   return rng.uniform(0, 255, (1, edge_px, edge_px, 3)).astype(np.float32)
 
 
+def measure_peak(dtype, edge=4096):
+  """Returns the FLOP/s of a product of square matrices, best of three."""
+  matrix = jnp.ones((edge, edge), dtype)
+  multiply = jax.jit(jnp.matmul)
+  multiply(matrix, matrix).block_until_ready()
+  seconds = []
+  for _ in range(3):
+    started = time.perf_counter()
+    multiply(matrix, matrix).block_until_ready()
+    seconds.append(time.perf_counter() - started)
+  return 2 * edge**3 / min(seconds)
+
+
+def warm_up(calls):
+  """Compiles every call; returns those that work here."""
+  working = {}
+  for name, call in calls.items():
+    try:
+      call()
+    except Exception as error:  # torch.compile raises what its parts raise.
+      print(f"{name}: {str(error).splitlines()[0]}", file=sys.stderr)
+    else:
+      working[name] = call
+  return working
+
+
 def measure(calls, rounds):
   """Returns the median seconds of each call, measured in turns."""
+  calls = warm_up(calls)
   seconds = {name: [] for name in calls}
-  for call in calls.values():
-    call()  # Compiles.
   for _ in range(rounds):
     for name, call in calls.items():
       started = time.perf_counter()
@@ -135,15 +203,22 @@ def measure(calls, rounds):
 def main(width=16, dtype="float32", rounds=3, edges=(512, 1024)):
   """Prints a line for each library, task and size."""
   peak = metrics.peak_flops(jax.devices()[0].device_kind, dtype)
+  peak = peak or measure_peak(dtype)
   if torch is None:
     print("no PyTorch here: JAX alone", file=sys.stderr)
   for edge_px in edges:
-    rivals = {"jax": make_jax(width, dtype, edge_px)}
+    rivals = {
+      "jax": make_jax(width, dtype, edge_px),
+      "jax stock": make_stock_jax(width, dtype, edge_px),
+    }
     if torch is not None:
       for name in ("contiguous_format", "channels_last"):
         rivals[f"torch {name}"] = make_torch(
           width, dtype, edge_px, getattr(torch, name)
         )
+      rivals["torch compile"] = make_torch(
+        width, dtype, edge_px, torch.channels_last, is_compiled=True
+      )
     tasks = ("inference", "training") if edge_px == edges[0] else ("inference",)
     config = ConfigDict({"width": width, "depth": 4, "in_channels": 3})
     for task in tasks:
@@ -156,13 +231,14 @@ def main(width=16, dtype="float32", rounds=3, edges=(512, 1024)):
           "edge_px": edge_px, "s": round(seconds, 3),
           "images_per_s": round(1 / seconds, 3),
           "tflops": round(flops / seconds / 1e12, 3),
-          "share_of_peak": peak and round(flops / seconds / peak, 3),
+          "share_of_peak": round(flops / seconds / peak, 3),
           "device": jax.devices()[0].device_kind,
         }  # fmt: skip
         print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
+  allocator.keep_freed_memory()  # As the command line does.
   words = sys.argv[1:]
   kinds = (int, str, int, lambda text: [int(one) for one in text.split(",")])
   main(*(kind(word) for kind, word in zip(kinds, words, strict=False)))

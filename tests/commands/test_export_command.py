@@ -6,10 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from configs import default
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import checkpoint
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import unet
+from dicexmbd_jax.model.program import make_program
+from dicexmbd_jax.train_checkpoint import Checkpoints
 
 
 def write_run(folder):
@@ -35,7 +38,9 @@ def test_exported_model_is_small_and_answers_the_same(tmp_path):
   call = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
   assert program.main(["export", *call]) == 0
   names = {path.name for path in (tmp_path / "out").iterdir()}
-  assert names == {"params.npz", "config.json", "README.md"}
+  assert names == {
+    "params.npz", "config.json", "README.md", "validation.json"
+  }  # fmt: skip
   image = jnp.asarray(
     np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 2)), jnp.float32
   )
@@ -59,10 +64,45 @@ def test_the_card_tells_the_best_step_and_the_data(tmp_path):
   call = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
   program.main(["export", *call])
   card = (tmp_path / "out" / "README.md").read_text()
-  assert "- step: 20\n" in card
+  assert "- Step 20 of 30 steps, each of 4 patches of 64 px, seed 0\n" in card
   assert "validation_loss: 0.3\n" in card
   assert "`spleen` (weight 0.5)" in card
   assert checkpoint.hash_model(tmp_path / "out") in card
+
+
+def test_an_exported_model_keeps_its_numbers_when_exported_again(tmp_path):
+  write_run(tmp_path / "run")
+  for source, output in (("run", "out"), ("out", "again")):
+    call = [f"--checkpoint={tmp_path / source}"]
+    program.main(["export", *call, f"--output={tmp_path / output}"])
+  cards = [
+    (tmp_path / name / "README.md").read_text().replace(name, "NAME")
+    for name in ("out", "again")
+  ]
+  assert "validation_loss: 0.3\n" in cards[1]
+  assert cards[0] == cards[1]
+
+
+def test_a_checkpoint_is_exported_with_its_own_numbers(tmp_path):
+  write_run(tmp_path / "run")
+  model, config = checkpoint.read_model(tmp_path / "run")
+  train = default.get_config().train
+  train.update(config.train)
+  config.train = train
+  store = Checkpoints(tmp_path / "run" / "checkpoints", 2)
+  store.save(30, make_program(model, config).make_state(), config, 0.35)
+  store.close()
+  source = tmp_path / "run" / "checkpoints" / "30"
+  call = [f"--checkpoint={source}", f"--output={tmp_path / 'out'}"]
+  assert program.main(["export", *call]) == 0
+  card = (tmp_path / "out" / "README.md").read_text()
+  assert "- Step 30 of 30 steps" in card
+  assert "validation_loss: 0.35\n" in card
+  found, _ = checkpoint.read_model(tmp_path / "out")
+  kernel, expected = (
+    np.asarray(one.head.kernel[...]) for one in (found, model)
+  )
+  np.testing.assert_allclose(kernel, expected, rtol=1e-3)
 
 
 def test_wrong_calls_are_refused(tmp_path, caplog):

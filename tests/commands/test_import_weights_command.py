@@ -129,3 +129,24 @@ def test_other_networks_are_refused():
     reference_weights.build_model({**tensors, "up7.bias": np.zeros(3)})
   with pytest.raises(ValueError, match="published U-Net"):
     reference_weights.build_model({"weight": np.zeros(3)})
+
+
+def test_damaged_files_are_one_line(tmp_path):
+  data = STATE_DICT.read_bytes()
+  rng = np.random.default_rng(0)
+  path, refused = tmp_path / "damaged.pth", 0
+  for _ in range(300):
+    damaged = bytearray(data)
+    if rng.random() < 0.2:
+      damaged = damaged[: rng.integers(len(data))]
+    for _ in range(rng.integers(1, 30)):
+      if damaged:
+        damaged[rng.integers(len(damaged))] = rng.integers(256)
+    path.write_bytes(damaged)
+    try:
+      torch_file.read_state_dict(path)
+    except ValueError as error:
+      refused += 1
+      assert str(error).startswith(str(path))
+      assert "\n" not in str(error)
+  assert refused > 200

@@ -69,3 +69,22 @@ def test_dice_of_a_perfect_answer_or_of_nothing_is_zero():
   assert float(compute_loss(logits, target, valid, dice=1.0)) < 1e-6
   nothing = compute_loss(logits, target, 0 * valid, dice=1.0)
   assert float(nothing) == 0
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.5, 1.0])
+def test_parts_of_a_batch_add_up(dice):
+  rng = np.random.default_rng(0)
+  logits = jnp.asarray(rng.normal(size=(4, 5, 6, 3)), jnp.float32)
+  target = jnp.asarray(rng.uniform(size=(4, 5, 6, 3)), jnp.float32)
+  valid = jnp.asarray(rng.integers(0, 2, (4, 5, 6, 1)), jnp.float32)
+  whole = compute_loss(logits, target, valid, weights=(2, 1, 1), dice=dice)
+  parts = [
+    valid[part].sum()
+    * compute_loss(
+      logits[part], target[part], valid[part], weights=(2, 1, 1), dice=dice
+    )
+    for part in (np.s_[:1], np.s_[1:])
+  ]
+  assert float(sum(parts) / valid.sum()) == pytest.approx(
+    float(whole), rel=1e-5
+  )
