@@ -1,30 +1,38 @@
-"""The second half of the first weights' recipe: milder changes, more spleen.
+"""The recipe of the shipped weights, second half: how images really look.
 
-    bash launch/first_weights.sh
+    bash launch/base.sh
 
-Starts from what configs/first_weights.py made. The first half makes the network
-robust; this one brings it back to how images really look.
+Starts from what configs/base.py made, with milder changes. Images without
+masks join in: MIBI fields and nuclei of lung tumours, whose targets are the
+cells that the first half's network finds in them (self-training).
 """
 
 from ml_collections import ConfigDict
 
-from configs import first_weights
+from configs import base
 
-SPLEEN_SHARE = 0.6
+SHARES = {
+  "spleen": 0.38,
+  "spleen_small": 0.06,
+  "spleen_large": 0.06,
+  "imc_testdata": 0.03,
+  "mibi_lymph": 0.08,
+  "mibi_lymph_small": 0.04,
+  "nuclear_imc": 0.05,
+}
 
 
 def get_config() -> ConfigDict:
   """Returns the configuration of the second half."""
-  config = first_weights.get_config()
-  config.train.data = first_weights.share_records(SPLEEN_SHARE)
-  config.train.num_steps = 2000
+  config = base.get_config()
+  config.train.data = base.mix_sources(SHARES)
+  config.train.num_steps = 1400
   config.train.learning_rate = 1.5e-3
   config.train.warmup_steps = 50
   config.train.augment.contrast = 0.25
   config.train.augment.intensity = 0.25
   config.train.augment.gamma = 0.15
   config.train.augment.noise = 3.0
-  config.train.augment.blur_px = 0.3
-  config.train.augment.interpolated = 0.15
-  config.train.augment.channel_dropout = 0.03
+  config.train.augment.blur_px = 0.5
+  config.train.augment.interpolated = 0.25
   return config

@@ -179,6 +179,15 @@ def test_numbers_may_be_written_without_a_point():
   assert config_lib.read_value("config.name", "e3") == "e3"
 
 
+@pytest.mark.parametrize("text", ["(2.0, 1.0,1.0)", "[2.0, 1.0, 1.0]"])
+def test_tuples_can_be_given(base, text):
+  name = "train.loss.class_weights"
+  for start in (base, default.get_config()):
+    value = config_lib.read_value(name, text)
+    config = config_lib.resolve_config(start, None, {name: value})
+    assert tuple(config.train.loss.class_weights) == (2.0, 1.0, 1.0)
+
+
 def test_models_from_before_there_were_views_use_one(tmp_path):
   config = default.get_config()
   del config.predict.views

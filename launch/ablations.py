@@ -1,0 +1,127 @@
+"""What matters in the recipe: short runs, each with one thing changed.
+
+usage: python launch/ablations.py DATA TRAINING OUTPUT [NUM_STEPS]
+
+Needs the records that launch/base.sh builds in TRAINING. Each variant is
+trained from two seeds and scored on the validation images alone. Writes
+OUTPUT/ablations.csv (one row a run) and prints a table; runs that are there
+are not repeated.
+"""
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import validation
+
+SEEDS = (0, 1)
+STUDIES = [f"study_{i}" for i in range(14)]
+SPLEEN = ["spleen", "spleen_small", "spleen_large"]
+RECORDS = [*STUDIES, *SPLEEN, "imc_testdata"]
+
+
+def weigh(names: list[str], weight: float) -> list[str]:
+  """Returns the flags that give each of these records a weight."""
+  return [f"--config.train.data.{name}.weight={weight}" for name in names]
+
+
+def move(suffix: str) -> list[str]:
+  """Returns the flags that take the records from other folders."""
+  return [
+    f"--config.train.data.{name}.path=training/{suffix}/{name}"
+    for name in RECORDS
+  ]
+
+
+def strengths(**values: float) -> list[str]:
+  """Returns the flags that set augmentations."""
+  return [f"--config.train.augment.{k}={v}" for k, v in values.items()]
+
+
+VARIANTS = {
+  "recipe": [],
+  "width 32, half the steps": ["--config.model.width=32", "half"],
+  "dice in the loss": ["--config.train.loss.dice_weight=0.5"],
+  "nucleus twice in the loss": [
+    "--config.train.loss.class_weights=(2.0,1.0,1.0)"
+  ],
+  "intensities unchanged": strengths(
+    contrast=0, intensity=0, gamma=0, noise=0, blur_px=0
+  ),
+  "sizes unchanged": [
+    *strengths(log_scale=0, interpolated=0),
+    *weigh(SPLEEN[1:], 0),
+    *weigh(SPLEEN[:1], 0.54),
+  ],
+  "simulated 0 of 1": weigh(STUDIES, 0),
+  "simulated 3 of 4": weigh(STUDIES, 1.71 / 14),
+  "no spleen": weigh(SPLEEN, 0),
+  "cone (rim 1.0)": move("records_cone"),
+  "plateau (rim 0.2)": move("records_plateau"),
+  "reference preprocessing": [
+    *move("records_reference"),
+    "--config.image.preset=reference",
+  ],
+}
+
+
+def train(folder: pathlib.Path, flags: list[str], seed: int, num_steps: int):
+  """Trains one variant, if it is not there."""
+  if (folder / "done").exists():
+    return
+  if "half" in flags:
+    flags = [flag for flag in flags if flag != "half"]
+    num_steps //= 2
+  words = [sys.executable, "-m", "dicexmbd_jax", "train"]
+  words += ["--config=configs/base.py", f"--workdir={folder}"]
+  words += ["--config.model.width=16", f"--config.seed={seed}"]
+  words += [f"--config.train.num_steps={num_steps}"]
+  words += ["--config.train.warmup_steps=30", "--config.train.cells_records=1"]
+  words += [f"--config.train.eval_steps={num_steps}", *flags]
+  subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+  (folder / "done").touch()
+
+
+def main(data, training, output, num_steps=300):
+  """Runs all variants and writes their scores."""
+  judged = validation.list_validation(data, training)
+  output.mkdir(parents=True, exist_ok=True)
+  rows = []
+  for seed in SEEDS:
+    for name, flags in VARIANTS.items():
+      folder = output / f"{name.replace(' ', '_')}_{seed}".replace("/", "-")
+      train(folder, flags, seed, num_steps)
+      rows.append({"variant": name, "seed": seed, **score(folder, judged, 1)})
+      if name == "recipe":
+        rows += [
+          {
+            "variant": f"{views} views",
+            "seed": seed,
+            **score(folder, judged, views),
+          }
+          for views in (4, 8)
+        ]
+      write(output / "ablations.csv", rows)
+      print(rows[-1], flush=True)
+
+
+def score(folder: pathlib.Path, judged, views: int) -> dict[str, float]:
+  """Returns F1 at IoU 0.5 by source."""
+  _, config = validation.checkpoint.read_model(folder)
+  maps = validation.predict_maps(folder, judged, views)
+  return validation.score_sources(maps, config.segment)
+
+
+def write(path: pathlib.Path, rows: list[dict]) -> None:
+  """Writes the rows as CSV."""
+  with path.open("w", newline="") as file:
+    writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+if __name__ == "__main__":
+  words = sys.argv[1:]
+  kinds = (pathlib.Path, pathlib.Path, pathlib.Path, int)
+  main(*(kind(word) for kind, word in zip(kinds, words, strict=False)))

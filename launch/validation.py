@@ -1,0 +1,148 @@
+"""The images that choices are made on, and a model's scores on them.
+
+Used by fit_segmenter.py and ablations.py. None of these images is in a record
+of the split "train", and none is reported as a result.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dicexmbd_jax import checkpoint, predict, segment, types
+from dicexmbd_jax.image import preparation
+from dicexmbd_jax.io import images, labels, panel
+from dicexmbd_jax.masks import match
+
+IOU = 0.5
+STUDY_SIZES_UM = (1.0, 0.7, 1.3, 1.0)  # As launch/base.sh builds them.
+TEST_CROPS = tuple(f"20210305_NE_mockData5_00{i}" for i in (1, 2, 3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+  """One image with reference masks.
+
+  Attributes:
+    source: what it counts to in a mean: "spleen", "simulated", ...
+    path: the image.
+    panel: its panel file.
+    masks: its reference masks.
+    pixel_size_um: of its pixels.
+  """
+
+  source: str
+  path: pathlib.Path
+  panel: pathlib.Path
+  masks: pathlib.Path
+  pixel_size_um: float = 1.0
+
+
+def list_validation(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
+  """Returns the validation images of configs/base.py.
+
+  Args:
+    data: the real data.
+    studies: the folder of study_0, study_1, ...
+  """
+  spleen, crops = data / "spleen_imc", data / "imc_testdata"
+  judged = [
+    Judged(
+      "spleen",
+      spleen / "img" / "ROI024.ome.tiff",
+      spleen / "panel.csv",
+      spleen / "masks" / "ROI024.tiff",
+    )
+  ]
+  judged += [
+    Judged(
+      "imc_testdata",
+      crops / "img" / f"{stem}.tiff",
+      crops / "panel.csv",
+      crops / "masks_ilastik" / f"{stem}.tiff",
+    )
+    for stem in TEST_CROPS
+  ]
+  for i, size_um in enumerate(STUDY_SIZES_UM):
+    study = studies / f"study_{i}"
+    judged.append(
+      Judged(
+        "simulated",
+        study / "img" / "ROI006.tiff",
+        study / "panel.csv",
+        study / "truth" / "masks" / "ROI006.tiff",
+        size_um,
+      )
+    )
+  return judged
+
+
+@functools.cache
+def load_image(
+  item: Judged, image_config: str
+) -> tuple[types.Image, types.Image]:
+  """Returns the two channels on the image's grid and on the network's.
+
+  Args:
+    item: the image.
+    image_config: the config's section `image`, JSON.
+  """
+  config = ConfigDict(json.loads(image_config))
+  loaded = images.read_image(
+    types.ImageSource(path=item.path, stem=item.path.stem),
+    panel.read_panel(item.panel),
+  )
+  merged, _ = preparation.merge_loaded(loaded, config)
+  return merged, preparation.to_network_grid(merged, item.pixel_size_um, config)
+
+
+def predict_maps(
+  folder: pathlib.Path, judged: list[Judged], views: int | None = None
+) -> dict[Judged, types.Probabilities]:
+  """Returns the probabilities of each image, by the model in `folder`.
+
+  Args:
+    folder: a model folder.
+    judged: the images.
+    views: in place of the model's own `predict.views`.
+  """
+  model, config = checkpoint.read_model(folder)
+  if views is not None:
+    config.predict.views = views
+  image_config = config.image.to_json()
+  pairs = ((item, load_image(item, image_config)[1]) for item in judged)
+  return dict(predict.predict_images(pairs, model, config.predict))
+
+
+def match_cells(
+  maps: Mapping[Judged, types.Probabilities], config: Any
+) -> Iterator[tuple[Judged, match.Matching]]:
+  """Yields each image with its cells matched to the reference.
+
+  Args:
+    maps: of predict_maps.
+    config: the config's section `segment`.
+  """
+  for item, probabilities in maps.items():
+    reference = labels.read_labels(item.masks)
+    found = segment.segment_image(probabilities, config, reference.shape)
+    yield item, match.match_cells(found.cells, reference, IOU)
+
+
+def score_sources(
+  maps: Mapping[Judged, types.Probabilities], config: Any
+) -> dict[str, float]:
+  """Returns F1 at IoU 0.5 by source, over all cells of its images."""
+  counts: dict[str, np.ndarray] = {}
+  for item, matching in match_cells(maps, config):
+    add = np.array([matching.tp, matching.fp, matching.fn])
+    counts[item.source] = counts.get(item.source, 0) + add
+  return {
+    source: float(2 * tp / max(2 * tp + fp + fn, 1))
+    for source, (tp, fp, fn) in counts.items()
+  }
