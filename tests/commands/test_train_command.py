@@ -85,6 +85,18 @@ def test_predict_takes_workdir_and_checkpoint(folder, weights):
   assert run["model"]["sha256"] == checkpoint.hash_model(folder / weights)
 
 
+def test_bfloat16_trains_and_keeps_float32_parameters(folder):
+  # Another type of the computation is another run, with a folder of its own.
+  assert call(folder, "--config.model.dtype=bfloat16", workdir="half") == 0
+  table = pd.read_csv(folder / "half" / "metrics.csv")
+  assert np.isfinite(table["loss"]).all()
+  with np.load(folder / "half" / "params.npz") as arrays:
+    assert {array.dtype.name for array in arrays.values()} == {"float32"}
+  exact = pd.read_csv(folder / "model" / "metrics.csv")
+  np.testing.assert_allclose(table["loss"], exact["loss"], rtol=0.02)
+  assert (table["loss"] != exact["loss"]).any()
+
+
 def test_the_model_is_that_of_the_best_checkpoint(folder):
   log = pd.read_csv(folder / "model/metrics.csv", index_col="step")
   best = log["validation_loss"].idxmin()
