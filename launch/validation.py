@@ -146,3 +146,34 @@ def score_sources(
     source: float(2 * tp / max(2 * tp + fp + fn, 1))
     for source, (tp, fp, fn) in counts.items()
   }
+
+
+def list_reported(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
+  """Returns images that nothing was trained or chosen on.
+
+  Args:
+    data: the real data.
+    studies: where launch/scores.sh simulates study_1 to study_4.
+  """
+  spleen = data / "spleen_imc"
+  judged = [
+    Judged(
+      "spleen",
+      spleen / "img" / f"ROI0{roi}.ome.tiff",
+      spleen / "panel.csv",
+      spleen / "masks" / f"ROI0{roi}.tiff",
+    )
+    for roi in (28, 30)
+  ]
+  for seed in (1, 2, 3, 4):
+    study = studies / f"study_{seed}"
+    judged += [
+      Judged(
+        "simulated",
+        path,
+        study / "panel.csv",
+        study / "truth" / "masks" / path.name,
+      )
+      for path in sorted((study / "img").glob("*.tiff"))
+    ]
+  return judged
