@@ -2,8 +2,8 @@
 
 usage: python launch/gallery.py MODEL DATA SCORES OUTPUT
 
-The windows with the lowest share of right cells, of the images that are
-reported. Left the two channels (nuclear blue, membrane green); right the same
+The windows with the lowest F1, of the images that are reported (of imc_testdata:
+of the crops that choices were made on). Left the two channels (nuclear blue, membrane green); right the same
 with the reference's outlines in white and the model's in yellow.
 """
 
@@ -26,8 +26,9 @@ REFERENCE_RGB, FOUND_RGB = (255, 255, 255), (255, 220, 0)
 def score_windows(found, reference) -> list[tuple[float, int, int]]:
   """Returns (F1, y, x) of each window that has cells, worst first."""
   scores = []
-  for y in range(0, found.shape[0] - WINDOW_PX + 1, WINDOW_PX):
-    for x in range(0, found.shape[1] - WINDOW_PX + 1, WINDOW_PX):
+  height, width = (max(1, edge - WINDOW_PX + 1) for edge in found.shape)
+  for y in range(0, height, WINDOW_PX):
+    for x in range(0, width, WINDOW_PX):
       place = np.s_[y : y + WINDOW_PX, x : x + WINDOW_PX]
       matching = match.match_cells(found[place], reference[place], 0.5)
       if matching.tp + matching.fn >= MIN_CELLS:
@@ -56,6 +57,11 @@ def draw_window(image, found, reference, y: int, x: int) -> np.ndarray:
 def main(folder, data, scores, output) -> None:
   """Writes one picture for each source and prints the windows' F1."""
   judged = validation.list_reported(data, scores)
+  judged += [
+    item
+    for item in validation.list_validation(data, scores)
+    if item.source == "imc_testdata"
+  ]
   maps = validation.predict_maps(folder, judged)
   _, config = checkpoint.read_model(folder)
   worst: dict[str, list] = {}
@@ -73,8 +79,15 @@ def main(folder, data, scores, output) -> None:
     shown = sorted(entries, key=lambda entry: entry[:4])[:NUM_SHOWN]
     for f1, stem, y, x, _ in shown:
       print(f"{source}: {stem} at y {y}, x {x}: F1 {f1:.2f}")
-    rows = [np.pad(e[-1], ((0, GAP_PX), (0, 0), (0, 0)), constant_values=255)
-            for e in shown]  # fmt: skip
+    width = max(entry[-1].shape[1] for entry in shown)
+    rows = [
+      np.pad(
+        picture,
+        ((0, GAP_PX), (0, width - picture.shape[1]), (0, 0)),
+        constant_values=255,
+      )
+      for *_, picture in shown
+    ]
     write.write_png(output / f"{source}.png", np.concatenate(rows)[:-GAP_PX])
 
 

@@ -82,6 +82,14 @@ def list_validation(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
   return judged
 
 
+def read_stack(item: Judged) -> types.LoadedImage:
+  """Returns the image's markers, counts."""
+  return images.read_image(
+    types.ImageSource(path=item.path, stem=item.path.stem),
+    panel.read_panel(item.panel),
+  )
+
+
 @functools.cache
 def load_image(
   item: Judged, image_config: str
@@ -93,11 +101,7 @@ def load_image(
     image_config: the config's section `image`, JSON.
   """
   config = ConfigDict(json.loads(image_config))
-  loaded = images.read_image(
-    types.ImageSource(path=item.path, stem=item.path.stem),
-    panel.read_panel(item.panel),
-  )
-  merged, _ = preparation.merge_loaded(loaded, config)
+  merged, _ = preparation.merge_loaded(read_stack(item), config)
   return merged, preparation.to_network_grid(merged, item.pixel_size_um, config)
 
 
