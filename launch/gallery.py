@@ -2,9 +2,10 @@
 
 usage: python launch/gallery.py MODEL DATA SCORES OUTPUT
 
-The windows with the lowest F1, of the images that are reported (of imc_testdata:
-of the crops that choices were made on). Left the two channels (nuclear blue, membrane green); right the same
-with the reference's outlines in white and the model's in yellow.
+The windows with the lowest F1, of the images that are reported (for
+imc_testdata: of the crops that choices were made on). Left the two channels
+(nuclear blue, membrane green); right the same with the reference's outlines in
+white and the model's in yellow.
 """
 
 import pathlib
