@@ -56,12 +56,16 @@ label() {
 }
 label mibi_lymph "${mibi[@]}" --pixel_size_um=0.45
 label nuclear_imc --images=training/nuclear_imc
+label imc_testdata --images="$study/img" --panel="$study/panel.csv"
 for pair in mibi_lymph=0.45 mibi_lymph_small=0.35; do
   build "${pair%=*}" "${mibi[@]}" --teacher=training/labels/mibi_lymph/masks \
     --pixel_size_um="${pair#*=}"
 done
 build nuclear_imc --images=training/nuclear_imc \
   --teacher=training/labels/nuclear_imc/masks
+build imc_testdata_self --images="$study/img" --panel="$study/panel.csv" \
+  --teacher=training/labels/imc_testdata/masks \
+  --config.records.lists.validation="[${kept}1, ${kept}2, ${kept}3]"
 
 "${run[@]}" train --config=configs/base_tune.py \
   --checkpoint=training/base_first --workdir=training/base_tuned
