@@ -133,6 +133,12 @@ def build_dataset(
     shutil.rmtree(folder)
   builder.download_and_prepare(download_config=download_config)
   write.write_json(output / _MARK, {"key": plan_key})
+  for name in list_empty_splits(builder.info, request.config.records):
+    logging.warning(
+      "split %s is empty, by chance; another --config.records.salt deals anew, "
+      "config.records.lists in a --config file names images",
+      name,
+    )
   seconds = time.perf_counter() - start_s
   print(f"{describe_splits(builder.info)} in {seconds:.1f} s: {folder}")
   return 1 if report.count_failures(output) else 0
@@ -169,6 +175,15 @@ def check_built(
       f"{folder}: found a dataset of other files or settings, expected an "
       "empty --output, or --overwrite"
     )
+
+
+def list_empty_splits(
+  info: tfds.core.DatasetInfo, records: config_lib.ConfigDict
+) -> list[str]:
+  """Returns the splits that should have records, and have none."""
+  filled = {name for name, split in info.splits.items() if split.num_examples}
+  asked = records.counts or records.shares
+  return [name for name, part in asked.items() if part and name not in filled]
 
 
 def describe_splits(info: tfds.core.DatasetInfo) -> str:

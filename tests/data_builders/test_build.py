@@ -275,6 +275,15 @@ def test_the_published_layout_needs_no_more_than_its_folder(tmp_path):
   assert list(read_records(tmp_path / "out")) == ["a:0:0"]
 
 
+def test_an_empty_split_is_told(tmp_path, caplog):
+  study = studies.write_study(tmp_path, [(8, 8)] * 2)
+  assert call(study, tmp_path / "out") == 0
+  filled = set(dataset.open_dataset(str(tmp_path / "out")).info.splits)
+  for split in ("train", "validation", "test"):
+    assert (f"split {split} is empty" in caplog.text) == (split not in filled)
+  assert len(filled) < 3
+
+
 def test_a_group_never_parts(tmp_path, built):
   study = studies.write_study(tmp_path, [(8, 8)] * 12)
   more = ("--config.records.group_pattern=^(S\\d+)_", "--config.records.salt=x")
