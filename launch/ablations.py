@@ -18,7 +18,7 @@ import validation
 
 SEEDS = (0, 1)
 SHOWN = ("spleen", "simulated")
-STUDIES = [f"study_{i}" for i in range(14)]
+STUDIES = [f"new_study_{i}" for i in range(14)]
 SPLEEN = ["spleen", "spleen_small", "spleen_large"]
 RECORDS = [*STUDIES, *SPLEEN, "imc_testdata"]
 
@@ -76,7 +76,7 @@ def train(folder: pathlib.Path, flags: list[str], seed: int, num_steps: int):
     flags = [flag for flag in flags if flag != "half"]
     num_steps //= 2
   words = [sys.executable, "-m", "dicexmbd_jax", "train"]
-  words += ["--config=configs/base.py", f"--workdir={folder}"]
+  words += ["--config=configs/labeller.py", f"--workdir={folder}"]
   words += ["--config.model.width=16", f"--config.seed={seed}"]
   words += [f"--config.train.num_steps={num_steps}"]
   words += ["--config.train.warmup_steps=30", "--config.train.cells_records=1"]

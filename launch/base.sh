@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Makes the shipped weights from nothing: simulates studies, builds the records
-# of every source, trains, labels the images without masks by what was trained,
-# trains on, fits the segmenter, exports. Needs the real data; see configs/base.py.
+# Makes the shipped weights from nothing: the first weights; more simulated
+# studies and all other sources as records; a wider network that labels the images
+# without masks; from the first weights on, training on all of it; the segmenter's
+# settings. Needs the real data; see configs/base.py and configs/labeller.py.
+# About two and a half hours on two CPU cores.
 # usage: bash launch/base.sh [FOLDER]   (default: training/model)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -11,9 +13,11 @@ data="${DICEXMBD_REAL_DATA:-../shared/data}"
 records=training/records
 run=(.venv/bin/python -m dicexmbd_jax)
 
+bash launch/first_weights.sh training/first_weights
+
 # build NAME --images=... --teacher=... [--flags]: records of one source.
 build() {
-  .venv/bin/python -m data_builders.build --config=configs/base.py \
+  .venv/bin/python -m data_builders.build --config=configs/labeller.py \
     --output="$records/$1" "${@:2}"
 }
 
@@ -21,18 +25,18 @@ build() {
 # smaller cells with less noise, larger ones larger and smoother cells.
 sizes=(1.0 0.7 1.3 1.0 0.85 0.6 1.0)
 for study in {0..13}; do
-  folder="training/study_$study"
+  folder="training/new_study_$study"
   kept="[]"
   if [ "$study" -lt 4 ]; then kept="[ROI006]"; fi
   "${run[@]}" simulate --output="$folder" --num_images=6 --size_px=400 \
     --seed=$((2000 + study))
-  build "study_$study" --images="$folder/img" --panel="$folder/panel.csv" \
+  build "new_study_$study" --images="$folder/img" --panel="$folder/panel.csv" \
     --teacher="$folder/truth/masks" --pixel_size_um="${sizes[study % 7]}" \
     --config.records.lists.validation="$kept"
 done
 
 spleen="$data/spleen_imc"
-for pair in spleen=1.0 spleen_small=0.8 spleen_large=1.25; do
+for pair in spleen_small=0.8 spleen_large=1.25; do  # As it is: built above.
   build "${pair%=*}" --images="$spleen/img" --panel="$spleen/panel.csv" \
     --teacher="$spleen/masks" --pixel_size_um="${pair#*=}" \
     --config.records.lists.validation="[ROI024]" \
@@ -44,14 +48,14 @@ build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
   --teacher="$study/masks_ilastik" \
   --config.records.lists.validation="[${kept}1, ${kept}2, ${kept}3]"
 
-"${run[@]}" train --config=configs/base.py --workdir=training/base_first
+"${run[@]}" train --config=configs/labeller.py --workdir=training/labeller
 
 # Self-training: the cells that this network finds in images without masks.
 mkdir -p training/nuclear_imc
 .venv/bin/python launch/crop_nuclear.py "$data/nuclear_imc" training/nuclear_imc
 mibi=(--images="$data/mibi_lymph" --panel="$data/mibi_lymph/panel.csv")
 label() {
-  "${run[@]}" predict --checkpoint=training/base_first \
+  "${run[@]}" predict --checkpoint=training/labeller \
     --config.predict.views=8 --output="training/labels/$1" "${@:2}"
 }
 label mibi_lymph "${mibi[@]}" --pixel_size_um=0.45
@@ -67,8 +71,8 @@ build imc_testdata_self --images="$study/img" --panel="$study/panel.csv" \
   --teacher=training/labels/imc_testdata/masks \
   --config.records.lists.validation="[${kept}1, ${kept}2, ${kept}3]"
 
-"${run[@]}" train --config=configs/base_tune.py \
-  --checkpoint=training/base_first --workdir=training/base_tuned
-.venv/bin/python launch/fit_segmenter.py training/base_tuned "$data"
-"${run[@]}" export --checkpoint=training/base_tuned \
+"${run[@]}" train --config=configs/base.py \
+  --checkpoint=training/first_weights --workdir=training/base
+.venv/bin/python launch/fit_segmenter.py training/base "$data"
+"${run[@]}" export --checkpoint=training/base \
   --output="${1:-training/model}"

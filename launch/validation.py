@@ -44,11 +44,11 @@ class Judged:
 
 
 def list_validation(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
-  """Returns the validation images of configs/base.py.
+  """Returns the validation images of configs/labeller.py and base.py.
 
   Args:
     data: the real data.
-    studies: the folder of study_0, study_1, ...
+    studies: the folder of new_study_0, new_study_1, ...
   """
   spleen, crops = data / "spleen_imc", data / "imc_testdata"
   judged = [
@@ -69,7 +69,7 @@ def list_validation(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
     for stem in TEST_CROPS
   ]
   for i, size_um in enumerate(STUDY_SIZES_UM):
-    study = studies / f"study_{i}"
+    study = studies / f"new_study_{i}"
     judged.append(
       Judged(
         "simulated",
