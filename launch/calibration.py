@@ -110,7 +110,9 @@ def main(folder, data, scores, output) -> None:
   maps = validation.predict_maps(folder, judged)
   _, config = checkpoint.read_model(folder)
   cells = list_cells(maps, config)
-  page = draw(list_pixels(maps, config.records.rim_fraction), cells)
+  # The first weights' configuration has it among the training's values.
+  rim_fraction = config.get("records", config.train).rim_fraction
+  page = draw(list_pixels(maps, rim_fraction), cells)
   output.mkdir(parents=True, exist_ok=True)
   page.savefig(output / "calibration.png", dpi=150)
 

@@ -422,7 +422,6 @@ def spoil_panel(text):
   ("spoil", "message"),
   [
     (spoil_panel(PANEL.replace(",1,1,0", ",1,0,0")), "nuclear"),
-    (spoil_panel(PANEL.replace(",1,0,1", ",1,0,0")), "membrane"),
     (spoil_panel(""), "panel.csv"),
     (lambda study: (study / "panel.csv").unlink() or [], "panel.csv"),
     (lambda study: ["--images=/nowhere/at/all"], "/nowhere/at/all"),
@@ -456,6 +455,15 @@ def test_a_wrong_call_is_refused(
   assert any(message in line for line in lines), lines
   assert not any("\n" in line or "Traceback" in line for line in lines)
   assert not list(study.glob("out/masks/*"))
+
+
+def test_no_membrane_marker_is_a_warning(study, model_folder):
+  panel = PANEL.replace(",1,0,1", ",1,0,0")
+  (study / "panel.csv").write_text(panel)
+  assert call(study, model_folder) == 0
+  assert len(list((study / "out/masks").iterdir())) == 3
+  report = (study / "out/report.html").read_text()
+  assert "no membrane marker: where cells end is guessed" in report
 
 
 def test_help_does_not_load_jax():
