@@ -1,4 +1,4 @@
-"""A wider network that labels images without masks for the shipped one.
+"""A wider network that labels images without masks for configs/base.py.
 
     bash launch/base.sh
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Makes the shipped weights from nothing: the first weights; more simulated
-# studies and all other sources as records; a wider network that labels the images
-# without masks; from the first weights on, training on all of it; the segmenter's
-# settings. Needs the real data; see configs/base.py and configs/labeller.py.
-# About two and a half hours on two CPU cores.
+# Makes the candidate for the next weights from nothing: the first weights; more
+# simulated studies and all other sources as records; a wider network that labels
+# the images without masks; from the first weights on, training on all of it; the
+# segmenter's settings. Needs the real data; see configs/base.py and labeller.py.
+# Its parts were run one by one, not yet as a whole: training takes 45, 38 and 13
+# minutes on two CPU cores.
 # usage: bash launch/base.sh [FOLDER]   (default: training/model)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

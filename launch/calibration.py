@@ -36,12 +36,20 @@ def list_cells(maps, config) -> pd.DataFrame:
     found = segment.segment_image(
       probabilities, config.segment, reference.shape
     )
-    matching = match.match_cells(found.cells, reference, validation.IOU)
     table = confidence.measure_confidence(probabilities, found.cells)
-    table["is_right"] = table["Object"].isin(matching.predicted)
+    table["is_right"] = table["Object"].isin(
+      find_right_ids(found.cells, reference)
+    )
     table["source"] = item.source
     tables.append(table)
   return pd.concat(tables)
+
+
+def find_right_ids(cells: np.ndarray, reference: np.ndarray) -> np.ndarray:
+  """Returns the ids of the cells that have a partner in the reference."""
+  overlap = match.overlap(cells, reference)
+  matching = match.match_overlap(overlap, validation.IOU)
+  return overlap.predicted_ids[matching.predicted]
 
 
 def list_pixels(maps, rim_fraction: float) -> dict[tuple[str, int], tuple]:
@@ -67,7 +75,9 @@ def measure_auc(values: pd.Series, is_right: pd.Series) -> float:
 
 def draw(pixels, cells: pd.DataFrame) -> figure.Figure:
   """Draws reliability by class, and correctness by confidence."""
-  page = figure.Figure(figsize=(style.WIDTH_IN, 2.9), layout="constrained")
+  page = figure.Figure(
+    figsize=(1.35 * style.WIDTH_IN, 3.4), layout="constrained"
+  )
   sources = sorted(set(cells["source"]))
   axes = page.subplots(1, 3)
   for ax, source in zip(axes[:2], sources, strict=True):
@@ -82,7 +92,7 @@ def draw(pixels, cells: pd.DataFrame) -> figure.Figure:
         color=style.pick_color(i), label=f"{name} ({error:.3f})",
       )  # fmt: skip
     ax.set(title=source, xlabel="predicted", ylabel="in the reference")
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=7, loc="lower right", frameon=False)
   for i, source in enumerate(sources):
     part = cells[cells["source"] == source]
     for measure in MEASURES:
@@ -100,7 +110,7 @@ def draw(pixels, cells: pd.DataFrame) -> figure.Figure:
     title="cells", xlabel="tenth of the cells, by confidence",
     ylabel="share that is right (IoU 0.5)", ylim=(0, 1),
   )  # fmt: skip
-  axes[2].legend(fontsize=6.5)
+  axes[2].legend(fontsize=7, loc="lower right", frameon=False)
   return page
 
 

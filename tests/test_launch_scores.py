@@ -15,6 +15,7 @@ from dicexmbd_jax.simulate import study
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 sys.path.insert(0, str(LAUNCH))
 
+import calibration  # noqa: E402
 import gallery  # noqa: E402
 import robustness  # noqa: E402
 import validation  # noqa: E402
@@ -78,3 +79,9 @@ def test_the_worst_window_comes_first():
   found[64:] = 0
   scores = gallery.score_windows(found, reference)
   assert scores == [(0.0, 64, 0), (1.0, 0, 0)]
+
+
+def test_right_cells_are_told_by_their_ids():
+  cells = np.array([[7, 7, 0, 2, 2], [7, 7, 0, 2, 2]], np.int32)
+  reference = np.array([[5, 5, 0, 0, 0], [5, 5, 0, 0, 9]], np.int32)
+  assert calibration.find_right_ids(cells, reference).tolist() == [7]
