@@ -6,8 +6,8 @@ usage: python launch/crop_nuclear.py PNG_FOLDER TIFF_FOLDER
 import pathlib
 import sys
 
-import imageio.v3
 import tifffile
+from skimage import io
 
 CROP_PX = 600  # Enough cells of each; whole ones would outweigh all else.
 
@@ -15,7 +15,7 @@ CROP_PX = 600  # Enough cells of each; whole ones would outweigh all else.
 def main(source: pathlib.Path, output: pathlib.Path) -> None:
   """Writes YX TIFFs of 1 um per pixel, values unchanged."""
   for path in sorted(source.glob("*.png")):
-    image = imageio.v3.imread(path)
+    image = io.imread(path)
     top, left = ((edge - CROP_PX) // 2 for edge in image.shape[:2])
     crop = image[top : top + CROP_PX, left : left + CROP_PX]
     tifffile.imwrite(output / f"{path.stem}.tiff", crop)
