@@ -16,6 +16,8 @@ import sys
 import pandas as pd
 import validation
 
+from dicexmbd_jax import config as config_lib
+
 SEEDS = (0, 1)
 SHOWN = ("spleen", "simulated")
 STUDIES = [f"new_study_{i}" for i in range(14)]
@@ -110,7 +112,7 @@ def main(data, training, output, num_steps=300, only_seed=None):
 
 def score(folder: pathlib.Path, judged, views: int) -> dict[str, float]:
   """Returns F1 at IoU 0.5 by source."""
-  _, config = validation.checkpoint.read_model(folder)
+  config = config_lib.read_model_config(folder)
   maps = validation.predict_maps(folder, judged, views)
   return validation.score_sources(maps, config.segment)
 

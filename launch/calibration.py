@@ -18,7 +18,7 @@ import validation
 from matplotlib import figure
 from scipy import stats
 
-from dicexmbd_jax import checkpoint, segment
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.image import targets
 from dicexmbd_jax.io import labels
 from dicexmbd_jax.masks import calibration, confidence, match
@@ -32,14 +32,11 @@ def list_cells(maps, config) -> pd.DataFrame:
   """Returns the cells found: source, confidences, whether each is right."""
   tables = []
   for item, probabilities in maps.items():
-    reference = labels.read_labels(item.masks)
-    found = segment.segment_image(
-      probabilities, config.segment, reference.shape
+    cells, reference = validation.find_cells(
+      item, probabilities, config.segment
     )
-    table = confidence.measure_confidence(probabilities, found.cells)
-    table["is_right"] = table["Object"].isin(
-      find_right_ids(found.cells, reference)
-    )
+    table = confidence.measure_confidence(probabilities, cells)
+    table["is_right"] = table["Object"].isin(find_right_ids(cells, reference))
     table["source"] = item.source
     tables.append(table)
   return pd.concat(tables)
@@ -118,7 +115,7 @@ def main(folder, data, scores, output) -> None:
   """Measures, prints and draws."""
   judged = validation.list_reported(data, scores)
   maps = validation.predict_maps(folder, judged)
-  _, config = checkpoint.read_model(folder)
+  config = config_lib.read_model_config(folder)
   cells = list_cells(maps, config)
   # The first weights' configuration has it among the training's values.
   rim_fraction = config.get("records", config.train).rim_fraction

@@ -28,7 +28,11 @@ GRID = {
 WEIGHTS = {"imc_testdata": 0.25}  # Three crops of 60 px: they count less.
 
 
-def main(folder: pathlib.Path, data: pathlib.Path, studies: pathlib.Path):
+def main(
+  folder: pathlib.Path,
+  data: pathlib.Path,
+  studies: pathlib.Path = pathlib.Path("training"),
+) -> None:
   """Prints each step and writes the settings."""
   judged = validation.list_validation(data, studies)
   maps = validation.predict_maps(folder, judged)
@@ -59,5 +63,4 @@ def main(folder: pathlib.Path, data: pathlib.Path, studies: pathlib.Path):
 
 
 if __name__ == "__main__":
-  words = [pathlib.Path(word) for word in sys.argv[1:]]
-  main(*words, *[pathlib.Path("training")][: 3 - len(words)])
+  main(*(pathlib.Path(word) for word in sys.argv[1:]))

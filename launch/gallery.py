@@ -14,8 +14,8 @@ import sys
 import numpy as np
 import validation
 
-from dicexmbd_jax import checkpoint, segment
-from dicexmbd_jax.io import labels, write
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.io import write
 from dicexmbd_jax.masks import match
 from dicexmbd_jax.report import overlay
 
@@ -57,20 +57,14 @@ def draw_window(image, found, reference, y: int, x: int) -> np.ndarray:
 
 def main(folder, data, scores, output) -> None:
   """Writes one picture for each source and prints the windows' F1."""
-  judged = validation.list_reported(data, scores)
-  judged += [
-    item
-    for item in validation.list_validation(data, scores)
-    if item.source == "imc_testdata"
-  ]
+  judged = validation.list_reported(data, scores) + validation.list_crops(data)
   maps = validation.predict_maps(folder, judged)
-  _, config = checkpoint.read_model(folder)
+  config = config_lib.read_model_config(folder)
   worst: dict[str, list] = {}
   for item, probabilities in maps.items():
-    reference = labels.read_labels(item.masks)
-    found = segment.segment_image(
-      probabilities, config.segment, reference.shape
-    ).cells
+    found, reference = validation.find_cells(
+      item, probabilities, config.segment
+    )
     image, _ = validation.load_image(item, config.image.to_json())
     for f1, y, x in score_windows(found, reference)[:NUM_SHOWN]:
       picture = draw_window(image, found, reference, y, x)

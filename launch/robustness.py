@@ -15,9 +15,8 @@ from collections.abc import Callable
 import numpy as np
 import validation
 
-from dicexmbd_jax import checkpoint, predict, segment
+from dicexmbd_jax import checkpoint, predict
 from dicexmbd_jax.image import preparation, resample
-from dicexmbd_jax.io import labels
 from dicexmbd_jax.masks import match
 from dicexmbd_jax.types import LoadedImage
 
@@ -108,11 +107,8 @@ def score(model, config, judged, change: Change) -> dict[str, float]:
   found: dict[str, list[float]] = {}
   answers = predict.predict_images(prepare(), model, config.predict)
   for item, probabilities in answers:
-    reference = labels.read_labels(item.masks)
-    cells = segment.segment_image(
-      probabilities, config.segment, reference.shape
-    ).cells
-    f1 = match.score_f1(cells, reference, validation.IOU)
+    pair = validation.find_cells(item, probabilities, config.segment)
+    f1 = match.score_f1(*pair, validation.IOU)
     found.setdefault(item.source, []).append(f1)
   return {source: float(np.mean(values)) for source, values in found.items()}
 

@@ -1,14 +1,14 @@
-"""The images that choices are made on, and a model's scores on them.
+"""The images that choices are made on, those that are reported, their scores.
 
-Used by fit_segmenter.py and ablations.py. None of these images is in a record
-of the split "train", and none is reported as a result.
+Shared by the other Python scripts of this folder. None of these images is in a
+record of the split "train", and none is in both lists.
 """
 
 import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,24 +50,7 @@ def list_validation(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
     data: the real data.
     studies: the folder of new_study_0, new_study_1, ...
   """
-  spleen, crops = data / "spleen_imc", data / "imc_testdata"
-  judged = [
-    Judged(
-      "spleen",
-      spleen / "img" / "ROI024.ome.tiff",
-      spleen / "panel.csv",
-      spleen / "masks" / "ROI024.tiff",
-    )
-  ]
-  judged += [
-    Judged(
-      "imc_testdata",
-      crops / "img" / f"{stem}.tiff",
-      crops / "panel.csv",
-      crops / "masks_ilastik" / f"{stem}.tiff",
-    )
-    for stem in TEST_CROPS
-  ]
+  judged = list_spleen(data, (24,)) + list_crops(data)
   for i, size_um in enumerate(STUDY_SIZES_UM):
     study = studies / f"new_study_{i}"
     judged.append(
@@ -80,6 +63,34 @@ def list_validation(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
       )
     )
   return judged
+
+
+def list_spleen(data: pathlib.Path, rois: Sequence[int]) -> list[Judged]:
+  """Returns ROIs of the spleen."""
+  spleen = data / "spleen_imc"
+  return [
+    Judged(
+      "spleen",
+      spleen / "img" / f"ROI{roi:03d}.ome.tiff",
+      spleen / "panel.csv",
+      spleen / "masks" / f"ROI{roi:03d}.tiff",
+    )
+    for roi in rois
+  ]
+
+
+def list_crops(data: pathlib.Path) -> list[Judged]:
+  """Returns the crops of imc_testdata that choices are made on."""
+  crops = data / "imc_testdata"
+  return [
+    Judged(
+      "imc_testdata",
+      crops / "img" / f"{stem}.tiff",
+      crops / "panel.csv",
+      crops / "masks_ilastik" / f"{stem}.tiff",
+    )
+    for stem in TEST_CROPS
+  ]
 
 
 def read_stack(item: Judged) -> types.LoadedImage:
@@ -123,19 +134,19 @@ def predict_maps(
   return dict(predict.predict_images(pairs, model, config.predict))
 
 
-def match_cells(
-  maps: Mapping[Judged, types.Probabilities], config: Any
-) -> Iterator[tuple[Judged, match.Matching]]:
-  """Yields each image with its cells matched to the reference.
+def find_cells(
+  item: Judged, probabilities: types.Probabilities, config: Any
+) -> tuple[types.Labels, types.Labels]:
+  """Returns the cells found and the reference, on the reference's grid.
 
   Args:
-    maps: of predict_maps.
+    item: the image.
+    probabilities: of it, on the network's grid.
     config: the config's section `segment`.
   """
-  for item, probabilities in maps.items():
-    reference = labels.read_labels(item.masks)
-    found = segment.segment_image(probabilities, config, reference.shape)
-    yield item, match.match_cells(found.cells, reference, IOU)
+  reference = labels.read_labels(item.masks)
+  found = segment.segment_image(probabilities, config, reference.shape)
+  return found.cells, reference
 
 
 def score_sources(
@@ -143,7 +154,8 @@ def score_sources(
 ) -> dict[str, float]:
   """Returns F1 at IoU 0.5 by source, over all cells of its images."""
   counts: dict[str, np.ndarray] = {}
-  for item, matching in match_cells(maps, config):
+  for item, probabilities in maps.items():
+    matching = match.match_cells(*find_cells(item, probabilities, config), IOU)
     add = np.array([matching.tp, matching.fp, matching.fn])
     counts[item.source] = counts.get(item.source, 0) + add
   return {
@@ -159,16 +171,7 @@ def list_reported(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
     data: the real data.
     studies: where launch/scores.sh simulates study_1 to study_4.
   """
-  spleen = data / "spleen_imc"
-  judged = [
-    Judged(
-      "spleen",
-      spleen / "img" / f"ROI0{roi}.ome.tiff",
-      spleen / "panel.csv",
-      spleen / "masks" / f"ROI0{roi}.tiff",
-    )
-    for roi in (28, 30)
-  ]
+  judged = list_spleen(data, (28, 30))
   for seed in (1, 2, 3, 4):
     study = studies / f"study_{seed}"
     judged += [
