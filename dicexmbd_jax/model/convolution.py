@@ -1,13 +1,19 @@
-"""A 3x3 convolution whose kernel's gradient is fast on a CPU.
+"""A 3x3 convolution that is fast on a CPU; XLA's own on other devices.
 
-XLA:CPU takes the kernel's gradient as a convolution whose window is the whole
-image, after copying both operands to another layout. As one matrix product of
-shifted copies it takes half of the time at 16 channels and a quarter at 64.
+With 256 or more channels it is Winograd's (winograd.py). XLA:CPU takes the
+kernel's gradient as a convolution whose window is the whole image, after
+copying both operands to another layout. As one matrix product of shifted copies
+it takes half of the time at 16 channels and a quarter at 64.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from dicexmbd_jax.model import winograd
+
+# From here on fewer multiplications outweigh more additions (measured).
+MIN_WINOGRAD_CHANNELS = 256
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -21,6 +27,23 @@ def convolve_3x3(
 
 
 def _convolve(x, kernel):
+  if not _has_many_channels(kernel):
+    return _convolve_plainly(x, kernel)
+  # Chosen when compiling, by the device that it is compiled for.
+  return jax.lax.platform_dependent(
+    x, kernel, cpu=winograd.convolve, default=_convolve_plainly
+  )
+
+
+def _has_many_channels(kernel) -> bool:
+  """Returns whether Winograd's way pays; in bfloat16 it would lose digits."""
+  return (
+    min(kernel.shape[2:]) >= MIN_WINOGRAD_CHANNELS
+    and kernel.dtype == jnp.float32
+  )
+
+
+def _convolve_plainly(x, kernel):
   return jax.lax.conv_general_dilated(
     x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC
   )
@@ -32,8 +55,8 @@ def _convolve_forward(x, kernel):
 
 def _convolve_backward(saved, grad):
   x, kernel = saved
-  (grad_x,) = jax.vjp(lambda x: _convolve(x, kernel), x)[1](grad)
-  # Chosen when compiling, by the device that it is compiled for.
+  flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+  grad_x = _convolve(grad, flipped)
   grad_kernel = jax.lax.platform_dependent(
     x, grad, cpu=multiply_shifted, default=_differentiate_kernel
   )
@@ -46,7 +69,7 @@ convolve_3x3.defvjp(_convolve_forward, _convolve_backward)
 def _differentiate_kernel(x, grad):
   shape = (3, 3, x.shape[-1], grad.shape[-1])
   zeros = jnp.zeros(shape, x.dtype)
-  return jax.vjp(lambda kernel: _convolve(x, kernel), zeros)[1](grad)[0]
+  return jax.vjp(lambda kernel: _convolve_plainly(x, kernel), zeros)[1](grad)[0]
 
 
 def multiply_shifted(

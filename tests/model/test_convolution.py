@@ -45,3 +45,15 @@ def test_bfloat16_gradients_are_summed_in_float32():
   assert rounded.dtype == jnp.bfloat16
   error = jnp.abs(rounded.astype(jnp.float32) - exact)
   assert error.max() < 0.02 * jnp.abs(exact).max()
+
+
+@pytest.mark.parametrize(("h", "w"), [(4, 6), (7, 5), (1, 1)])
+def test_many_channels_are_convolved_to_rounding(h, w):
+  c = o = convolution.MIN_WINOGRAD_CHANNELS
+  x, grad = draw(2, h, w, c), draw(2, h, w, o)
+  kernel = draw(3, 3, c, o) / c
+  found, find_grads = jax.vjp(convolution.convolve_3x3, x, kernel)
+  expected, expect_grads = jax.vjp(convolve_stock, x, kernel)
+  np.testing.assert_allclose(found, expected, atol=2e-6)
+  for one, other in zip(find_grads(grad), expect_grads(grad), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
