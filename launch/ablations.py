@@ -5,8 +5,9 @@ usage: python launch/ablations.py DATA TRAINING OUTPUT [NUM_STEPS [SEED]]
 Needs the records that launch/base.sh builds in TRAINING, and those of the
 variants (see `move`). Each variant is trained from two seeds, or from the one
 given, and scored on the validation images alone. Writes OUTPUT/seed_SEED.csv
-(one row a run) and prints a table of what is there: F1 at IoU 0.5, its change
-against the recipe of the same seed. Runs that are there are not repeated.
+(one row a run) and prints a table of what is there: F1 at IoU 0.5 of the
+recipe, and for the rest the change against the recipe of the same seed. Runs
+that are there are not repeated.
 
 Runs without a source show what transfers: "spleen, nine ROIs" is the spleen as
 another laboratory's study would be, where no spleen was trained on, and only
@@ -55,7 +56,6 @@ SAME_INTENSITIES = strengths(
 )
 SAME_SIZES = strengths(log_scale=0, interpolated=0)
 REFERENCE = [*move("records_reference"), "--config.image.preset=reference"]
-WIDE = ["--config.model.width=32", "half"]
 
 VARIANTS = {
   "recipe": [],
@@ -79,7 +79,7 @@ VARIANTS = {
   "nucleus twice in the loss": [
     "--config.train.loss.class_weights=(2.0,1.0,1.0)"
   ],
-  "width 32, half the steps": WIDE,
+  "width 32, half the steps": ["--config.model.width=32", "half"],
 }
 
 

@@ -27,20 +27,18 @@ def convolve_3x3(
 
 
 def _convolve(x, kernel):
-  if not _has_many_channels(kernel):
-    return _convolve_plainly(x, kernel)
+  return _choose(winograd.convolve, _convolve_plainly, x, kernel)
+
+
+def _choose(on_cpu, elsewhere, x, kernel):
+  """Calls the first on a CPU with many channels, else the second."""
+  if (
+    min(kernel.shape[2:]) < MIN_WINOGRAD_CHANNELS
+    or kernel.dtype != jnp.float32  # bfloat16 would lose digits.
+  ):
+    return elsewhere(x, kernel)
   # Chosen when compiling, by the device that it is compiled for.
-  return jax.lax.platform_dependent(
-    x, kernel, cpu=winograd.convolve, default=_convolve_plainly
-  )
-
-
-def _has_many_channels(kernel) -> bool:
-  """Returns whether Winograd's way pays; in bfloat16 it would lose digits."""
-  return (
-    min(kernel.shape[2:]) >= MIN_WINOGRAD_CHANNELS
-    and kernel.dtype == jnp.float32
-  )
+  return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
 def _convolve_plainly(x, kernel):
@@ -55,8 +53,8 @@ def _convolve_forward(x, kernel):
 
 def _convolve_backward(saved, grad):
   x, kernel = saved
-  flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-  grad_x = _convolve(grad, flipped)
+  grad_x = _choose(_convolve_flipped, _differentiate_image, grad, kernel)
+  # Here, too, chosen when compiling.
   grad_kernel = jax.lax.platform_dependent(
     x, grad, cpu=multiply_shifted, default=_differentiate_kernel
   )
@@ -64,6 +62,15 @@ def _convolve_backward(saved, grad):
 
 
 convolve_3x3.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _convolve_flipped(grad, kernel):
+  return winograd.convolve(grad, kernel[::-1, ::-1].swapaxes(2, 3))
+
+
+def _differentiate_image(grad, kernel):
+  zeros = jnp.zeros((*grad.shape[:3], kernel.shape[2]), grad.dtype)
+  return jax.vjp(lambda x: _convolve_plainly(x, kernel), zeros)[1](grad)[0]
 
 
 def _differentiate_kernel(x, grad):

@@ -31,8 +31,11 @@ def convolve(
   windows = _transform(_WINDOW, _cut(x))
   weights = _transform(_KERNEL, [list(row) for row in kernel])
   products = [
-    [jnp.einsum("bhwc,co->bhwo", window, weight) for window, weight in pair]
-    for pair in _pair(windows, weights)
+    [
+      jnp.einsum("bhwc,co->bhwo", window, weight)
+      for window, weight in zip(*rows, strict=True)
+    ]
+    for rows in zip(windows, weights, strict=True)
   ]
   return _join(_transform(_RESULT, products), x.shape)
 
@@ -81,10 +84,3 @@ def _combine(matrix: Matrix, arrays: Sequence[Any]) -> list[Any]:
 
 def _transpose(rows):
   return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _pair(first: Grid, second: Grid):
-  """Returns rows of pairs of what is at the same place."""
-  return [
-    list(zip(*rows, strict=True)) for rows in zip(first, second, strict=True)
-  ]
