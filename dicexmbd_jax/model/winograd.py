@@ -11,7 +11,6 @@ the plain sum: its points 0, 1, -1 need no division but by 2.
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -45,8 +44,6 @@ def _cut(x: Float[Array, "b h w c"]) -> Grid:
 
   A window is 2 x 2 pixels and those around them; zeros outside the image.
   """
-  # Else XLA computes what made x anew for each of the windows' pixels.
-  x = jax.lax.optimization_barrier(x)
   _, h, w, _ = x.shape
   x = jnp.pad(x, ((0, 0), (1, 1 + h % 2), (1, 1 + w % 2), (0, 0)))
   last_y, last_x = h + h % 2 - 1, w + w % 2 - 1
@@ -61,7 +58,7 @@ def _join(grid: Grid, shape: tuple[int, ...]) -> Float[Array, "b h w o"]:
   rows = jnp.stack([jnp.stack(row, 3) for row in grid], 2)
   b, windows_y, _, windows_x, _, o = rows.shape
   image = rows.reshape(b, 2 * windows_y, 2 * windows_x, o)
-  return jax.lax.optimization_barrier(image[:, : shape[1], : shape[2]])
+  return image[:, : shape[1], : shape[2]]
 
 
 def _transform(matrix: Matrix, grid: Grid) -> Grid:
