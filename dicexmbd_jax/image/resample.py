@@ -47,8 +47,8 @@ def resample_image(image: Pixels, shape: tuple[int, int]) -> Resampled:
     shape: rows and columns wanted, at least 1 each.
 
   Returns:
-    Float32 (y', x', c), within the input's range to rounding; the input
-    itself where the shape is the same.
+    Float32 (y', x', c), within the input's range; the input itself where the
+    shape is the same.
 
   Raises:
     ValueError: the image or the shape wanted has no pixels.
@@ -60,9 +60,10 @@ def resample_image(image: Pixels, shape: tuple[int, int]) -> Resampled:
     )
   if image.shape[:2] == tuple(shape):
     return image
-  image = _resample_rows(image, shape[0])
-  image = _resample_rows(image.swapaxes(0, 1), shape[1])
-  return np.ascontiguousarray(image.swapaxes(0, 1))
+  resampled = _resample_rows(image, shape[0])
+  resampled = _resample_rows(resampled.swapaxes(0, 1), shape[1])
+  # Rounded weights may sum to a little more than 1, and records hold 0..255.
+  return np.clip(resampled.swapaxes(0, 1), image.min(), image.max(), order="C")
 
 
 def _resample_rows(image: Pixels, size: int) -> Resampled:
