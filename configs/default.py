@@ -31,7 +31,8 @@ def get_config() -> ConfigDict:
   # Edge of a tile, a multiple of 2**depth; 0: 512 or 1024, for each image what
   # computes less. The answer does not depend on it.
   config.predict.tile_px = 0
-  # Mirrored views of each tile whose mean is taken: 1, 4 or 8.
+  # Mirrored views of each tile whose mean is taken: 1, 4 or 8. The shipped
+  # weights use 4.
   config.predict.views = 1
   config.predict.batch_size = 1  # Tiles at once; a GPU is faster with 4 to 8.
 
@@ -73,7 +74,9 @@ def get_config() -> ConfigDict:
     group_pattern=str,  # On image names: their slide. None: each image alone.
   )
   config.records.num_random = 4  # Patches an image, if cut at random.
-  config.records.seed = 0  # Of random places.
+  # Panels an image is seen under: its own, and parts of it drawn at random.
+  config.records.num_panels = 1
+  config.records.seed = 0  # Of random places and panels.
   config.records.rim_fraction = 0.7  # See image/targets.py: make_target.
   config.records.group_column = "group"  # Of the table --groups.
   config.records.salt = "dicexmbd"  # Another salt, other groups in the test.

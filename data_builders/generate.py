@@ -1,6 +1,9 @@
 """From one image and its teacher to its records: no state, no other image."""
 
 import dataclasses
+import hashlib
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,13 +27,14 @@ class Prepared:
   """One image on the network's grid, whole.
 
   Attributes:
-    image: float32 (y, x, 2), 0..255.
+    images: float32 (y, x, 2), 0..255: under its panel, and under those drawn
+      from it, see draw_panels.
     target: float32 (y, x, 3), 0..1.
     scale: um of a source pixel per um of a network pixel.
     map_scale: teacher pixels per image pixel: 1 or 2.
   """
 
-  image: Image
+  images: list[Image]
   target: targets.Target
   scale: float
   map_scale: int
@@ -63,16 +67,57 @@ def prepare_item(item: Item, job: Job) -> Prepared:
   pair = item.pair
   config = ConfigDict(dict(job.image))
   loaded = images.read_image(pair.image, job.panel)
-  image = prepare_image(loaded, job, pair.image)
-  source_shape = loaded.stack.shape[:2]
+  merged = [
+    prepare_image(one, job, pair.image)
+    for one in draw_panels(loaded, pair.stem, job)
+  ]
+  source_shape, shape = loaded.stack.shape[:2], merged[0].shape[:2]
   if job.kind == "maps":
-    target, map_scale = read_map_target(pair, source_shape, image.shape[:2])
+    target, map_scale = read_map_target(pair, source_shape, shape)
   else:
-    target = read_mask_target(pair, source_shape, image.shape[:2], job)
+    target = read_mask_target(pair, source_shape, shape, job)
     map_scale = 1
   size_um = choose_pixel_size_um(loaded, job)
   scale = size_um / float(config.pixel_size_um)
-  return Prepared(image, target, scale, map_scale)
+  return Prepared(merged, target, scale, map_scale)
+
+
+def draw_panels(loaded: LoadedImage, stem: str, job: Job) -> list[LoadedImage]:
+  """Returns the image under its own panel and under parts of it.
+
+  Another study has other and often fewer markers: a network that has seen the
+  same cells under many panels depends on none.
+
+  Args:
+    loaded: the image.
+    stem: its name; with the seed it decides which markers are drawn.
+    job: records.num_panels is how many are wanted.
+
+  Returns:
+    At most num_panels; fewer where the same markers are drawn again, as with
+    groups of one marker.
+  """
+  wanted = job.records["num_panels"]
+  words = hashlib.sha256(f"{job.records['seed']}:{stem}".encode()).digest()
+  rng = np.random.default_rng(list(words))
+  groups = [(tuple(loaded.nuclear), tuple(loaded.membrane))]
+  for _ in range(wanted - 1):
+    nuclear, membrane = (draw_markers(rng, group) for group in groups[0])
+    groups.append((nuclear, membrane))
+  return [
+    dataclasses.replace(loaded, nuclear=nuclear, membrane=membrane)
+    for nuclear, membrane in dict.fromkeys(groups)
+  ]
+
+
+def draw_markers(
+  rng: np.random.Generator, group: tuple[int, ...]
+) -> tuple[int, ...]:
+  """Draws at least one of a group's markers, few more often than many."""
+  if not group:
+    return group
+  number = max(math.ceil(len(group) * rng.uniform() ** 2), 1)
+  return tuple(sorted(rng.choice(group, number, replace=False).tolist()))
 
 
 def prepare_image(loaded: LoadedImage, job: Job, file: ImageSource) -> Image:
@@ -126,15 +171,19 @@ def cut_records(
   prepared: Prepared, item: Item, job: Job
 ) -> list[tuple[str, Example]]:
   """Cuts a prepared image into encoded records."""
-  shape = prepared.image.shape[:2]
+  shape = prepared.images[0].shape[:2]
   patch_px = job.records["patch_px"]
   hashes = hash_inputs(item)
   valid = np.ones((*shape, 1), np.uint8)
   found = []
-  for y, x in plan_origins(shape, item.pair.stem, job):
-    name = f"{item.pair.stem}:{y}:{x}"
+  places = plan_origins(shape, item.pair.stem, job)
+  for (i, image), (y, x) in itertools.product(
+    enumerate(prepared.images), places
+  ):
+    drawn = f"+{i}" if i else ""  # As the image's own panel has none.
+    name = f"{item.pair.stem}:{y}:{x}{drawn}"
     record = {
-      "image": patches.cut_patch(prepared.image, (y, x), patch_px),
+      "image": patches.cut_patch(image, (y, x), patch_px),
       "target": patches.cut_patch(
         prepared.target, (y, x), patch_px, _BACKGROUND
       ),

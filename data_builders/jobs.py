@@ -197,8 +197,8 @@ def make_job(request: Request, kind: str) -> Job:
     ValueError: the panel cannot be read.
   """
   config = request.config.records
-  names = ("patch_px", "cut", "stride_px", "num_random", "seed", "rim_fraction")
-  cut = {name: config[name] for name in names}
+  names = ("patch_px", "cut", "stride_px", "num_random", "num_panels", "seed")
+  cut = {name: config[name] for name in (*names, "rim_fraction")}
   cut["stride_px"] = config.stride_px or config.patch_px
   image = request.config.image.to_dict()
   panel_sha256 = ""
@@ -240,6 +240,7 @@ def check_config(request: Request) -> None:
     ("patch_px", section.patch_px, 1 << 14),
     ("stride_px", stride_px, section.patch_px),
     ("num_random", section.num_random, 1 << 20),
+    ("num_panels", section.num_panels, 1 << 10),
     ("shard_mib", section.shard_mib, 1 << 14),
     ("rim_fraction", section.rim_fraction, 1),
   ):

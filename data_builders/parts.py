@@ -83,7 +83,7 @@ def make_part(item: Item, job: Job, folder: pathlib.Path) -> Part:
     return part
   prepared = generate.prepare_item(item, job)
   found = generate.cut_records(prepared, item, job)
-  height, width = prepared.image.shape[:2]
+  height, width = prepared.images[0].shape[:2]
   part = Part(
     str(path), len(found), (height, width), prepared.map_scale, is_old=False
   )

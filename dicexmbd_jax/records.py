@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 SCHEMA_VERSION = 1
 FULL = 65535  # Stands for a probability of 1 in the stored target.
 _TEXTS = (
-  "record_id",  # "stem:y:x", unique in a dataset.
+  "record_id",  # "stem:y:x" or "stem:y:x+panel", unique in a dataset.
   "source",  # Name of the image's file, with zip member and acquisition.
   "group",  # What is never split: slide, patient or image.
   "image_sha256",  # Of the image's file.

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from data_builders import build, jobs
+from data_builders import build, generate, jobs
 from dicexmbd_jax import dataset, records
 from dicexmbd_jax.commands import predict as predict_command
 from dicexmbd_jax.io import listing, panel
@@ -126,6 +126,48 @@ def test_patches_are_what_the_predictor_feeds_bit_for_bit(tmp_path, built):
         place[:] = raw["image"][: place.shape[0], : place.shape[1]]
     assert image.max() > 0
     assert whole.tobytes() == image.tobytes()
+
+
+def test_an_image_is_seen_under_panels_drawn_from_its_own(study, tmp_path):
+  """Three membrane markers: of one, then of all, whatever is drawn."""
+  study = studies.write_study(tmp_path / "study", shapes=((20, 12),))
+  stack = np.stack([studies.draw_stack((20, 12), seed)[1] for seed in range(4)])
+  studies.write_tiff(study / "img" / "S0_ROI0.tiff", stack, "CYX")
+  rows = [f"Nd14{i},M{i},1,{int(i == 0)},{int(i > 0)}" for i in range(4)]
+  head = studies.PANEL.splitlines()[0]
+  (study / "panel.csv").write_text("\n".join([head, *rows]) + "\n")
+  assert call(study, tmp_path / "one") == 0
+  more = "--config.records.num_panels=9"
+  assert call(study, tmp_path / "many", more) == 0
+  assert verify(tmp_path / "many") == 0
+  one, many = read_records(tmp_path / "one"), read_records(tmp_path / "many")
+  drawn = {name.partition("+")[2] for name in many} - {""}
+  # Of the parts of three markers there are six besides the whole.
+  assert (
+    drawn == {str(i + 1) for i in range(len(drawn))} and 2 <= len(drawn) <= 6
+  )
+  for name, (_, raw) in one.items():
+    np.testing.assert_array_equal(raw["image"], many[name][1]["image"])
+    images = [raw["image"]]
+    for i in sorted(drawn):
+      other = many[f"{name}+{i}"][1]
+      np.testing.assert_array_equal(raw["target"], other["target"])
+      np.testing.assert_array_equal(
+        raw["image"][..., 0], other["image"][..., 0]
+      )
+      images.append(other["image"])
+    assert len({image.tobytes() for image in images}) == len(images)
+
+
+def test_few_markers_are_drawn_more_often_than_many():
+  rng = np.random.default_rng(0)
+  group = (3, 4, 7, 9)
+  found = [generate.draw_markers(rng, group) for _ in range(400)]
+  sizes = np.bincount([len(one) for one in found], minlength=5)
+  assert sizes[0] == 0 and sizes[1] > sizes[2] > sizes[4] > 0
+  assert {marker for one in found for marker in one} == set(group)
+  assert all(len(set(one)) == len(one) for one in found)
+  assert generate.draw_markers(rng, ()) == ()
 
 
 def test_another_pixel_size_is_predicted_and_built_alike(study, tmp_path):
@@ -302,6 +344,7 @@ def test_a_group_never_parts(tmp_path, built):
     (["--teacher=nowhere"], "nowhere"),
     (["--config.records.stride_px=99"], "stride_px"),
     (["--config.records.cut=best"], "cut"),
+    (["--config.records.num_panels=0"], "num_panels"),
     (["--config.records.shares.train=2"], "sum"),
     (["--groups=missing.csv"], "missing.csv"),
     (["--num_workers=-1"], "num_workers"),
