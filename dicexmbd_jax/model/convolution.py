@@ -1,6 +1,6 @@
 """A 3x3 convolution that is fast on a CPU; XLA's own on other devices.
 
-With 256 or more channels it is Winograd's (winograd.py). XLA:CPU takes the
+With 128 or more channels it is Winograd's (winograd.py). XLA:CPU takes the
 kernel's gradient as a convolution whose window is the whole image, after
 copying both operands to another layout. As one matrix product of shifted copies
 it takes half of the time at 16 channels and a quarter at 64.
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from dicexmbd_jax.model import winograd
 
 # From here on fewer multiplications outweigh more additions (measured).
-MIN_WINOGRAD_CHANNELS = 256
+MIN_WINOGRAD_CHANNELS = 128
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
