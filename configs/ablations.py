@@ -1,6 +1,6 @@
-"""A wider network that labels images without masks for configs/base.py.
+"""Short runs from random weights, to see what matters: docs/ablations.md.
 
-    bash launch/base.sh
+    python launch/ablations.py DATA TRAINING OUTPUT
 
 Simulated studies (a study has one panel), spleen and imc_testdata, each at
 pixel sizes that make its cells smaller or larger than they are. ROIs 28 and 30
@@ -11,9 +11,8 @@ for choices.
 
 from ml_collections import ConfigDict
 
-from configs import first_weights
+from configs import base, first_weights
 
-NUM_STUDIES = 14
 SHARES = {
   "spleen": 0.38,
   "spleen_small": 0.08,
@@ -25,25 +24,11 @@ SHARES = {
 def get_config() -> ConfigDict:
   """Returns the configuration."""
   config = first_weights.get_config()
-  config.model.width = 32
-  config.train.data = mix_sources(SHARES)
-  config.train.num_steps = 2400
-  config.train.eval_steps = 600
-  config.train.cells_records = 12
+  config.train.data = base.mix_sources(SHARES)
+  config.train.cells_records = 1
+  config.train.warmup_steps = 30
   config.train.augment.interpolated = 0.35
   config.train.augment.log_scale = 0.25
   config.train.augment.blur_px = 1.0
   config.train.augment.channel_dropout = 0.1
   return config
-
-
-def mix_sources(shares: dict[str, float]) -> ConfigDict:
-  """Returns `config.train.data`; what `shares` leave is simulated tissue."""
-  rest = (1 - sum(shares.values())) / NUM_STUDIES
-  studies = {f"new_study_{i}": rest for i in range(NUM_STUDIES)}
-  return ConfigDict(
-    {
-      name: {"path": f"training/records/{name}", "weight": share}
-      for name, share in {**studies, **shares}.items()
-    }
-  )

@@ -1,42 +1,55 @@
-"""A candidate for the next weights: the first weights, and more sources.
+"""The shipped weights: from the first weights on, any panel, all sources.
 
     bash launch/base.sh
 
 Starts from the first weights (configs/first_weights.py and its second half).
-Fourteen more simulated studies, cells of other sizes, and images without masks
-join in: MIBI fields and nuclei of lung tumours, whose targets are the cells
-that a wider network (configs/labeller.py) finds in them. So are those of
-imc_testdata: its own masks call empty background cells.
-
-Measured (F1 at IoU 0.5; shipped first weights in brackets, both with a cell
-correction of 1.4): spleen ROIs 28 and 30 0.785 (0.785), 20 fresh simulated
-images 0.889 (0.889); without membrane markers 0.769 (0.767) and 0.771 (0.728).
-At pixels of 1.5 um 0.694 (0.724) and 0.849 (0.826). Not better as a whole, and
-so not shipped. 13 minutes on two CPU cores, beside the labeller's 38.
+Each image is seen under its own panel and two parts of it, so that the network
+depends on no panel. Fourteen more simulated studies, cells of other sizes, and
+images without masks join in: MIBI fields, nuclei of lung tumours and the crops
+of imc_testdata, whose targets are the cells that the first weights find in
+them under their whole panels. ROIs 28 and 30 of the spleen are in no split that
+is trained on: they are what is reported. Spleen ROI 24 and one image of four of
+the studies are kept aside for choices.
 """
 
 from ml_collections import ConfigDict
 
-from configs import first_weights_tune, labeller
+from configs import first_weights_tune
 
+NUM_STUDIES = 14
 SHARES = {
-  "spleen": 0.33,
+  "spleen_all_panels": 0.34,
   "spleen_small": 0.03,
   "spleen_large": 0.03,
-  "mibi_lymph": 0.06,
-  "mibi_lymph_small": 0.02,
-  "nuclear_imc": 0.04,
-  "imc_testdata_self": 0.02,
+  "mibi_lymph": 0.08,
+  "mibi_lymph_small": 0.03,
+  "nuclear_imc": 0.03,
+  "imc_testdata": 0.02,
 }
 
 
 def get_config() -> ConfigDict:
   """Returns the configuration."""
   config = first_weights_tune.get_config()
-  config.train.data = labeller.mix_sources(SHARES)
-  config.train.num_steps = 2400
+  config.records.num_panels = 3
+  config.train.data = mix_sources(SHARES)
+  config.train.num_steps = 3600
   config.train.eval_steps = 600
   config.train.cells_records = 12
   config.train.augment.interpolated = 0.2
-  config.train.augment.channel_dropout = 0.06
+  config.train.augment.channel_dropout = 0.1
+  # Adds 0.004 to 0.01 to F1 wherever it was measured, at four times the time.
+  config.predict.views = 4
   return config
+
+
+def mix_sources(shares: dict[str, float]) -> ConfigDict:
+  """Returns `config.train.data`; what `shares` leave is simulated tissue."""
+  rest = (1 - sum(shares.values())) / NUM_STUDIES
+  studies = {f"new_study_{i}": rest for i in range(NUM_STUDIES)}
+  return ConfigDict(
+    {
+      name: {"path": f"training/records/{name}", "weight": share}
+      for name, share in {**studies, **shares}.items()
+    }
+  )

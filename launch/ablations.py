@@ -2,9 +2,10 @@
 
 usage: python launch/ablations.py DATA TRAINING OUTPUT [NUM_STEPS [SEED]]
 
-Needs the records that launch/base.sh builds in TRAINING, and those of the
-variants (see `move`). Each variant is trained from two seeds, or from the one
-given, and scored on the validation images alone. Writes OUTPUT/seed_SEED.csv
+Needs the studies that launch/base.sh simulates in TRAINING, and builds records
+of them and of the real data in OUTPUT. Each variant is trained from two seeds,
+or from the one given, and scored on the validation images alone. Writes
+OUTPUT/seed_SEED.csv
 (one row a run) and prints a table of what is there: F1 at IoU 0.5 of the
 recipe, and for the rest the change against the recipe of the same seed. Runs
 that are there are not repeated.
@@ -18,6 +19,7 @@ import dataclasses
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pandas as pd
 import validation
@@ -27,9 +29,24 @@ from dicexmbd_jax import config as config_lib
 SEEDS = (0, 1)
 SHOWN = ("spleen", "spleen, nine ROIs", "simulated")
 SPLEEN_ROIS = (6, 8, 10, 14, 16, 18, 20, 22, 24)
+SIZES_UM = (1.0, 0.7, 1.3, 1.0, 0.85, 0.6, 1.0)  # As launch/base.sh has them.
 STUDIES = [f"new_study_{i}" for i in range(14)]
 SPLEEN = ["spleen", "spleen_small", "spleen_large"]
 RECORDS = [*STUDIES, *SPLEEN, "imc_testdata"]
+# Images that choices are made on, by source.
+KEPT = {
+  **{study: ["ROI006"] for study in STUDIES[:4]},
+  **{name: ["ROI024"] for name in SPLEEN},
+  "imc_testdata": list(validation.TEST_CROPS),
+}
+# What records are built for: folder -> flags of the builder.
+RECORD_SETS = {
+  "records": [],
+  "records_panels": ["--config.records.num_panels=3"],
+  "records_reference": ["--config.image.preset=reference"],
+  "records_cone": ["--config.records.rim_fraction=1.0"],
+  "records_plateau": ["--config.records.rim_fraction=0.2"],
+}
 
 
 def weigh(names: list[str], weight: float) -> list[str]:
@@ -37,12 +54,29 @@ def weigh(names: list[str], weight: float) -> list[str]:
   return [f"--config.train.data.{name}.weight={weight}" for name in names]
 
 
-def move(suffix: str) -> list[str]:
-  """Returns the flags that take the records from other folders."""
-  return [
-    f"--config.train.data.{name}.path=training/{suffix}/{name}"
-    for name in RECORDS
+def build_records(
+  data: pathlib.Path, training: pathlib.Path, output: pathlib.Path, flags
+) -> None:
+  """Builds the records of all sources in `output`, those that are missing."""
+  spleen, crops = data / "spleen_imc", data / "imc_testdata"
+  sources = [
+    (name, training / name, "truth/masks", SIZES_UM[i % len(SIZES_UM)])
+    for i, name in enumerate(STUDIES)
   ]
+  sources += [
+    (name, spleen, "masks", size_um)
+    for name, size_um in zip(SPLEEN, (1.0, 0.8, 1.25), strict=True)
+  ]
+  sources.append(("imc_testdata", crops, "masks_ilastik", 1.0))
+  for name, folder, masks, size_um in sources:
+    words = [sys.executable, "-m", "data_builders.build"]
+    words += ["--config=configs/ablations.py", f"--output={output / name}"]
+    words += [f"--images={folder / 'img'}", f"--panel={folder / 'panel.csv'}"]
+    words += [f"--teacher={folder / masks}", f"--pixel_size_um={size_um}"]
+    words += [f"--config.records.lists.validation={KEPT.get(name, [])}"]
+    if name in SPLEEN:
+      words += ["--config.records.lists.test=[ROI028, ROI030]"]
+    subprocess.run([*words, *flags], check=True, stdout=subprocess.DEVNULL)
 
 
 def strengths(**values: float) -> list[str]:
@@ -55,47 +89,70 @@ SAME_INTENSITIES = strengths(
   contrast=0, intensity=0, gamma=0, noise=0, blur_px=0
 )
 SAME_SIZES = strengths(log_scale=0, interpolated=0)
-REFERENCE = [*move("records_reference"), "--config.image.preset=reference"]
+REFERENCE = ["--config.image.preset=reference"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """What a run has other than the recipe.
+
+  Attributes:
+    flags: of `train`.
+    records: which of RECORD_SETS it reads.
+    share: of the recipe's steps.
+  """
+
+  flags: Sequence[str] = ()
+  records: str = "records"
+  share: float = 1.0
+
 
 VARIANTS = {
-  "recipe": [],
-  "no spleen": NO_SPLEEN,
-  "no simulated tissue": weigh(STUDIES, 0),
-  "no spleen, intensities unchanged": [*NO_SPLEEN, *SAME_INTENSITIES],
-  "no spleen, sizes unchanged": [*NO_SPLEEN, *SAME_SIZES],
-  "no spleen, reference preprocessing": [*NO_SPLEEN, *REFERENCE],
-  "no spleen, cone (rim 1.0)": [*NO_SPLEEN, *move("records_cone")],
-  "intensities unchanged": SAME_INTENSITIES,
-  "sizes unchanged": [
-    *SAME_SIZES,
-    *weigh(SPLEEN[1:], 0),
-    *weigh(SPLEEN[:1], 0.54),
-  ],
-  "reference preprocessing": REFERENCE,
-  "cone (rim 1.0)": move("records_cone"),
-  "plateau (rim 0.2)": move("records_plateau"),
-  "simulated 3 of 4": weigh(STUDIES, 1.71 / 14),
-  "dice in the loss": ["--config.train.loss.dice_weight=0.5"],
-  "nucleus twice in the loss": [
-    "--config.train.loss.class_weights=(2.0,1.0,1.0)"
-  ],
-  "width 32, half the steps": ["--config.model.width=32", "half"],
+  "recipe": Variant(),
+  "no spleen": Variant(NO_SPLEEN),
+  "no simulated tissue": Variant(weigh(STUDIES, 0)),
+  "no spleen, intensities unchanged": Variant([*NO_SPLEEN, *SAME_INTENSITIES]),
+  "no spleen, sizes unchanged": Variant([*NO_SPLEEN, *SAME_SIZES]),
+  "no spleen, reference preprocessing": Variant(
+    [*NO_SPLEEN, *REFERENCE], "records_reference"
+  ),
+  "no spleen, cone (rim 1.0)": Variant(NO_SPLEEN, "records_cone"),
+  "no spleen, three panels": Variant(NO_SPLEEN, "records_panels"),
+  "three panels": Variant(records="records_panels"),
+  "intensities unchanged": Variant(SAME_INTENSITIES),
+  "sizes unchanged": Variant(
+    [*SAME_SIZES, *weigh(SPLEEN[1:], 0), *weigh(SPLEEN[:1], 0.54)]
+  ),
+  "reference preprocessing": Variant(REFERENCE, "records_reference"),
+  "cone (rim 1.0)": Variant(records="records_cone"),
+  "plateau (rim 0.2)": Variant(records="records_plateau"),
+  "simulated 3 of 4": Variant(weigh(STUDIES, 1.71 / 14)),
+  "dice in the loss": Variant(["--config.train.loss.dice_weight=0.5"]),
+  "nucleus twice in the loss": Variant(
+    ["--config.train.loss.class_weights=(2.0,1.0,1.0)"]
+  ),
+  "width 32, half the steps": Variant(["--config.model.width=32"], share=0.5),
 }
 
 
-def train(folder: pathlib.Path, flags: list[str], seed: int, num_steps: int):
-  """Trains one variant, if it is not there."""
+def train(
+  folder: pathlib.Path,
+  variant: Variant,
+  records: pathlib.Path,
+  seed: int,
+  num_steps: int,
+):
+  """Trains one variant on records in `records`, if it is not there."""
   if (folder / "done").exists():
     return
-  if "half" in flags:
-    flags = [flag for flag in flags if flag != "half"]
-    num_steps //= 2
+  num_steps = int(num_steps * variant.share)
   words = [sys.executable, "-m", "dicexmbd_jax", "train"]
-  words += ["--config=configs/labeller.py", f"--workdir={folder}"]
-  words += ["--config.model.width=16", f"--config.seed={seed}"]
-  words += [f"--config.train.num_steps={num_steps}"]
-  words += ["--config.train.warmup_steps=30", "--config.train.cells_records=1"]
-  words += [f"--config.train.eval_steps={num_steps}", *flags]
+  words += ["--config=configs/ablations.py", f"--workdir={folder}"]
+  words += [f"--config.seed={seed}", f"--config.train.num_steps={num_steps}"]
+  words += [f"--config.train.eval_steps={num_steps}", *variant.flags]
+  words += [
+    f"--config.train.data.{name}.path={records / name}" for name in RECORDS
+  ]
   subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
   (folder / "done").touch()
 
@@ -110,9 +167,11 @@ def main(data, training, output, num_steps=300, only_seed=None):
   output.mkdir(parents=True, exist_ok=True)
   for seed in SEEDS if only_seed is None else [only_seed]:
     rows = []
-    for name, flags in VARIANTS.items():
-      folder = output / f"{name.replace(' ', '_')}_{seed}".replace("/", "-")
-      train(folder, flags, seed, num_steps)
+    for name, variant in VARIANTS.items():
+      folder = output / f"{name.replace(' ', '_')}_{seed}"
+      records = output / variant.records
+      build_records(data, training, records, RECORD_SETS[variant.records])
+      train(folder, variant, records, seed, num_steps)
       rows.append({"variant": name, "seed": seed, **score(folder, judged, 1)})
       if name == "recipe":
         rows += [

@@ -28,6 +28,7 @@ def run(flags) -> int:
     config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
     config.model = reference_weights.describe_network(tensors)
     config.image.preset = "reference"
+    config.predict.views = 1
     config.segment = config_lib.drop_fitted(config.segment)
     config.segment.preset = "dice_xmbd"
     if "train" in config:

@@ -359,11 +359,10 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
     merged, warnings = preparation.merge_loaded(loaded, job.config.image)
   except ValueError as error:
     raise ValueError(f"{describe_source(image)}: {error}") from error
-  weak = channels.find_weak_groups(
-    loaded.stack,
-    loaded.nuclear,
-    loaded.membrane,
-    job.config.image.clip_percentile,
+  groups = loaded.nuclear, loaded.membrane
+  doubts = channels.find_exchanged_groups(loaded.names, *groups)
+  doubts += channels.find_weak_groups(
+    loaded.stack, *groups, job.config.image.clip_percentile
   )
   seconds["merge"] = time.perf_counter() - started - seconds["read"]
   size = job.pixel_size_um or loaded.pixel_size_um or 1.0
@@ -371,7 +370,7 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
     source=image,
     key=key,
     loaded=dataclasses.replace(
-      loaded, warnings=(*loaded.warnings, *warnings, *weak)
+      loaded, warnings=(*loaded.warnings, *warnings, *doubts)
     ),
     image=merged,
     pixel_size_um=size,

@@ -4,6 +4,7 @@ The same function serves training and prediction. Statistics are taken over
 the whole image, never over a tile of it.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ Warnings = tuple[str, ...]
 # Counts per pixel. Stained nuclei reach 20 and more in all the real images at
 # hand, and single ions of background 5: below, noise looks like signal.
 WEAK_COUNTS = 5.0
+# Stains of DNA and of histones, as panels name them.
+_NUCLEAR_NAME = re.compile(
+  "dna|ir19[13]|19[13]ir|iridium|dapi|hoechst|histone|hh3|h3k", re.IGNORECASE
+)
 
 
 def check_config(config: Any) -> None:
@@ -145,6 +150,34 @@ def find_weak_groups(
         f"({clip_percentile:g}th percentile); what is found may be noise"
       )
   return tuple(lines)
+
+
+def find_exchanged_groups(
+  names: Sequence[str], nuclear: Sequence[int], membrane: Sequence[int]
+) -> Warnings:
+  """Says where the panel seems to have taken one group for the other.
+
+  Told by the markers' names, since a network that is shown rings for nuclei
+  finds cells in them as well.
+
+  Args:
+    names: the markers' names.
+    nuclear: indices of the nuclear markers.
+    membrane: indices of the membrane/cytoplasm markers.
+
+  Returns:
+    One line where DNA or a histone is in the membrane/cytoplasm group alone and
+    the nuclear group has nothing of that kind; else none.
+  """
+  stains = {i for i, name in enumerate(names) if _NUCLEAR_NAME.search(name)}
+  strays = [names[i] for i in membrane if i in stains]
+  if not strays or stains.intersection(nuclear):
+    return ()
+  return (
+    f"{', '.join(strays)} is in the membrane/cytoplasm group and nothing of "
+    f"its kind in the nuclear one ({', '.join(names[i] for i in nuclear)}): "
+    "are the groups exchanged?",
+  )
 
 
 def _merge_as_paper(

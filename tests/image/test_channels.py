@@ -229,3 +229,23 @@ def test_weak_groups_are_named():
   assert lines[0].startswith("nuclear signal is weak: no marker above 2.0")
   assert channels.find_weak_groups(stack, (0, 1), (1,), 99.7) == ()
   assert channels.find_weak_groups(stack, (1,), (2,), 99.7) == ()
+
+
+@pytest.mark.parametrize(
+  ("names", "nuclear", "membrane", "strays"),
+  [
+    (("CD45", "DNA1_Ir191", "DNA2"), (0,), (1, 2), "DNA1_Ir191, DNA2"),
+    (("NaKATPase", "HistoneH3_Yb176"), (0,), (1,), "HistoneH3_Yb176"),
+    (("CD45", "193Ir"), (0,), (1, 0), "193Ir"),
+    (("CD45", "DAPI"), (1,), (0,), None),  # As it should be.
+    (("CD45", "DAPI", "H3K9Ac"), (1,), (0, 2), None),  # A nuclear one is there.
+    (("FoxP3", "CD45"), (0,), (1,), None),  # No name that is known.
+    (("CD45", "dsDNA"), (0,), (), None),
+  ],
+)
+def test_exchanged_groups_are_told_by_names(names, nuclear, membrane, strays):
+  lines = channels.find_exchanged_groups(names, nuclear, membrane)
+  assert len(lines) == (strays is not None)
+  for line in lines:
+    assert line.startswith(f"{strays} is in the membrane/cytoplasm group")
+    assert f"({names[nuclear[0]]}): are the groups exchanged?" in line
