@@ -3,10 +3,9 @@
     python launch/ablations.py DATA TRAINING OUTPUT
 
 Simulated studies (a study has one panel), spleen and imc_testdata, each at
-pixel sizes that make its cells smaller or larger than they are. ROIs 28 and 30
-of the spleen are in no record: they are what is reported. Spleen ROI 24, one
-image of four of the studies and three images of imc_testdata are kept aside
-for choices.
+pixel sizes that make its cells smaller or larger than they are. Spleen ROIs 28
+and 30 are never trained on: they are what is reported. Spleen ROI 24, one image
+of four of the studies and three of imc_testdata are kept aside for choices.
 """
 
 from ml_collections import ConfigDict

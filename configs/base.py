@@ -18,12 +18,15 @@ from configs import first_weights_tune
 
 NUM_STUDIES = 14
 SHARES = {
-  "spleen_all_panels": 0.34,
+  "spleen_all_panels": 0.28,
   "spleen_small": 0.03,
   "spleen_large": 0.03,
-  "mibi_lymph": 0.08,
-  "mibi_lymph_small": 0.03,
-  "nuclear_imc": 0.03,
+  "spleen_largest": 0.03,
+  "mibi_lymph": 0.06,
+  "mibi_lymph_small": 0.02,
+  "mibi_lymph_large": 0.05,
+  "nuclear_imc": 0.05,
+  "nuclear_imc_small": 0.02,
   "imc_testdata": 0.02,
 }
 
@@ -33,7 +36,7 @@ def get_config() -> ConfigDict:
   config = first_weights_tune.get_config()
   config.records.num_panels = 3
   config.train.data = mix_sources(SHARES)
-  config.train.num_steps = 3600
+  config.train.num_steps = 3000
   config.train.eval_steps = 600
   config.train.cells_records = 12
   config.train.augment.interpolated = 0.2

@@ -71,6 +71,8 @@ def prepare_item(item: Item, job: Job) -> Prepared:
     prepare_image(one, job, pair.image)
     for one in draw_panels(loaded, pair.stem, job)
   ]
+  # A drawn marker may be empty here, and no cell is found without nuclei.
+  merged = merged[:1] + [image for image in merged[1:] if image[..., 0].any()]
   source_shape, shape = loaded.stack.shape[:2], merged[0].shape[:2]
   if job.kind == "maps":
     target, map_scale = read_map_target(pair, source_shape, shape)
@@ -98,8 +100,8 @@ def draw_panels(loaded: LoadedImage, stem: str, job: Job) -> list[LoadedImage]:
     groups of one marker.
   """
   wanted = job.records["num_panels"]
-  words = hashlib.sha256(f"{job.records['seed']}:{stem}".encode()).digest()
-  rng = np.random.default_rng(list(words))
+  digest = hashlib.sha256(f"{job.records['seed']}:{stem}".encode()).digest()
+  rng = np.random.default_rng(list(digest))
   groups = [(tuple(loaded.nuclear), tuple(loaded.membrane))]
   for _ in range(wanted - 1):
     nuclear, membrane = (draw_markers(rng, group) for group in groups[0])

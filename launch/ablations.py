@@ -5,10 +5,9 @@ usage: python launch/ablations.py DATA TRAINING OUTPUT [NUM_STEPS [SEED]]
 Needs the studies that launch/base.sh simulates in TRAINING, and builds records
 of them and of the real data in OUTPUT. Each variant is trained from two seeds,
 or from the one given, and scored on the validation images alone. Writes
-OUTPUT/seed_SEED.csv
-(one row a run) and prints a table of what is there: F1 at IoU 0.5 of the
-recipe, and for the rest the change against the recipe of the same seed. Runs
-that are there are not repeated.
+OUTPUT/seed_SEED.csv (one row a run) and prints a table of what is there: F1 at
+IoU 0.5 of the recipe, and for the rest the change against the recipe of the
+same seed. Records and runs that are there are not made again.
 
 Runs without a source show what transfers: "spleen, nine ROIs" is the spleen as
 another laboratory's study would be, where no spleen was trained on, and only
@@ -29,7 +28,8 @@ from dicexmbd_jax import config as config_lib
 SEEDS = (0, 1)
 SHOWN = ("spleen", "spleen, nine ROIs", "simulated")
 SPLEEN_ROIS = (6, 8, 10, 14, 16, 18, 20, 22, 24)
-SIZES_UM = (1.0, 0.7, 1.3, 1.0, 0.85, 0.6, 1.0)  # As launch/base.sh has them.
+# um per pixel that the studies are said to have, in turns.
+SIZES_UM = (1.0, 0.7, 1.3, 1.0, 0.85, 0.6, 1.0)
 STUDIES = [f"new_study_{i}" for i in range(14)]
 SPLEEN = ["spleen", "spleen_small", "spleen_large"]
 RECORDS = [*STUDIES, *SPLEEN, "imc_testdata"]
@@ -69,6 +69,8 @@ def build_records(
   ]
   sources.append(("imc_testdata", crops, "masks_ilastik", 1.0))
   for name, folder, masks, size_um in sources:
+    if (output / name / "build.json").exists():
+      continue
     words = [sys.executable, "-m", "data_builders.build"]
     words += ["--config=configs/ablations.py", f"--output={output / name}"]
     words += [f"--images={folder / 'img'}", f"--panel={folder / 'panel.csv'}"]
@@ -165,12 +167,13 @@ def main(data, training, output, num_steps=300, only_seed=None):
     for one in validation.list_spleen(data, SPLEEN_ROIS)
   ]
   output.mkdir(parents=True, exist_ok=True)
+  for name, flags in RECORD_SETS.items():
+    build_records(data, training, output / name, flags)
   for seed in SEEDS if only_seed is None else [only_seed]:
     rows = []
     for name, variant in VARIANTS.items():
       folder = output / f"{name.replace(' ', '_')}_{seed}"
       records = output / variant.records
-      build_records(data, training, records, RECORD_SETS[variant.records])
       train(folder, variant, records, seed, num_steps)
       rows.append({"variant": name, "seed": seed, **score(folder, judged, 1)})
       if name == "recipe":

@@ -13,17 +13,23 @@ data="${DICEXMBD_REAL_DATA:-../shared/data}"
 first=training/first_weights
 run=(.venv/bin/python -m dicexmbd_jax)
 
-[ -f "$first/params.npz" ] || bash launch/first_weights.sh "$first"
+if [ ! -f "$first/done" ]; then
+  bash launch/first_weights.sh "$first"
+  touch "$first/done"
+fi
 
-# build NAME --images=... --teacher=... [--flags]: records of one source.
+# build NAME --images=... --teacher=... [--flags]: records of one source, whose
+# name decides the panels that are drawn.
 build() {
+  local sum
+  sum=$(cksum <<<"$1")
   .venv/bin/python -m data_builders.build --config=configs/base.py \
-    --output="training/records/$1" "${@:2}"
+    --config.records.seed="${sum%% *}" --output="training/records/$1" "${@:2}"
 }
 
 # um per pixel that the studies' images are said to have: smaller pixels make
 # smaller cells with less noise, larger ones larger and smoother cells.
-sizes=(1.0 0.7 1.3 1.0 0.85 0.6 1.0)
+sizes=(1.0 0.7 1.3 1.0 0.85 0.6 1.0 1.0 0.8 1.6 1.0 2.0 1.0 1.3)
 for study in {0..13}; do
   folder="training/new_study_$study"
   kept="[]"
@@ -31,12 +37,13 @@ for study in {0..13}; do
   [ -f "$folder/img/ROI006.tiff" ] || "${run[@]}" simulate \
     --output="$folder" --num_images=6 --size_px=400 --seed=$((2000 + study))
   build "new_study_$study" --images="$folder/img" --panel="$folder/panel.csv" \
-    --teacher="$folder/truth/masks" --pixel_size_um="${sizes[study % 7]}" \
+    --teacher="$folder/truth/masks" --pixel_size_um="${sizes[study]}" \
     --config.records.lists.validation="$kept"
 done
 
 spleen="$data/spleen_imc"
-for pair in spleen_all_panels=1.0 spleen_small=0.8 spleen_large=1.25; do
+for pair in spleen_all_panels=1.0 spleen_small=0.8 spleen_large=1.25 \
+  spleen_largest=1.7; do
   build "${pair%=*}" --images="$spleen/img" --panel="$spleen/panel.csv" \
     --teacher="$spleen/masks" --pixel_size_um="${pair#*=}" \
     --config.records.lists.validation="[ROI024]" \
@@ -48,22 +55,27 @@ done
 mkdir -p training/nuclear_imc
 .venv/bin/python launch/crop_nuclear.py "$data/nuclear_imc" training/nuclear_imc
 study="$data/imc_testdata"
+kept="20210305_NE_mockData5_00"
 mibi=(--images="$data/mibi_lymph" --panel="$data/mibi_lymph/panel.csv")
 label() {
   "${run[@]}" predict --checkpoint="$first" --config.predict.views=8 \
     --output="training/labels/$1" "${@:2}"
 }
 label mibi_lymph "${mibi[@]}" --pixel_size_um=0.45
-label nuclear_imc --images=training/nuclear_imc
+# At 1 um per pixel the first weights cut these large nuclei to pieces.
+label nuclear_imc --images=training/nuclear_imc --pixel_size_um=0.65
 label imc_testdata --images="$study/img" --panel="$study/panel.csv"
-for pair in mibi_lymph=0.45 mibi_lymph_small=0.35; do
+for pair in mibi_lymph=0.45 mibi_lymph_small=0.35 mibi_lymph_large=0.75; do
   build "${pair%=*}" "${mibi[@]}" --teacher=training/labels/mibi_lymph/masks \
     --pixel_size_um="${pair#*=}"
 done
-build nuclear_imc --images=training/nuclear_imc \
-  --teacher=training/labels/nuclear_imc/masks
+for pair in nuclear_imc=1.0 nuclear_imc_small=0.65; do
+  build "${pair%=*}" --images=training/nuclear_imc \
+    --teacher=training/labels/nuclear_imc/masks --pixel_size_um="${pair#*=}"
+done
 build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
-  --teacher=training/labels/imc_testdata/masks
+  --teacher=training/labels/imc_testdata/masks \
+  --config.records.lists.validation="[${kept}1, ${kept}2, ${kept}3]"
 
 "${run[@]}" train --config=configs/base.py --checkpoint="$first" \
   --workdir=training/base

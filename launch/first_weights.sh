@@ -12,8 +12,8 @@ build=(.venv/bin/python -m data_builders.build
   --config=configs/first_weights.py)
 for study in 0 1 2 3 4 5 6 7; do
   folder="training/study_$study"
-  "${run[@]}" simulate --output="$folder" --num_images=8 --size_px=400 \
-    --seed=$((1000 + study))
+  [ -f "$folder/img/ROI008.tiff" ] || "${run[@]}" simulate \
+    --output="$folder" --num_images=8 --size_px=400 --seed=$((1000 + study))
   kept="[]"
   if [ "$study" -lt 3 ]; then kept="[ROI008]"; fi
   "${build[@]}" --images="$folder/img" --panel="$folder/panel.csv" \

@@ -44,7 +44,7 @@ class Judged:
 
 
 def list_validation(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
-  """Returns the validation images of configs/labeller.py and base.py.
+  """Returns the validation images of configs/base.py and ablations.py.
 
   Args:
     data: the real data.

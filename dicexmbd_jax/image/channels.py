@@ -21,7 +21,9 @@ Warnings = tuple[str, ...]
 WEAK_COUNTS = 5.0
 # Stains of DNA and of histones, as panels name them.
 _NUCLEAR_NAME = re.compile(
-  "dna|ir19[13]|19[13]ir|iridium|dapi|hoechst|histone|hh3|h3k", re.IGNORECASE
+  "dna(?!m|se)|ir[-_ ]?19[13]|19[13][-_ ]?ir|iridium|intercalator|dapi|"
+  "hoechst|draq5|histone|hh3|h3k",
+  re.IGNORECASE,
 )
 
 
@@ -174,8 +176,8 @@ def find_exchanged_groups(
   if not strays or stains.intersection(nuclear):
     return ()
   return (
-    f"{', '.join(strays)} is in the membrane/cytoplasm group and nothing of "
-    f"its kind in the nuclear one ({', '.join(names[i] for i in nuclear)}): "
+    f"the membrane/cytoplasm group has {', '.join(strays)}, and nothing of the "
+    f"kind is in the nuclear one ({', '.join(names[i] for i in nuclear)}): "
     "are the groups exchanged?",
   )
 

@@ -239,7 +239,7 @@ def test_weak_groups_are_named():
     (("CD45", "193Ir"), (0,), (1, 0), "193Ir"),
     (("CD45", "DAPI"), (1,), (0,), None),  # As it should be.
     (("CD45", "DAPI", "H3K9Ac"), (1,), (0, 2), None),  # A nuclear one is there.
-    (("FoxP3", "CD45"), (0,), (1,), None),  # No name that is known.
+    (("FoxP3", "CD45", "DNAM1"), (0,), (1, 2), None),  # No name is known.
     (("CD45", "dsDNA"), (0,), (), None),
   ],
 )
@@ -247,5 +247,5 @@ def test_exchanged_groups_are_told_by_names(names, nuclear, membrane, strays):
   lines = channels.find_exchanged_groups(names, nuclear, membrane)
   assert len(lines) == (strays is not None)
   for line in lines:
-    assert line.startswith(f"{strays} is in the membrane/cytoplasm group")
+    assert line.startswith(f"the membrane/cytoplasm group has {strays}, and")
     assert f"({names[nuclear[0]]}): are the groups exchanged?" in line

@@ -125,7 +125,7 @@ def test_a_forest_taken_over_is_ilastiks(folder, project, images, selection):
 def test_masks_agree_on_the_images_that_were_drawn_on(
   folder, project, rows, selection
 ):
-  """The exported images have two channels in turned order: see the README."""
+  """Exported images have two channels in turned order: docs/teaching.md."""
   ours = fit_forest(*rows, seed=0)
   theirs = adopt_forest(read_trees(project.path)[0], project.classes)
   planes = [
