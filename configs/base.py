@@ -34,6 +34,13 @@ SHARES = {
 def get_config() -> ConfigDict:
   """Returns the configuration."""
   config = first_weights_tune.get_config()
+  # Where launch/fit_segmenter.py begins: less smoothing keeps small cells apart,
+  # and saddles that are not deep no longer cut large ones.
+  config.segment.min_saddle_depth = 0.12
+  config.segment.smoothing_px = 1.0
+  config.segment.declump_smoothing_px = 0.0
+  config.segment.min_diameter_px = 2.0
+  config.segment.min_nucleus_area_px = 3.0
   config.records.num_panels = 3
   config.train.data = mix_sources(SHARES)
   config.train.num_steps = 3000

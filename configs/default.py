@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     min_diameter_px=float,  # Smallest nucleus: how near two centres may be.
     max_diameter_px=float,  # Largest nucleus: holes to its square are filled.
     declump_smoothing_px=float,  # Width at half maximum, before the centres.
+    min_saddle_depth=float,  # Fall of the map that parts two nuclei, 0..1.
     min_nucleus_area_px=float,  # Square px; smaller nuclei are dropped.
     regularisation=float,  # Growth: a step against a change of intensity.
     distance_px=float,  # Baseline "distance": how far from the nucleus.

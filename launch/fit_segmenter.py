@@ -18,12 +18,14 @@ from ml_collections import ConfigDict
 from dicexmbd_jax.io import write
 
 GRID = {
-  "cell_correction": (0.8, 1.0, 1.2, 1.4, 1.6),
-  "nucleus_correction": (0.6, 0.8, 1.0, 1.2),
-  "regularisation": (0.05, 0.1, 0.2, 0.4),
-  "min_diameter_px": (2.0, 3.0, 4.0),
-  "smoothing_px": (0.0, 0.5, 1.0, 1.5),
-  "declump_smoothing_px": (0.0, 0.5, 1.0, 1.5, 2.0),
+  "min_saddle_depth": (0.0, 0.04, 0.08, 0.12, 0.16, 0.2),
+  "smoothing_px": (0.5, 1.0, 1.5),
+  "declump_smoothing_px": (0.0, 1.0),
+  "min_diameter_px": (2.0, 3.0),
+  "cell_correction": (1.0, 1.2, 1.4, 1.6),
+  "nucleus_correction": (0.8, 1.0, 1.2, 1.4),
+  "regularisation": (0.1, 0.2, 0.4, 0.8),
+  "min_nucleus_area_px": (2.0, 3.0, 4.5),
 }
 WEIGHTS = {"imc_testdata": 0.25}  # Three crops of 60 px: they count less.
 

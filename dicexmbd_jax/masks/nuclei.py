@@ -16,6 +16,7 @@ from dicexmbd_jax.masks.holes import fill_object_holes, fill_small_holes
 from dicexmbd_jax.masks.lookup import count_labels, replace_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.peaks import find_peaks, list_disk, shrink_peaks
+from dicexmbd_jax.masks.saddles import join_nuclei
 from dicexmbd_jax.masks.settings import Settings
 from dicexmbd_jax.masks.threshold import find_threshold
 from dicexmbd_jax.types import Labels
@@ -29,8 +30,8 @@ def find_nuclei(maps: WorkingMaps, settings: Settings) -> Labels:
     settings: sizes and thresholds.
 
   Returns:
-    Labels 1..n in raster order of the nuclei's brightest points; all 0 where
-    there is none.
+    Labels 1..n in raster order of the nuclei's brightest points (of those that
+    were joined, the first); all 0 where there is none.
   """
   mask = mask_nuclei(maps, settings)
   markers = mark_centres(maps, mask, settings)
@@ -49,7 +50,8 @@ def find_nuclei(maps: WorkingMaps, settings: Settings) -> Labels:
 
   # The heap's order depends on all markers, near and far.
   block = max(maps.shape) if settings.has_exact_ties else settings.block
-  return solve_blocks(maps.shape, block, flood)
+  found = solve_blocks(maps.shape, block, flood)
+  return join_nuclei(found, maps, settings.min_saddle_depth)
 
 
 def mask_nuclei(

@@ -30,6 +30,8 @@ class Settings:
     max_diameter_px: largest nucleus; holes up to its square are filled.
     declump_smoothing_px: full width at half maximum of the Gaussian before
       the search for the nuclei's centres; None: from min_diameter_px.
+    min_saddle_depth: how far the nucleus map, 0..1, must fall between two
+      nuclei that touch, so that both stay; 0, as published: not at all.
     min_nucleus_area_px: nuclei below this many square pixels are dropped.
     regularisation: weight of a step against a change of intensity when cells
       grow; larger gives rounder cells.
@@ -57,6 +59,7 @@ class Settings:
   min_diameter_px: float = 4.0
   max_diameter_px: float = 6.0
   declump_smoothing_px: float | None = None
+  min_saddle_depth: float = 0.0
   min_nucleus_area_px: float = 1.25
   regularisation: float = 0.05
   distance_px: float = 10.0
@@ -154,6 +157,7 @@ _LOWEST = {
   "min_diameter_px": 0,
   "max_diameter_px": 0,
   "declump_smoothing_px": 0,
+  "min_saddle_depth": 0,
   "min_nucleus_area_px": 0,
   "distance_px": 0,
   "regularisation": 0.001,

@@ -1,0 +1,142 @@
+"""Joins nuclei between which the nucleus map hardly falls.
+
+Every small maximum of the map becomes a nucleus of its own, also where noise
+made it; large nuclei then are cut to pieces. How far the map falls between two
+maxima (their dynamics, Grimaud 1992; the h-maxima of mathematical morphology)
+tells noise from a gap.
+"""
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from dicexmbd_jax.masks.compiler import compile_kernel
+from dicexmbd_jax.masks.components import find_root, number_roots
+from dicexmbd_jax.masks.lookup import replace_labels
+from dicexmbd_jax.masks.maps import WorkingMaps
+from dicexmbd_jax.types import Labels
+
+
+def join_nuclei(found: Labels, maps: WorkingMaps, min_depth: float) -> Labels:
+  """Joins nuclei whose saddle is less than `min_depth` below their peaks.
+
+  A nucleus' peak is its highest value of the smoothed nucleus map; the saddle
+  of two that touch (8-neighbours) is the highest value that a path from one
+  to the other must go down to. Highest saddles come first, and joined nuclei
+  have the higher peak.
+
+  Args:
+    found: nuclei 1..n, 0 = none.
+    maps: on the same grid; read part by part.
+    min_depth: how far below the lower peak a saddle must lie, 0..1, so that
+      both stay; 0 joins none.
+
+  Returns:
+    Labels 1..m, in the order of the first nucleus of each.
+  """
+  count = int(found.max(initial=0))
+  if count < 2 or min_depth <= 0:
+    return found
+  peaks = np.zeros(count + 1)
+  pairs, saddles = find_saddles(found, maps, peaks)
+  # Equal saddles in the order of the labels, whatever the parts were.
+  order = np.lexsort((pairs, -saddles))
+  numbers = join_pairs(pairs[order], saddles[order], peaks, min_depth)
+  return replace_labels(found, numbers)
+
+
+def find_saddles(
+  found: Labels, maps: WorkingMaps, peaks: Float64[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " p"], Float64[np.ndarray, " p"]]:
+  """Finds the saddle of each touching pair, and fills in the peaks.
+
+  Returns:
+    Pairs, lower label * 2**32 + higher label, rising; and their saddles.
+  """
+  all_pairs, all_values = [], []
+  for core in maps.cut_parts():
+    window = core.expand(1, found.shape)
+    rows, columns = core.find_inside(window)
+    pairs, values = list_contacts(
+      np.ascontiguousarray(found[window.slices]),
+      np.ascontiguousarray(maps.read_smooth(window)),
+      np.array([rows.start, rows.stop, columns.start, columns.stop]),
+      peaks,
+    )
+    all_pairs.append(pairs)
+    all_values.append(values)
+  pairs, places = np.unique(np.concatenate(all_pairs), return_inverse=True)
+  saddles = np.zeros(pairs.size)
+  np.maximum.at(saddles, places.ravel(), np.concatenate(all_values))
+  return pairs, saddles
+
+
+@compile_kernel
+def list_contacts(labels, plane, core, peaks):
+  """Lists where two nuclei touch; raises `peaks`, in place, to what is there.
+
+  Args:
+    labels: int32 (y, x).
+    plane: float (y, x), the map.
+    core: int64 (4,), first and last row and column to look at, the lasts out;
+      neighbours may lie outside.
+    peaks: float64, by label.
+
+  Returns:
+    int64 (n,), lower label * 2**32 + higher label; float64 (n,), the lower
+    of the two pixels.
+  """
+  height, width = labels.shape
+  pairs = np.empty(1024, np.int64)
+  values = np.empty(1024, np.float64)
+  used = 0
+  for y in range(core[0], core[1]):
+    if used + 4 * width > pairs.size:
+      pairs = np.append(pairs, np.empty(used + 4 * width, np.int64))
+      values = np.append(values, np.empty(used + 4 * width, np.float64))
+    for x in range(core[2], core[3]):
+      here = labels[y, x]
+      if here == 0:
+        continue
+      value = plane[y, x]
+      peaks[here] = max(peaks[here], value)
+      for turn in range(4):  # Right; below left, below, below right.
+        other_y = y + (turn > 0)
+        other_x = x + 1 if turn == 0 else x + turn - 2
+        if other_y >= height or other_x < 0 or other_x >= width:
+          continue
+        there = labels[other_y, other_x]
+        if there == 0 or there == here:
+          continue
+        low, high = np.int64(min(here, there)), np.int64(max(here, there))
+        pairs[used] = low << 32 | high
+        values[used] = min(value, plane[other_y, other_x])
+        used += 1
+  return pairs[:used].copy(), values[:used].copy()
+
+
+@compile_kernel
+def join_pairs(pairs, saddles, peaks, min_depth):
+  """Joins pair by pair.
+
+  Args:
+    pairs: int64 (p,), lower label * 2**32 + higher label.
+    saddles: float64 (p,), falling.
+    peaks: float64 (n + 1,), by label.
+    min_depth: see join_nuclei.
+
+  Returns:
+    int32 (n + 1,), each label's number; 0 stays 0.
+  """
+  parent = np.arange(peaks.size).astype(np.int32)
+  peaks = peaks.copy()
+  for i in range(pairs.size):
+    first = find_root(parent, np.int32(pairs[i] >> 32))
+    second = find_root(parent, np.int32(pairs[i] & 0xFFFFFFFF))
+    if first == second:
+      continue
+    if min(peaks[first], peaks[second]) - saddles[i] < min_depth:
+      low, high = min(first, second), max(first, second)
+      parent[high] = low
+      peaks[low] = max(peaks[low], peaks[high])
+  number_roots(parent, peaks.size - 1, 0)
+  return parent
