@@ -34,8 +34,8 @@ SHARES = {
 def get_config() -> ConfigDict:
   """Returns the configuration."""
   config = first_weights_tune.get_config()
-  # Where launch/fit_segmenter.py begins: less smoothing keeps small cells apart,
-  # and saddles that are not deep no longer cut large ones.
+  # Where launch/fit_segmenter.py begins. Less smoothing keeps small cells
+  # apart, and shallow saddles no longer cut large ones.
   config.segment.min_saddle_depth = 0.12
   config.segment.smoothing_px = 1.0
   config.segment.declump_smoothing_px = 0.0
