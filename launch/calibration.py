@@ -117,9 +117,7 @@ def main(folder, data, scores, output) -> None:
   maps = validation.predict_maps(folder, judged)
   config = config_lib.read_model_config(folder)
   cells = list_cells(maps, config)
-  # The first weights' configuration has it among the training's values.
-  rim_fraction = config.get("records", config.train).rim_fraction
-  page = draw(list_pixels(maps, rim_fraction), cells)
+  page = draw(list_pixels(maps, config.records.rim_fraction), cells)
   output.mkdir(parents=True, exist_ok=True)
   page.savefig(output / "calibration.png", dpi=150)
 
