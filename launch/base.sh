@@ -79,6 +79,11 @@ build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
 
 "${run[@]}" train --config=configs/base.py --checkpoint="$first" \
   --workdir=training/base
-.venv/bin/python launch/fit_segmenter.py training/base "$data"
-"${run[@]}" export --checkpoint=training/base \
-  --output="${1:-training/model}"
+# The last weights: the validation loss also counts labels that no panel could
+# tell, and rises where the cells still get better.
+steps=$(find training/base/checkpoints -maxdepth 1 -name '[0-9]*' -printf '%f\n' |
+  sort -n | tail -n 1)
+.venv/bin/python launch/average_weights.py "$first" \
+  "training/base/checkpoints/$steps" training/mean
+.venv/bin/python launch/fit_segmenter.py training/mean "$data"
+"${run[@]}" export --checkpoint=training/mean --output="${1:-training/model}"

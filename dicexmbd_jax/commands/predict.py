@@ -361,6 +361,8 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
     raise ValueError(f"{describe_source(image)}: {error}") from error
   groups = loaded.nuclear, loaded.membrane
   doubts = channels.find_exchanged_groups(loaded.names, *groups)
+  for line in doubts:  # The panel's fault, and so the same for every image.
+    logging.log_first_n(logging.WARNING, "%s: %s", 1, image.stem, line)
   doubts += channels.find_weak_groups(
     loaded.stack, *groups, job.config.image.clip_percentile
   )
