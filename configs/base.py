@@ -12,7 +12,9 @@ whole panels. ROIs 28 and 30 of the spleen are in no split that is trained on:
 they are what is reported. Spleen ROI 24, one image of four of the studies and
 three crops of imc_testdata are kept aside for choices.
 
-SCORES_HERE
+Measured (F1 at IoU 0.5; the first weights as they were shipped in brackets):
+20 fresh simulated images 0.908 (0.884), spleen ROIs 28 and 30 0.783 (0.784).
+3,000 steps took 38 minutes on two CPU cores without AVX-512.
 """
 
 from ml_collections import ConfigDict
