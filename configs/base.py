@@ -55,7 +55,8 @@ def get_config() -> ConfigDict:
   config.train.cells_records = 12
   config.train.augment.interpolated = 0.2
   config.train.augment.channel_dropout = 0.1
-  # Adds 0.004 to 0.01 to F1 wherever it was measured, at four times the time.
+  # On the first weights' validation images it added 0.004 to 0.01 to F1, at
+  # four times the network's time.
   config.predict.views = 4
   return config
 

@@ -2,8 +2,8 @@
 # Makes the shipped weights from nothing: the first weights; more simulated
 # studies and all real sources as records, each under several panels; images
 # without masks labelled by the first weights; training on all of it; the
-# segmenter's settings; export. Needs the real data; see configs/base.py.
-# Parts that are there are not made again.
+# mean with the first weights; the segmenter's settings; export. Needs the real
+# data; see configs/base.py. Parts that are there are not made again.
 # usage: bash launch/base.sh [FOLDER]   (default: training/model)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -79,8 +79,8 @@ build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
 
 "${run[@]}" train --config=configs/base.py --checkpoint="$first" \
   --workdir=training/base
-# The last weights: the validation loss also counts labels that no panel could
-# tell, and rises where the cells still get better.
+# The last weights, not those of the lowest validation loss: these found cells
+# worse (F1 on the simulated images 0.861, and 0.888 at the end).
 steps=$(find training/base/checkpoints -maxdepth 1 -name '[0-9]*' -printf '%f\n' |
   sort -n | tail -n 1)
 .venv/bin/python launch/average_weights.py "$first" \
