@@ -26,14 +26,11 @@ def main(
   folder: pathlib.Path, scores: pathlib.Path, output: pathlib.Path
 ) -> None:
   """Predicts the images, cuts the places out and writes the picture."""
-  judged = []
-  for number, stem, _, _ in PLACES:
-    study = scores / f"study_{number}"
-    path = study / "img" / f"{stem}.tiff"
-    masks = study / "truth" / "masks" / path.name
-    judged.append(
-      validation.Judged("simulated", path, study / "panel.csv", masks)
-    )
+  images = {
+    (item.panel.parent.name, item.path.stem): item
+    for item in validation.list_simulated(scores)
+  }
+  judged = [images[f"study_{number}", stem] for number, stem, _, _ in PLACES]
   maps = validation.predict_maps(folder, judged)
   config = config_lib.read_model_config(folder)
   rows = []

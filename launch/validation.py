@@ -171,7 +171,12 @@ def list_reported(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
     data: the real data.
     studies: where launch/scores.sh simulates study_1 to study_4.
   """
-  judged = list_spleen(data, (28, 30))
+  return list_spleen(data, (28, 30)) + list_simulated(studies)
+
+
+def list_simulated(studies: pathlib.Path) -> list[Judged]:
+  """Returns the images that launch/scores.sh simulates in this folder."""
+  judged = []
   for seed in (1, 2, 3, 4):
     study = studies / f"study_{seed}"
     judged += [
