@@ -10,8 +10,9 @@ of four of the studies and three of imc_testdata are kept aside for choices.
 
 from ml_collections import ConfigDict
 
-from configs import base, first_weights
+from configs import simulated
 
+NUM_STUDIES = 14
 SHARES = {
   "spleen": 0.38,
   "spleen_small": 0.08,
@@ -22,8 +23,9 @@ SHARES = {
 
 def get_config() -> ConfigDict:
   """Returns the configuration."""
-  config = first_weights.get_config()
-  config.train.data = base.mix_sources(SHARES)
+  config = simulated.get_config()
+  config.records.num_panels = 1
+  config.train.data = simulated.mix_sources(SHARES, NUM_STUDIES)
   config.train.cells_records = 1
   config.train.warmup_steps = 30
   config.train.augment.interpolated = 0.35

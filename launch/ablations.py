@@ -30,7 +30,7 @@ SHOWN = ("spleen", "spleen, nine ROIs", "simulated")
 SPLEEN_ROIS = (6, 8, 10, 14, 16, 18, 20, 22, 24)
 # um per pixel that the studies are said to have, in turns.
 SIZES_UM = (1.0, 0.7, 1.3, 1.0, 0.85, 0.6, 1.0)
-STUDIES = [f"new_study_{i}" for i in range(14)]
+STUDIES = [f"study_{i}" for i in range(14)]
 SPLEEN = ["spleen", "spleen_small", "spleen_large"]
 RECORDS = [*STUDIES, *SPLEEN, "imc_testdata"]
 # Images that choices are made on, by source.

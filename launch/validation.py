@@ -48,11 +48,11 @@ def list_validation(data: pathlib.Path, studies: pathlib.Path) -> list[Judged]:
 
   Args:
     data: the real data.
-    studies: the folder of new_study_0, new_study_1, ...
+    studies: the folder of study_0, study_1, ...
   """
   judged = list_spleen(data, (24,)) + list_crops(data)
   for i, size_um in enumerate(STUDY_SIZES_UM):
-    study = studies / f"new_study_{i}"
+    study = studies / f"study_{i}"
     judged.append(
       Judged(
         "simulated",
