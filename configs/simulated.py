@@ -39,8 +39,8 @@ def get_config() -> ConfigDict:
   # Filled in by the script, for each source its own.
   config.records.lists = ConfigDict({"validation": [], "test": []})
   config.train.data = mix_sources({}, NUM_STUDIES)
-  config.train.num_steps = 2500
-  config.train.eval_steps = 500
+  config.train.num_steps = 3000
+  config.train.eval_steps = 600
   config.train.cells_records = 12
   # Strong changes: real images differ from simulated ones in ways not known.
   config.train.augment.interpolated = 0.3

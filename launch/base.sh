@@ -23,11 +23,6 @@ build() {
       --config.records.seed="${sum%% *}" --output="training/records/$1" "${@:2}"
 }
 
-# last_checkpoint WORKDIR: prints its newest checkpoint.
-last_checkpoint() {
-  find "$1/checkpoints" -maxdepth 1 -name '[0-9]*' | sort -V | tail -n 1
-}
-
 # um per pixel that the studies' images are said to have: smaller pixels make
 # smaller cells with less noise, larger ones larger and smoother cells.
 sizes=(1.0 0.7 1.3 1.0 0.85 0.6 1.0 1.0 0.8 1.6 1.0 2.0 1.0 1.3 1.0 0.5 1.0 0.75
