@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Makes the shipped weights from nothing, in five parts: simulated studies, and
-# a network trained on them alone; real sources as records, those without masks
-# labelled by that network; training on all of it; the segmenter's settings;
-# export. Needs the real data; see configs/simulated.py and configs/base.py. A
-# call that was stopped goes on where it was.
+# Makes the shipped weights from nothing: simulated studies, and a network
+# trained on them alone; real sources as records, those without masks labelled
+# by that network; training on all of it; export, the segmenter's settings,
+# scores and model card. Needs the real data; see configs/simulated.py and
+# configs/base.py. A call that was stopped goes on where it was.
 # usage: bash launch/base.sh [FOLDER]   (default: training/model)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install ""
 
 data="${DICEXMBD_REAL_DATA:-../shared/data}"
+model="${1:-training/model}"
 first=training/simulated
 run=(.venv/bin/python -m dicexmbd_jax)
 
@@ -84,6 +85,10 @@ build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
 
 "${run[@]}" train --config=configs/base.py --checkpoint="$first" \
   --workdir=training/base
+
 "${run[@]}" export --checkpoint="$(last_checkpoint training/base)" \
-  --output="${1:-training/model}"
-.venv/bin/python launch/fit_segmenter.py "${1:-training/model}" "$data"
+  --output="$model"
+.venv/bin/python launch/fit_segmenter.py "$model" "$data"
+# Scores, also for the model card that export has written.
+bash launch/scores.sh training/scores "$model"
+printf '\n## Scores\n\n' | cat - training/scores/scores.md >>"$model/README.md"
