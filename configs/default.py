@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
     threshold=str,  # "cellprofiler3" or "cellprofiler4": whose Li threshold.
     nucleus_correction=float,  # Factor on the nucleus map's threshold.
     cell_correction=float,  # Factor on the foreground's threshold.
+    max_cell_threshold=float,  # The cut is at most this, 0..1; 1: no bound.
     smoothing_px=float,  # Width at half maximum, on the nucleus map.
     nucleus_threshold_sigma_px=float,  # Gaussian before its threshold.
     cell_threshold_sigma_px=float,  # Gaussian before the foreground's.

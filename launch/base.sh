@@ -8,6 +8,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install ""
+export PYTHONPATH=.  # For launch/*.py: nothing is installed of this project.
 
 data="${DICEXMBD_REAL_DATA:-../shared/data}"
 model="${1:-training/model}"

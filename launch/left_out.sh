@@ -7,6 +7,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install ""
+export PYTHONPATH=.  # For launch/*.py: nothing is installed of this project.
 
 steps="${1:-1500}"
 out="${2:-training/left_out}"

@@ -204,6 +204,19 @@ def test_one_cell_that_fills_the_image(preset):
   assert result.is_border.tolist() == [True]
 
 
+def test_tissue_without_background_keeps_whole_cells():
+  y, x = np.mgrid[:60, :60]
+  nucleus = np.clip(np.sin(y / 3) * np.sin(x / 3), 0, 1)
+  foreground = 1 - 0.05 * np.random.default_rng(0).random((60, 60))
+  pixels = np.stack([nucleus * foreground, (1 - nucleus) * foreground], -1)
+  # As published, the threshold parts foreground from foreground.
+  shrunk = run(pixels, cell_correction=1.2)
+  assert (shrunk.cells > 0).mean() < 0.5
+  result = run(pixels, cell_correction=1.2, max_cell_threshold=0.6)
+  assert (result.cells > 0).all()
+  same(run(pixels, max_cell_threshold=1.0), run(pixels))
+
+
 def test_signal_without_nuclei_makes_no_cell():
   pixels = cellprofiler.make_maps((40, 50), 1)
   pixels[..., 0] = 0

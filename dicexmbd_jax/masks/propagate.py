@@ -21,7 +21,7 @@ def mask_cells(
   threshold = find_threshold(
     lambda: map(maps.read_foreground, maps.cut_parts()), settings.threshold
   )
-  cut = np.clip(settings.cell_correction * threshold, 0, 1)
+  cut = min(settings.cell_correction * threshold, settings.max_cell_threshold)
   mask = np.empty(maps.shape, bool)
   for part in maps.cut_parts():
     mask[part.slices] = maps.read_thresholded_foreground(part) >= cut

@@ -23,6 +23,10 @@ class Settings:
     threshold: minimum cross entropy as in "cellprofiler3" or "cellprofiler4".
     nucleus_correction: factor on the threshold of the nucleus map.
     cell_correction: factor on the threshold of the foreground.
+    max_cell_threshold: what that product is at most, 0..1 (CellProfiler's upper
+      bound). In tissue without background Li's method parts foreground from
+      foreground, and cells would shrink to their nuclei; 1, as published: no
+      bound.
     smoothing_px: full width at half maximum of the Gaussian on the nucleus map.
     nucleus_threshold_sigma_px: Gaussian before the nucleus threshold; 0: none.
     cell_threshold_sigma_px: Gaussian before the foreground threshold.
@@ -53,6 +57,7 @@ class Settings:
   threshold: str = "cellprofiler3"
   nucleus_correction: float = 1.2
   cell_correction: float = 1.0
+  max_cell_threshold: float = 1.0
   smoothing_px: float = 2.0
   nucleus_threshold_sigma_px: float = 0.0
   cell_threshold_sigma_px: float = 0.5
@@ -151,6 +156,7 @@ _LOWEST = {
   "block_px": 1,
   "nucleus_correction": 0,
   "cell_correction": 0,
+  "max_cell_threshold": 0,
   "smoothing_px": 0,
   "nucleus_threshold_sigma_px": 0,
   "cell_threshold_sigma_px": 0,
@@ -162,6 +168,8 @@ _LOWEST = {
   "distance_px": 0,
   "regularisation": 0.001,
 }
+# The greatest of what has one.
+_HIGHEST = {"max_cell_threshold": 1}
 
 
 def _describe_fault(name: str, kind: str, value: Any) -> str | None:
@@ -176,5 +184,7 @@ def _describe_fault(name: str, kind: str, value: Any) -> str | None:
     return "a whole number"
   if not (is_whole or isinstance(value, float)):
     return "a number"
-  low = _LOWEST[name]
+  low, high = _LOWEST[name], _HIGHEST.get(name)
+  if high is not None:
+    return None if low <= value <= high else f"{low} to {high}"
   return None if low <= value < float("inf") else f"at least {low}"
