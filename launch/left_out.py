@@ -4,7 +4,8 @@ usage: python launch/left_out.py DATA SCORES NAME=MODEL ...
 
 SCORES: where launch/scores.sh simulated its studies. Prints a Markdown table:
 the mean over images of F1 at IoU 0.5, with its 95 % interval where there are
-enough images for one. See launch/left_out.sh.
+enough images for one. training/simulated/checkpoints/3000 of launch/base.sh has
+seen no real image.
 """
 
 import pathlib
