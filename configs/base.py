@@ -7,9 +7,13 @@ panel and two parts of it, so that the network depends on no panel. Spleen with
 its masks joins in at four sizes, and images without masks: MIBI fields, nuclei
 of lung tumours and crops of imc_testdata, whose targets are the cells that the
 network of the first half finds in them. What is shipped is the mean of what
-comes out here and of a shorter second round from there (launch/base.sh). ROIs 28 and 30 of the spleen are in no
-split that is trained on: they are what is reported. Spleen ROI 24, one image of
-four of the studies and three crops of imc_testdata are kept aside for choices.
+comes out here and of a shorter second round from there (launch/base.sh).
+
+ROIs 28 and 30 of the spleen are in no split that is trained on: they are what
+is reported. Spleen ROI 24, one image of four of the studies and three crops of
+imc_testdata are kept aside for choices.
+
+MEASURED
 """
 
 from ml_collections import ConfigDict
