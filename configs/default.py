@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
     map_scale=int,  # Map pixels per px: 2 for maps of doubled images.
     threshold=str,  # "cellprofiler3" or "cellprofiler4": whose Li threshold.
     nucleus_correction=float,  # Factor on the nucleus map's threshold.
+    min_nucleus_threshold=float,  # The cut is at least this, 0..1; 0: no bound.
     cell_correction=float,  # Factor on the foreground's threshold.
     max_cell_threshold=float,  # The cut is at most this, 0..1; 1: no bound.
     smoothing_px=float,  # Width at half maximum, on the nucleus map.

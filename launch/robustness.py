@@ -4,7 +4,8 @@ usage: python launch/robustness.py MODEL DATA SCORES
 
 F1 at IoU 0.5 on the images that are reported (SCORES: where launch/scores.sh
 simulated its studies; the first two images of each), each changed in one way.
-Prints a Markdown table.
+Prints a Markdown table, and how many cells are found in 500 x 500 px of noise,
+0.02 counts on average in each of two nuclear and four membrane markers.
 """
 
 import dataclasses
@@ -15,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 import validation
 
-from dicexmbd_jax import checkpoint, predict
-from dicexmbd_jax.image import preparation, resample
+from dicexmbd_jax import checkpoint, predict, segment
+from dicexmbd_jax.image import channels, preparation, resample
 from dicexmbd_jax.masks import match
 from dicexmbd_jax.types import LoadedImage
 
@@ -113,8 +114,17 @@ def score(model, config, judged, change: Change) -> dict[str, float]:
   return {source: float(np.mean(values)) for source, values in found.items()}
 
 
+def count_noise(model, config) -> int:
+  """Returns the cells found in a field without any, of 500 x 500 px."""
+  shape = (500, 500, 6)
+  stack = np.random.default_rng(0).poisson(0.02, shape).astype(np.float32)
+  image, _ = channels.merge_channels(stack, (0, 1), (2, 3, 4, 5), config.image)
+  [(_, found)] = predict.predict_images([(0, image)], model, config.predict)
+  return int(segment.segment_image(found, config.segment).cells.max())
+
+
 def main(folder, data, scores) -> None:
-  """Prints a row for each change."""
+  """Prints a row for each change, and the cells of an empty field."""
   model, config = checkpoint.read_model(folder)
   judged = [
     item
@@ -128,6 +138,7 @@ def main(folder, data, scores) -> None:
       f"| {name} | {by_source['spleen']:.3f} | {by_source['simulated']:.3f} |",
       flush=True,
     )
+  print(f"cells in an empty field: {count_noise(model, config)}")
 
 
 if __name__ == "__main__":

@@ -217,6 +217,12 @@ def test_tissue_without_background_keeps_whole_cells():
   same(run(pixels, max_cell_threshold=1.0), run(pixels))
 
 
+def test_a_field_without_cells_has_none():
+  noise = np.random.default_rng(0).uniform(0, 0.2, (60, 60, 2))
+  assert run(noise).cells.any()  # As published, noise is parted from noise.
+  assert not run(noise, min_nucleus_threshold=0.25).cells.any()
+
+
 def test_signal_without_nuclei_makes_no_cell():
   pixels = cellprofiler.make_maps((40, 50), 1)
   pixels[..., 0] = 0

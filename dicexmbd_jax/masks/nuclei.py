@@ -61,7 +61,8 @@ def mask_nuclei(
   threshold = find_threshold(
     lambda: map(maps.read_smooth, maps.cut_parts()), settings.threshold
   )
-  cut = np.clip(settings.nucleus_correction * threshold, 0, 1)
+  cut = settings.nucleus_correction * threshold
+  cut = np.clip(cut, settings.min_nucleus_threshold, 1)
   mask = np.empty(maps.shape, bool)
   for part in maps.cut_parts():
     mask[part.slices] = maps.read_thresholded_nucleus(part) >= cut

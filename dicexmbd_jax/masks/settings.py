@@ -22,6 +22,9 @@ class Settings:
       were made from doubled images, as steinbock and Ilastik do.
     threshold: minimum cross entropy as in "cellprofiler3" or "cellprofiler4".
     nucleus_correction: factor on the threshold of the nucleus map.
+    min_nucleus_threshold: what that product is at least, 0..1 (CellProfiler's
+      lower bound). In a field without cells Li's method parts noise from noise;
+      0, as published: no bound.
     cell_correction: factor on the threshold of the foreground.
     max_cell_threshold: what that product is at most, 0..1 (CellProfiler's upper
       bound). In tissue without background Li's method parts foreground from
@@ -56,6 +59,7 @@ class Settings:
   map_scale: int = 1
   threshold: str = "cellprofiler3"
   nucleus_correction: float = 1.2
+  min_nucleus_threshold: float = 0.0
   cell_correction: float = 1.0
   max_cell_threshold: float = 1.0
   smoothing_px: float = 2.0
@@ -155,6 +159,7 @@ _LOWEST = {
   "map_scale": 1,
   "block_px": 1,
   "nucleus_correction": 0,
+  "min_nucleus_threshold": 0,
   "cell_correction": 0,
   "max_cell_threshold": 0,
   "smoothing_px": 0,
@@ -169,7 +174,7 @@ _LOWEST = {
   "regularisation": 0.001,
 }
 # The greatest of what has one.
-_HIGHEST = {"max_cell_threshold": 1}
+_HIGHEST = {"min_nucleus_threshold": 1, "max_cell_threshold": 1}
 
 
 def _describe_fault(name: str, kind: str, value: Any) -> str | None:
