@@ -4,7 +4,7 @@ usage: python launch/average_weights.py BEFORE AFTER OUTPUT
 
 The mean keeps what the first training knew and most of what the second added
 (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). BEFORE and
-AFTER are model folders or checkpoints; OUTPUT is a model folder with AFTER's
+AFTER are model folders or checkpoints; OUTPUT is a model folder with BEFORE's
 configuration.
 """
 
@@ -25,10 +25,10 @@ def main(
   Raises:
     ValueError: one is no model, or they are different networks.
   """
-  (first, first_config), (last, config) = map(
+  (first, config), (last, last_config) = map(
     checkpoint.read_model, (before, after)
   )
-  if first_config.model != config.model:
+  if config.model != last_config.model:
     raise ValueError(
       f"{after}: found another network than in {before}, expected the same"
     )
