@@ -138,6 +138,8 @@ def get_config() -> ConfigDict:
   config.train.augment.nuclear_dropout = 0.0  # No cell is found without nuclei.
   config.train.augment.poisson = 0.0  # Ions anew; 0.1 = 100 at full signal.
   config.train.augment.shift = 1.0  # Crops from all over the patch.
+  config.train.augment.background = 0.0  # Smooth, beneath the signal.
+  config.train.augment.empty = 0.0  # Examples that become noise without cells.
   return config
 
 

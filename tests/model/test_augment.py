@@ -22,6 +22,8 @@ ALL = augment.Strengths(
   nuclear_dropout=0.5,
   poisson=0.2,
   shift=1.0,
+  background=0.4,
+  empty=0.5,
 )
 
 
@@ -133,8 +135,8 @@ def test_each_step_alone_changes_the_image_within_its_range(name):
   assert not np.allclose(found, image, atol=0.5)
   assert found.min() >= 0
   assert found.max() <= 255
-  does_move = name in ("rotation_deg", "flip", "log_scale")
-  assert np.allclose(moved, target, atol=1e-4) != does_move
+  changes_target = name in ("rotation_deg", "flip", "log_scale", "empty")
+  assert np.allclose(moved, target, atol=1e-4) != changes_target
 
 
 def test_constant_image_stays_finite():
@@ -194,3 +196,58 @@ def test_a_channel_may_be_lost_but_never_both():
   assert is_lit.any(axis=1).all()
   assert 20 < 64 - is_lit[:, 1].sum() < 44
   assert 5 < 64 - is_lit[:, 0].sum() < 28
+
+
+def test_empty_fields_are_noise_and_background():
+  image, target, valid = make_batch(num=64)
+  image[..., 1] = 0
+  found, aim, _ = augment.augment_batch(
+    jax.random.key(0),
+    (image, target, valid),
+    augment.Strengths(empty=0.5),
+    24,
+  )
+  found, aim = np.asarray(found), np.asarray(aim)
+  is_empty = (aim == (0, 0, 1)).all((1, 2, 3))
+  assert 20 < is_empty.sum() < 44
+  np.testing.assert_allclose(found[~is_empty], image[~is_empty], atol=1e-3)
+  np.testing.assert_allclose(aim[~is_empty], target[~is_empty], atol=1e-5)
+  assert not found[..., 1].any()
+  # Few ions in some, so that most pixels are 0; many in others.
+  dark = (found[is_empty, ..., 0] == 0).mean((1, 2))
+  assert dark.min() < 0.3 and dark.max() > 0.9
+  for field in found[is_empty, ..., 0]:
+    levels = np.unique(field)
+    assert levels.size < 30  # Whole numbers of ions.
+
+
+def test_a_background_is_smooth_and_under_the_signal():
+  image, target, valid = make_batch(num=16, size=32)
+  image[...] = 100
+  image[:, 16, 16] = 255
+  image[8:, ..., 1] = 0
+  found, aim, _ = augment.augment_batch(
+    jax.random.key(0),
+    (image, target, valid),
+    augment.Strengths(background=0.5),
+    32,
+  )
+  found = np.asarray(found)
+  np.testing.assert_allclose(aim, target, atol=1e-5)
+  assert not found[8:, ..., 1].any()
+  flat = found[:8, :14]
+  assert (
+    np.abs(np.diff(flat, axis=2)).max() < 0.5 * 255 / 8
+  )  # Corner to corner.
+  assert np.ptp(flat, axis=(1, 2)).max() > 10
+  # The signal keeps its height, but for the stretch to the new range.
+  sides = (found[:8, 16, 14] + found[:8, 16, 18]) / 2
+  height = found[:8, 16, 16] - sides
+  assert (height > 155 / 1.5 - 8).all() and (height < 155 + 8).all()
+
+
+def test_few_ions_are_poisson_distributed():
+  rates = jnp.array([0.01, 0.5, 18.0])
+  ions = augment.draw_few_ions(jax.random.key(0), rates, (300, 300, 3))
+  np.testing.assert_allclose(ions.mean((0, 1)), rates, rtol=0.1)
+  np.testing.assert_allclose(ions.var((0, 1)), rates, rtol=0.1)
