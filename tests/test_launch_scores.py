@@ -107,7 +107,7 @@ def test_weights_are_averaged(tmp_path):
     np.testing.assert_allclose(arrays[2][name], mean, rtol=1e-6, atol=1e-7)
   differs = [(arrays[0][n] != arrays[1][n]).any() for n in arrays[0]]
   assert any(differs)
-  assert config_lib.read_model_config(tmp_path / "mean").seed == 1
+  assert config_lib.read_model_config(tmp_path / "mean").seed == 0
   config.model.width = 4
   other = unet.build_model(config.model, 0)
   checkpoint.write_model(tmp_path / "other", other, config, "float32")
