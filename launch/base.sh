@@ -86,16 +86,8 @@ build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
 
 "${run[@]}" train --config=configs/base.py --checkpoint="$first" \
   --workdir=training/base
-base=$(last_checkpoint training/base)
-# A shorter second round from there, and the mean of both (F1 on the validation
-# images: 0.002 more).
-"${run[@]}" train --config=configs/base.py --checkpoint="$base" \
-  --workdir=training/base_again --config.seed=1 --config.train.num_steps=1300 \
-  --config.train.eval_steps=650 --config.train.learning_rate=1.5e-3
-.venv/bin/python launch/average_weights.py "$base" \
-  "$(last_checkpoint training/base_again)" training/mean
-
-"${run[@]}" export --checkpoint=training/mean --output="$model"
+"${run[@]}" export --checkpoint="$(last_checkpoint training/base)" \
+  --output="$model"
 .venv/bin/python launch/fit_segmenter.py "$model" "$data"
 # Scores, also for the model card that export has written.
 bash launch/scores.sh training/scores "$model"

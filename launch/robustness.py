@@ -4,8 +4,8 @@ usage: python launch/robustness.py MODEL DATA SCORES
 
 F1 at IoU 0.5 on the images that are reported (SCORES: where launch/scores.sh
 simulated its studies; the first two images of each), each changed in one way.
-Prints a Markdown table, and how many cells are found in 500 x 500 px of noise,
-0.02 counts on average in each of two nuclear and four membrane markers.
+Prints a Markdown table, and how many cells are found in 500 x 500 px of noise
+in two nuclear and four membrane markers.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 import validation
+from scipy import ndimage
 
 from dicexmbd_jax import checkpoint, predict, segment
 from dicexmbd_jax.image import channels, preparation, resample
@@ -22,6 +23,8 @@ from dicexmbd_jax.masks import match
 from dicexmbd_jax.types import LoadedImage
 
 Change = Callable[[LoadedImage, np.random.Generator], LoadedImage]
+
+NOISE_COUNTS = (0.02, 0.2, 2.0)  # A pixel, on average.
 
 
 def keep(image: LoadedImage, rng: np.random.Generator) -> LoadedImage:
@@ -39,6 +42,15 @@ def heat(image: LoadedImage, rng: np.random.Generator) -> LoadedImage:
   """Gives one pixel in a thousand of each marker 1,000 counts more."""
   hot = 1000 * (rng.uniform(size=image.stack.shape) < 1e-3)
   return dataclasses.replace(image, stack=image.stack + hot.astype(np.float32))
+
+
+def add_background(image: LoadedImage, rng: np.random.Generator) -> LoadedImage:
+  """Adds ions where nothing is stained, up to 40 % of each marker's signal."""
+  field = ndimage.gaussian_filter(rng.normal(size=image.stack.shape[:2]), 25)
+  field = (field - field.min()) / np.ptp(field)
+  signal = np.percentile(image.stack, 99.7, axis=(0, 1))
+  ions = rng.poisson(0.4 * field[..., None] * signal)
+  return dataclasses.replace(image, stack=image.stack + ions.astype(np.float32))
 
 
 def drop_membrane(image: LoadedImage, rng: np.random.Generator) -> LoadedImage:
@@ -87,6 +99,7 @@ CHANGES: dict[str, Change] = {
   "pixels of 1.5 um": make_pixels(1.5),
   "a fifth of the counts": dim,
   "hot pixels, one in 1,000": heat,
+  "uneven background, up to 40 %": add_background,
   "one nuclear marker": keep_one_nuclear,
   "one membrane marker": keep_one_membrane,
   "no membrane marker": drop_membrane,
@@ -114,17 +127,26 @@ def score(model, config, judged, change: Change) -> dict[str, float]:
   return {source: float(np.mean(values)) for source, values in found.items()}
 
 
-def count_noise(model, config) -> int:
-  """Returns the cells found in a field without any, of 500 x 500 px."""
-  shape = (500, 500, 6)
-  stack = np.random.default_rng(0).poisson(0.02, shape).astype(np.float32)
-  image, _ = channels.merge_channels(stack, (0, 1), (2, 3, 4, 5), config.image)
-  [(_, found)] = predict.predict_images([(0, image)], model, config.predict)
-  return int(segment.segment_image(found, config.segment).cells.max())
+def count_noise(model, config) -> dict[float, int]:
+  """Returns the cells found in fields without any, by counts a pixel."""
+  rng = np.random.default_rng(0)
+
+  def prepare():
+    for counts in NOISE_COUNTS:
+      stack = rng.poisson(counts, (500, 500, 6)).astype(np.float32)
+      groups = (0, 1), (2, 3, 4, 5)
+      yield counts, channels.merge_channels(stack, *groups, config.image)[0]
+
+  return {
+    counts: int(segment.segment_image(found, config.segment).cells.max())
+    for counts, found in predict.predict_images(
+      prepare(), model, config.predict
+    )
+  }
 
 
 def main(folder, data, scores) -> None:
-  """Prints a row for each change, and the cells of an empty field."""
+  """Prints a row for each change, and the cells of empty fields."""
   model, config = checkpoint.read_model(folder)
   judged = [
     item
@@ -138,7 +160,8 @@ def main(folder, data, scores) -> None:
       f"| {name} | {by_source['spleen']:.3f} | {by_source['simulated']:.3f} |",
       flush=True,
     )
-  print(f"cells in an empty field: {count_noise(model, config)}")
+  for counts, cells in count_noise(model, config).items():
+    print(f"cells in a field without any, {counts} counts a pixel: {cells}")
 
 
 if __name__ == "__main__":

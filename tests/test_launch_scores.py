@@ -10,13 +10,11 @@ from dicexmbd_jax import checkpoint, segment
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import labels
 from dicexmbd_jax.masks import match
-from dicexmbd_jax.model import unet
 from dicexmbd_jax.simulate import study
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 sys.path.insert(0, str(LAUNCH))
 
-import average_weights  # noqa: E402
 import calibration  # noqa: E402
 import gallery  # noqa: E402
 import robustness  # noqa: E402
@@ -87,29 +85,3 @@ def test_right_cells_are_told_by_their_ids():
   cells = np.array([[7, 7, 0, 2, 2], [7, 7, 0, 2, 2]], np.int32)
   reference = np.array([[5, 5, 0, 0, 0], [5, 5, 0, 0, 9]], np.int32)
   assert calibration.find_right_ids(cells, reference).tolist() == [7]
-
-
-def test_weights_are_averaged(tmp_path):
-  config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
-  config.model.update({"width": 2, "depth": 1})
-  for name, seed in (("before", 0), ("after", 1)):
-    config.seed = seed
-    model = unet.build_model(config.model, seed)
-    checkpoint.write_model(tmp_path / name, model, config, "float32")
-  average_weights.main(*(tmp_path / n for n in ("before", "after", "mean")))
-  arrays = [
-    np.load(tmp_path / name / "params.npz")
-    for name in ("before", "after", "mean")
-  ]
-  assert set(arrays[0]) == set(arrays[2])
-  for name in arrays[0]:
-    mean = (arrays[0][name] + arrays[1][name]) / 2
-    np.testing.assert_allclose(arrays[2][name], mean, rtol=1e-6, atol=1e-7)
-  differs = [(arrays[0][n] != arrays[1][n]).any() for n in arrays[0]]
-  assert any(differs)
-  assert config_lib.read_model_config(tmp_path / "mean").seed == 0
-  config.model.width = 4
-  other = unet.build_model(config.model, 0)
-  checkpoint.write_model(tmp_path / "other", other, config, "float32")
-  with pytest.raises(ValueError, match="found another network"):
-    average_weights.main(tmp_path / "other", tmp_path / "after", tmp_path / "x")
