@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes the shipped weights from nothing: simulated studies, and a network
 # trained on them alone; real sources as records, those without masks labelled
-# by that network; training on all of it; export, the segmenter's settings,
-# scores and model card. Needs the real data; see configs/simulated.py and
-# configs/base.py. A call that was stopped goes on where it was.
+# by that network; training on all of it, at last with uneven backgrounds and
+# empty fields; export, the segmenter's settings, scores and model card. Needs
+# the real data; see configs/simulated.py, base.py and robust.py. A call that was
+# stopped goes on where it was.
 # usage: bash launch/base.sh [FOLDER]   (default: training/model)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -86,7 +87,9 @@ build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
 
 "${run[@]}" train --config=configs/base.py --checkpoint="$first" \
   --workdir=training/base
-"${run[@]}" export --checkpoint="$(last_checkpoint training/base)" \
+"${run[@]}" train --config=configs/robust.py --workdir=training/robust \
+  --checkpoint="$(last_checkpoint training/base)"
+"${run[@]}" export --checkpoint="$(last_checkpoint training/robust)" \
   --output="$model"
 .venv/bin/python launch/fit_segmenter.py "$model" "$data"
 # Scores, also for the model card that export has written.

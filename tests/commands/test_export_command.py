@@ -17,6 +17,7 @@ from dicexmbd_jax.train_checkpoint import Checkpoints
 
 def write_run(folder):
   config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
+  config.seed = 0
   config.model.update({"width": 4, "depth": 2})
   config.train = ConfigDict(
     {
