@@ -3,9 +3,9 @@
     bash launch/base.sh
 
 Goes on from configs/base.py with two changes to its images: uneven backgrounds,
-as from autofluorescence, and fields without cells, in which a network that never
-saw one finds thousands. Added for all of the steps, and stronger, they cost
-more than they gave (docs/ablations.md).
+as from autofluorescence, and fields without cells, in which a network that has
+seen none finds thousands. For all of the steps, and stronger, they cost more than
+they gave (docs/ablations.md).
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import base
+from configs import robust
 from dicexmbd_jax import checkpoint, predict, segment
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.image import channels
@@ -46,7 +46,7 @@ def test_the_model_is_small():
 
 
 def test_the_weights_know_their_recipe(shipped):
-  recipe = base.get_config()
+  recipe = robust.get_config()
   for name in ("model", "records", "train.data", "train.augment"):
     wanted, found = recipe, shipped[1]
     for part in name.split("."):
@@ -60,6 +60,14 @@ def test_fresh_simulated_tissue_is_segmented(shipped):
     image, cells = draw_image(shipped, seed)
     scores.append(match.score_f1(find_cells(image, shipped)[1], cells))
   assert np.mean(scores) > 0.8, scores
+
+
+@pytest.mark.parametrize("counts", [0.02, 0.2, 2.0])
+def test_fields_without_cells_have_none(shipped, counts):
+  rng = np.random.default_rng(7)
+  stack = rng.poisson(counts, (200, 200, 4)).astype(np.float32)
+  image, _ = channels.merge_channels(stack, (0,), (1, 2, 3), shipped[1].image)
+  assert find_cells(image, shipped)[1].max() <= 2
 
 
 def test_tiles_change_no_mask(shipped):
