@@ -4,8 +4,8 @@
 
 Goes on from configs/base.py with two changes to its images: uneven backgrounds,
 as from autofluorescence, and fields without cells, in which a network that has
-seen none finds thousands. For all of the steps, and stronger, they cost more than
-they gave (docs/ablations.md).
+seen none finds thousands. For all of the steps, and stronger, they cost more
+than they gave (docs/ablations.md).
 """
 
 from ml_collections import ConfigDict
