@@ -6,6 +6,9 @@ Goes on from configs/base.py with two changes to its images: uneven backgrounds,
 as from autofluorescence, and fields without cells, in which a network that has
 seen none finds thousands. For all of the steps, and stronger, they cost more
 than they gave (docs/ablations.md).
+
+Measured (F1 at IoU 0.5): 20 fresh simulated images 0.892, spleen ROIs 28 and 30
+0.785. 1,300 steps took 16 minutes on two CPU cores without AVX-512.
 """
 
 from ml_collections import ConfigDict
