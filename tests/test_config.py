@@ -5,8 +5,7 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base as base_recipe
-from configs import default
+from configs import default, robust
 from dicexmbd_jax import config as config_lib
 
 
@@ -170,7 +169,7 @@ def test_the_hash_tells_values_apart_and_ignores_their_order(base):
 
 def test_the_shipped_weights_carry_the_configuration_of_their_recipe():
   shipped = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
-  recipe = json.loads(base_recipe.get_config().to_json())
+  recipe = json.loads(robust.get_config().to_json())
   for section in ("image", "model", "predict", "segment"):
     assert shipped[section].to_dict() == recipe[section], section
 
