@@ -224,8 +224,8 @@ def change_intensities(key, image: Float[Array, "h w c"], strengths):
 def add_background(key, image: Float[Array, "h w c"], highest: float):
   """Adds a smooth field to each channel; see Strengths.background.
 
-  The sum is scaled back to 0..255, as preprocessing would. A missing channel
-  stays missing.
+  The sum is scaled back to 0..255, as preprocessing would. A channel of zeros
+  stays so; behind a change of the grey curve a missing channel has none.
   """
   key_level, key_field = jax.random.split(jax.random.fold_in(key, 2))
   level = highest * jax.random.uniform(key_level, image.shape[-1:])

@@ -236,9 +236,8 @@ def test_a_background_is_smooth_and_under_the_signal():
   np.testing.assert_allclose(aim, target, atol=1e-5)
   assert not found[8:, ..., 1].any()
   flat = found[:8, :14]
-  assert (
-    np.abs(np.diff(flat, axis=2)).max() < 0.5 * 255 / 8
-  )  # Corner to corner.
+  steepest = 0.5 * 255 / 8  # From corner to corner of the field's grid.
+  assert np.abs(np.diff(flat, axis=2)).max() < steepest
   assert np.ptp(flat, axis=(1, 2)).max() > 10
   # The signal keeps its height, but for the stretch to the new range.
   sides = (found[:8, 16, 14] + found[:8, 16, 18]) / 2
