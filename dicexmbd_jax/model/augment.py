@@ -9,7 +9,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +193,8 @@ def change_intensities(key, image: Float[Array, "h w c"], strengths):
   """
   num = image.shape[-1]
   keys = jax.random.split(key, 9)
+  # Asked first: gamma and noise lift the zeros of a missing channel.
+  is_lit = image.max((0, 1)) > 0
 
   def draw(i, shape=()):
     return jax.random.uniform(keys[i], shape, minval=-1)
@@ -205,31 +207,34 @@ def change_intensities(key, image: Float[Array, "h w c"], strengths):
   if strengths.poisson:
     image = draw_counts(keys[7], image, strengths.poisson)
   if strengths.background:
-    image = add_background(key, image, strengths.background)
+    image = add_background(key, image, is_lit, strengths.background)
   mean = image.mean((0, 1))
   image = mean + (image - mean) * (1 + strengths.contrast * draw(2, (num,)))
   image = image * (1 + strengths.intensity * draw(3, (num,)))
   if strengths.channel_dropout:
     lost = jax.random.bernoulli(keys[4], strengths.channel_dropout)
     image = image.at[..., 1:].multiply(1.0 - lost)
+    is_lit = is_lit.at[1:].set(is_lit[1:] & ~lost)
   if strengths.nuclear_dropout:
-    is_lit = image[..., 1:].max() > 0
-    lost = is_lit & jax.random.bernoulli(keys[8], strengths.nuclear_dropout)
+    lost = jax.random.bernoulli(keys[8], strengths.nuclear_dropout)
+    lost &= is_lit[1:].any()
     image = image.at[..., :1].multiply(1.0 - lost)
   sigma = strengths.noise * jax.random.uniform(keys[5])
   image = image + sigma * jax.random.normal(keys[6], image.shape)
   return jnp.clip(image, 0, 255)
 
 
-def add_background(key, image: Float[Array, "h w c"], highest: float):
-  """Adds a smooth field to each channel; see Strengths.background.
+def add_background(
+  key, image: Float[Array, "h w c"], is_lit: Bool[Array, " c"], highest: float
+):
+  """Adds a smooth field to each lit channel; see Strengths.background.
 
-  The sum is scaled back to 0..255, as preprocessing would. A channel of zeros
-  stays so; behind a change of the grey curve a missing channel has none.
+  The sum is scaled back to 0..255, as preprocessing would. A channel that is
+  not lit, a missing one, stays as it is.
   """
   key_level, key_field = jax.random.split(jax.random.fold_in(key, 2))
   level = highest * jax.random.uniform(key_level, image.shape[-1:])
-  level = level * (image.max((0, 1)) > 0)
+  level = level * is_lit
   corners = jax.random.uniform(key_field, (4, 4, image.shape[-1]))
   field = jax.image.resize(corners, image.shape, "linear")
   return (image + 255 * level * field) / (1 + level)

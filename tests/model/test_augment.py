@@ -245,6 +245,20 @@ def test_a_background_is_smooth_and_under_the_signal():
   assert (height > 155 / 1.5 - 8).all() and (height < 155 + 8).all()
 
 
+def test_a_missing_channel_stays_missing_behind_a_changed_grey_curve():
+  image, target, valid = make_batch(num=64, size=32)
+  image[..., 1] = 0
+  found, *_ = augment.augment_batch(
+    jax.random.key(0),
+    (image, target, valid),
+    augment.Strengths(gamma=0.3, background=0.4, nuclear_dropout=0.5),
+    32,
+  )
+  brightest = np.asarray(found).max((1, 2))
+  assert (brightest[:, 1] < 0.01).all()  # Of 255; gamma alone lifts zeros so.
+  assert (brightest[:, 0] > 10).all()  # The only channel left is never lost.
+
+
 def test_few_ions_are_poisson_distributed():
   rates = jnp.array([0.01, 0.5, 18.0])
   ions = augment.draw_few_ions(jax.random.key(0), rates, (300, 300, 3))
