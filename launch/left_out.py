@@ -1,4 +1,4 @@
-"""Scores models on the images that are reported, whatever they have seen.
+"""Scores models on the images of launch/scores.sh, whatever they have seen.
 
 usage: python launch/left_out.py DATA SCORES NAME=MODEL ...
 
@@ -17,6 +17,7 @@ import validation
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.masks import bootstrap, match
 
+SOURCES = ("spleen", "simulated", "imc_testdata")  # The table's columns.
 MIN_IMAGES = 5  # Fewer give no interval worth the name.
 
 
@@ -43,12 +44,18 @@ def format_mean(values: list[float]) -> str:
 
 def main(data: str, scores: str, *models: str) -> None:
   """Prints a row for each model."""
-  judged = validation.list_reported(pathlib.Path(data), pathlib.Path(scores))
-  print("| trained on | spleen 28, 30 | simulated (20) |\n|---|---|---|")
+  data_dir = pathlib.Path(data)
+  crops = sorted((data_dir / "imc_testdata" / "masks_ilastik").glob("*.tiff"))
+  judged = validation.list_reported(data_dir, pathlib.Path(scores))
+  judged += validation.list_crops(data_dir, [path.stem for path in crops])
+  print(
+    "| trained on | spleen 28, 30 | simulated (20) | imc_testdata (15) |\n"
+    "|---|---|---|---|"
+  )
   for name, _, folder in (model.partition("=") for model in models):
     found = score(pathlib.Path(folder), judged)
-    cells = (format_mean(found[key]) for key in ("spleen", "simulated"))
-    print(f"| {name} |", " | ".join(cells), "|", flush=True)
+    means = (format_mean(found[source]) for source in SOURCES)
+    print(f"| {name} |", " | ".join(means), "|", flush=True)
 
 
 if __name__ == "__main__":

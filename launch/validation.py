@@ -79,8 +79,10 @@ def list_spleen(data: pathlib.Path, rois: Sequence[int]) -> list[Judged]:
   ]
 
 
-def list_crops(data: pathlib.Path) -> list[Judged]:
-  """Returns the crops of imc_testdata that choices are made on."""
+def list_crops(
+  data: pathlib.Path, stems: Sequence[str] = TEST_CROPS
+) -> list[Judged]:
+  """Returns crops of imc_testdata, by default those for choices."""
   crops = data / "imc_testdata"
   return [
     Judged(
@@ -89,7 +91,7 @@ def list_crops(data: pathlib.Path) -> list[Judged]:
       crops / "panel.csv",
       crops / "masks_ilastik" / f"{stem}.tiff",
     )
-    for stem in TEST_CROPS
+    for stem in stems
   ]
 
 
