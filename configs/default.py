@@ -139,6 +139,7 @@ def get_config() -> ConfigDict:
   config.train.augment.poisson = 0.0  # Ions anew; 0.1 = 100 at full signal.
   config.train.augment.shift = 1.0  # Crops from all over the patch.
   config.train.augment.background = 0.0  # Smooth, beneath the signal.
+  config.train.augment.dim = 0.0  # Down to exp(-1.6) = a fifth, by 1.6.
   config.train.augment.empty = 0.0  # Examples that become noise without cells.
   return config
 

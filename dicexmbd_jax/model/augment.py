@@ -40,6 +40,8 @@ class Strengths:
       from its centre to where the (unturned) crop meets the patch's edge.
     background: each channel gets a smooth background of up to U[0, b] times
       the full signal, as from autofluorescence or uneven staining.
+    dim: each channel is multiplied by a smooth field, nowhere under exp(-d), as
+      where dust or few bright cells take the range, or staining is uneven.
     empty: probability that an example becomes a field without cells: noise of
       single ions, and a target that is background alone.
   """
@@ -58,6 +60,7 @@ class Strengths:
   poisson: float = 0.0
   shift: float = 0.0
   background: float = 0.0
+  dim: float = 0.0
   empty: float = 0.0
 
 
@@ -221,6 +224,8 @@ def change_intensities(key, image: Float[Array, "h w c"], strengths):
     image = image.at[..., :1].multiply(1.0 - lost)
   sigma = strengths.noise * jax.random.uniform(keys[5])
   image = image + sigma * jax.random.normal(keys[6], image.shape)
+  if strengths.dim:
+    image = dim(key, image, strengths.dim)
   return jnp.clip(image, 0, 255)
 
 
@@ -235,9 +240,27 @@ def add_background(
   key_level, key_field = jax.random.split(jax.random.fold_in(key, 2))
   level = highest * jax.random.uniform(key_level, image.shape[-1:])
   level = level * is_lit
-  corners = jax.random.uniform(key_field, (4, 4, image.shape[-1]))
-  field = jax.image.resize(corners, image.shape, "linear")
+  field = draw_smooth(key_field, image.shape)
   return (image + 255 * level * field) / (1 + level)
+
+
+def dim(key, image: Float[Array, "h w c"], strongest: float):
+  """Multiplies each channel by a smooth field; see Strengths.dim.
+
+  Signal and noise alike: what is dimmed by the stretch of the range, not by
+  fewer ions. Some channels are dimmed evenly, others not.
+  """
+  keys = jax.random.split(jax.random.fold_in(key, 3), 3)
+  exponent = strongest * jax.random.uniform(keys[0], image.shape[-1:])
+  unevenness = jax.random.uniform(keys[1], image.shape[-1:])
+  field = draw_smooth(keys[2], image.shape)
+  return image * jnp.exp(-exponent * (1 - unevenness * field))
+
+
+def draw_smooth(key, shape: tuple[int, ...]) -> Float[Array, "h w c"]:
+  """Returns values of 0..1 that change over a quarter of the image."""
+  corners = jax.random.uniform(key, (4, 4, shape[-1]))
+  return jax.image.resize(corners, shape, "linear")
 
 
 def draw_counts(key, image: Float[Array, "h w c"], highest: float):

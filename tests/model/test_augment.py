@@ -23,6 +23,7 @@ ALL = augment.Strengths(
   poisson=0.2,
   shift=1.0,
   background=0.4,
+  dim=1.6,
   empty=0.5,
 )
 
@@ -257,6 +258,27 @@ def test_a_missing_channel_stays_missing_behind_a_changed_grey_curve():
   brightest = np.asarray(found).max((1, 2))
   assert (brightest[:, 1] < 0.01).all()  # Of 255; gamma alone lifts zeros so.
   assert (brightest[:, 0] > 10).all()  # The only channel left is never lost.
+
+
+def test_channels_are_dimmed_smoothly_and_not_too_far():
+  image, target, valid = make_batch(num=64, size=32)
+  image[...] = 200
+  found, aim, _ = augment.augment_batch(
+    jax.random.key(0),
+    (image, target, valid),
+    augment.Strengths(dim=1.6),
+    32,
+  )
+  gain = np.asarray(found) / 200
+  np.testing.assert_allclose(aim, target, atol=1e-5)
+  assert gain.min() >= np.exp(-1.6) - 1e-5 and gain.max() <= 1 + 1e-5
+  assert gain.min() < 0.25 and gain.max() > 0.95
+  # Some evenly, some not; and each channel by its own.
+  spread = gain.max((1, 2)) / gain.min((1, 2))
+  assert spread.min() < 1.05 and spread.max() > 1.8
+  assert np.abs(np.diff(gain, axis=1)).max() < 1.6 / 8  # The grid is 8 px wide.
+  means = gain.mean((1, 2))
+  assert abs(np.corrcoef(means[:, 0], means[:, 1])[0, 1]) < 0.4
 
 
 def test_few_ions_are_poisson_distributed():
