@@ -40,8 +40,9 @@ class Strengths:
       from its centre to where the (unturned) crop meets the patch's edge.
     background: each channel gets a smooth background of up to U[0, b] times
       the full signal, as from autofluorescence or uneven staining.
-    dim: each channel is multiplied by a smooth field, nowhere under exp(-d), as
-      where dust or few bright cells take the range, or staining is uneven.
+    dim: half of the channels are multiplied by a smooth field, nowhere under
+      exp(-d), as where dust or few bright cells take the range, or staining is
+      uneven.
     empty: probability that an example becomes a field without cells: noise of
       single ions, and a target that is background alone.
   """
@@ -251,7 +252,8 @@ def dim(key, image: Float[Array, "h w c"], strongest: float):
   fewer ions. Some channels are dimmed evenly, others not.
   """
   keys = jax.random.split(jax.random.fold_in(key, 3), 3)
-  exponent = strongest * jax.random.uniform(keys[0], image.shape[-1:])
+  exponent = jax.random.uniform(keys[0], image.shape[-1:], minval=-1)
+  exponent = strongest * jnp.maximum(exponent, 0)  # Half stay as they are.
   unevenness = jax.random.uniform(keys[1], image.shape[-1:])
   field = draw_smooth(keys[2], image.shape)
   return image * jnp.exp(-exponent * (1 - unevenness * field))

@@ -278,6 +278,7 @@ def test_channels_are_dimmed_smoothly_and_not_too_far():
   assert spread.min() < 1.05 and spread.max() > 1.8
   assert np.abs(np.diff(gain, axis=1)).max() < 1.6 / 8  # The grid is 8 px wide.
   means = gain.mean((1, 2))
+  assert 0.35 < (means == 1).mean() < 0.65
   assert abs(np.corrcoef(means[:, 0], means[:, 1])[0, 1]) < 0.4
 
 
