@@ -95,6 +95,12 @@ def check_config(config: ConfigDict):
         f"config.train.augment.{name}: found no such step, expected "
         f"{', '.join(known)}"
       )
+    strength = section.augment[name]
+    if not isinstance(strength, bool) and not _is_number(strength, 0):
+      raise ValueError(
+        f"config.train.augment.{name}: found {strength}, expected a number "
+        "from 0 on"
+      )
   sharding.check_batch(section, *processes.count())
 
 

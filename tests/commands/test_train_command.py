@@ -132,6 +132,7 @@ def test_training_starts_from_given_weights(folder):
     ("--config.train.schedule=best", "expected constant, plateau, cosine"),
     ("--config.train.learning_rate=-1.0", "learning_rate: found -1.0"),
     ("--config.train.optimizer=best", "train.optimizer"),
+    ("--config.train.augment.dim=-1.0", "augment.dim: found -1.0, expected"),
     ("--num_processes=2", "expected HOST:PORT or auto"),
     ("--coordinator=localhost:1", "expected also --num_processes"),
   ],
