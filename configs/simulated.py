@@ -62,7 +62,7 @@ def mix_sources(shares: dict[str, float], num_studies: int) -> ConfigDict:
     shares: of the patches drawn, by name of the records.
     num_studies: studies from study_0 on, which share equally in what is left.
   """
-  rest = (1 - sum(shares.values())) / max(num_studies, 1)
+  rest = (1 - sum(shares.values())) / num_studies
   studies = {f"study_{i}": rest for i in range(num_studies)}
   return ConfigDict(
     {

@@ -15,14 +15,9 @@ from configs import base, simulated
 def get_config() -> ConfigDict:
   """Returns the configuration."""
   config = simulated.get_config()
-  shares = {
-    name: share
-    for name, share in base.SHARES.items()
-    if name.startswith("spleen")
-  }
-  whole = sum(shares.values())
-  config.train.data = simulated.mix_sources(
-    {name: share / whole for name, share in shares.items()}, num_studies=0
+  sources = base.get_config().train.data.items()
+  config.train.data = ConfigDict(
+    {name: part for name, part in sources if name.startswith("spleen")}
   )
   # Half the steps of configs/simulated.py: the spleen is eight images.
   config.train.num_steps = 1500

@@ -246,7 +246,7 @@ def add_background(
 
 
 def dim(key, image: Float[Array, "h w c"], strongest: float):
-  """Multiplies each channel by a smooth field; see Strengths.dim.
+  """Multiplies half of the channels by a smooth field; see Strengths.dim.
 
   Signal and noise alike: what is dimmed by the stretch of the range, not by
   fewer ions. Some channels are dimmed evenly, others not.
