@@ -82,10 +82,11 @@ def compare_methods(
 def correlate_counts(images: Mapping[str, Scores]) -> float:
   """Pearson correlation over images of predicted and reference cell counts.
 
-  NaN for fewer than two images, or where either count never changes.
+  NaN for fewer than three images, since two always lie on a line, or where
+  either count never changes.
   """
   columns = _columns(images)
-  if len(images) < 2:
+  if len(images) < 3:
     return float("nan")
   predicted, reference = columns["num_predicted"], columns["num_reference"]
   if np.ptp(predicted) == 0 or np.ptp(reference) == 0:

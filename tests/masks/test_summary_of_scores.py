@@ -64,6 +64,12 @@ def test_differences_are_paired():
   assert found["ours - none"] == {}
 
 
+def test_two_images_have_no_count_correlation():
+  images = {name: TABLES["ours"][name] for name in ("roi2", "roi3")}
+  found = summary.summarise_methods({"a": images})
+  assert np.isnan(found["methods"]["a"]["count_pearson"])
+
+
 def test_one_image_has_a_mean_but_no_spread():
   found = summary.summarise_methods({"a": {"x": TABLES["ours"]["roi2"]}})
   assert found["methods"]["a"]["f1_iou_0.50"] == 0.6
