@@ -67,6 +67,12 @@ def add_dust(image: LoadedImage, rng: np.random.Generator) -> LoadedImage:
   return dataclasses.replace(image, stack=stack.astype(np.float32))
 
 
+def blur(image: LoadedImage, rng: np.random.Generator) -> LoadedImage:
+  """Blurs by a standard deviation of 1.5 px, as out of focus."""
+  stack = ndimage.gaussian_filter(image.stack, (1.5, 1.5, 0))
+  return dataclasses.replace(image, stack=stack)
+
+
 def drop_membrane(image: LoadedImage, rng: np.random.Generator) -> LoadedImage:
   """Leaves the nuclear markers alone."""
   return dataclasses.replace(image, membrane=())
@@ -115,6 +121,7 @@ CHANGES: dict[str, Change] = {
   "hot pixels, one in 1,000": heat,
   "uneven background, up to 40 %": add_background,
   "dust in all markers, on 3 %": add_dust,
+  "blurred by 1.5 px": blur,
   "one nuclear marker": keep_one_nuclear,
   "one membrane marker": keep_one_membrane,
   "no membrane marker": drop_membrane,
