@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import logging
 
-from dicexmbd_jax.commands import batch, results, shards
+from dicexmbd_jax.commands import batch, image_state, results, shards
 from dicexmbd_jax.commands.failures import FailureLog, describe_source
 from dicexmbd_jax.io import listing, source
 from dicexmbd_jax.types import ImageSource
@@ -123,7 +123,7 @@ def find_reason(
 ) -> str | None:
   """Says why an image is not done; None if it is."""
   try:
-    state = results.read_state(output, stem)
+    state = image_state.read(output, stem)
     key, kinds = state["key"], state["files"]
   except (OSError, ValueError, KeyError):
     return "found no result"

@@ -52,6 +52,7 @@ class Job:
     shard: the share of the images that is ours; None: all of them.
     sources: the images, of the share alone.
     unlisted: (file, message) of what could not be listed.
+    lost: stems of what could not be listed, and of no other image.
     panel: which channels are what; None for two-channel stacks.
     output: the output folder.
     method: "network", or a baseline of segment.METHODS.
@@ -67,6 +68,7 @@ class Job:
   shard: shards.Shard | None
   sources: tuple[ImageSource, ...]
   unlisted: tuple[tuple[Path, str], ...]
+  lost: tuple[str, ...]
   panel: Panel | None
   output: Path
   method: str
@@ -135,6 +137,8 @@ def run(flags) -> int:
     return 2
   for path, message in job.unlisted:
     failures.add("", path, ValueError(message))
+  for stem in job.lost:
+    results.discard_image(job.output, stem)
   finished, waiting = split_finished(job, flags.overwrite, failures)
   num_workers = batch.count_workers(job.num_workers, len(waiting))
   finished |= finish_images(job, waiting, num_workers, failures)
@@ -212,7 +216,14 @@ def prepare_job(flags) -> Job:
   predict.check_config(flags.config.predict, flags.config.model.depth)
   batch.count_workers(flags.num_workers, 0)
   rows = panel.read_panel(flags.panel) if flags.panel else None
-  shard, sources, unlisted = list_share(flags)
+  text = getattr(flags, "shard", None)
+  shard = None if text is None else shards.parse_shard(text)
+  listed, unlisted = listing.list_images(flags.images)
+  lost = listing.list_lost_stems(listed, unlisted)
+
+  def is_ours(name: str) -> bool:
+    return shard is None or shard.has(name)
+
   model = None
   if flags.method == NETWORK:
     model, _ = checkpoint.read_model(model_path, flags.config.model.dtype)
@@ -225,8 +236,9 @@ def prepare_job(flags) -> Job:
   }
   return Job(
     shard=shard,
-    sources=tuple(sources),
-    unlisted=tuple(unlisted),
+    sources=tuple(image for image in listed if is_ours(image.stem)),
+    unlisted=tuple(row for row in unlisted if is_ours(row[0].name)),
+    lost=tuple(stem for stem in lost if is_ours(stem)),
     panel=rows,
     output=Path(flags.output),
     method=flags.method,
@@ -244,23 +256,6 @@ def check_pixel_size(name: str, size_um: float) -> None:
   low, high = metadata.MIN_PIXEL_UM, metadata.MAX_PIXEL_UM
   if not low <= size_um <= high:
     raise ValueError(f"{name}: found {size_um}, expected {low} to {high} um")
-
-
-def list_share(
-  flags,
-) -> tuple[shards.Shard | None, list[ImageSource], list[tuple[Path, str]]]:
-  """Lists the images, of --shard those that fall into it.
-
-  Raises:
-    ValueError: no images, or no such share.
-  """
-  text = getattr(flags, "shard", None)
-  shard = None if text is None else shards.parse_shard(text)
-  sources, unlisted = listing.list_images(flags.images)
-  if shard:
-    sources = [image for image in sources if shard.has(image.stem)]
-    unlisted = [row for row in unlisted if shard.has(row[0].name)]
-  return shard, sources, unlisted
 
 
 def hash_panel(path: str | None) -> str:

@@ -1,10 +1,8 @@
 """The output folder: one file per image and kind, then what covers all images.
 
-`state/STEM.json` is written last of an image's files and says from what they
-were made: an image whose state fits the run is finished.
+An image's row of the tables and its part of the report wait in its state.
 """
 
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -14,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from dicexmbd_jax.commands import image_state
 from dicexmbd_jax.commands.failures import FailureLog
 from dicexmbd_jax.io import h5ad, write
 from dicexmbd_jax.io import tables as tables_reader
@@ -71,37 +70,17 @@ def locate(output: Path, kind: str, stem: str) -> Path:
   return output / kind / f"{stem}{FILES[kind]}"
 
 
-def locate_state(output: Path, stem: str) -> Path:
-  """Returns the path of an image's state."""
-  return output / "state" / f"{stem}.json"
-
-
-def read_state(output: Path, stem: str) -> dict[str, Any]:
-  """Returns key, row and report of a finished image."""
-  return json.loads(locate_state(output, stem).read_text())
-
-
 def is_finished(output: Path, stem: str, key: Mapping[str, str]) -> bool:
   """Whether all files of an image are there, made from what `key` names."""
-  try:
-    state = read_state(output, stem)
-  except (OSError, ValueError):
-    return False
-  return state.get("key") == dict(key) and all(
-    locate(output, kind, stem).is_file() for kind in state["files"]
+  return image_state.is_finished(
+    output, stem, key, lambda kind: locate(output, kind, stem)
   )
 
 
 def discard_image(output: Path, stem: str):
-  """Removes an image's files of an earlier run, the state first.
-
-  So that no mask lies beside the failure that tells of it. Files that cannot
-  be removed stay: without their state, nothing takes them as finished.
-  """
-  paths = [locate(output, kind, stem) for kind in FILES]
-  for path in (locate_state(output, stem), *paths):
-    with contextlib.suppress(OSError):
-      path.unlink(missing_ok=True)
+  """Removes an image's files of an earlier run."""
+  files = [locate(output, kind, stem) for kind in FILES]
+  image_state.discard(output, stem, files)
 
 
 def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
@@ -122,8 +101,7 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
 
   size = outputs.pixel_size_um
   kinds = [*FILES]
-  # An earlier state must not speak for files that are half replaced.
-  locate_state(output, stem).unlink(missing_ok=True)
+  image_state.forget(output, stem)
   if outputs.probabilities is None:
     kinds.remove("probabilities")
   else:
@@ -156,13 +134,14 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
       },
     )
   )
-  state = {
-    "key": dict(key),
-    "files": kinds,
-    "row": {**outputs.row, "num_cells": len(regions), "pixel_size_um": size},
-    "report": json.loads(summary.dump_report(report)),
-  }
-  write.write_json(locate_state(output, stem), state)
+  image_state.save(
+    output,
+    stem,
+    key,
+    kinds,
+    row={**outputs.row, "num_cells": len(regions), "pixel_size_um": size},
+    report=json.loads(summary.dump_report(report)),
+  )
 
 
 def write_run(
@@ -184,8 +163,13 @@ def write_run(
   Raises:
     OSError: a file cannot be written; names it.
   """
-  states = [read_state(output, stem) for stem in stems]
-  rows = [state["row"] for state in states]
+  is_compact = len(stems) + len(failures) > html.MAX_OPEN_IMAGES
+  rows, reports = [], []
+  for stem in stems:  # A state holds pictures: one at a time in memory.
+    state = image_state.read(output, stem)
+    rows.append(state["row"])
+    report = json.dumps(state["report"])
+    reports.append(summary.parse_report(report, is_compact))
   failures.write(output)
   table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=IMAGE_COLUMNS)
   write.write_table(output / "images.csv", table)
@@ -194,11 +178,6 @@ def write_run(
     for stem, row in zip(stems, rows, strict=True)
   ]
   write.write_h5ad(output / "cells.h5ad", h5ad.build_anndata(tables, panel))
-  is_compact = len(states) + len(failures) > html.MAX_OPEN_IMAGES
-  reports = [
-    summary.parse_report(json.dumps(state["report"]), is_compact)
-    for state in states
-  ]
   reports += [
     summary.ImageReport(stem=stem or Path(file).name, source=file, error=error)
     for stem, file, error in failures.rows

@@ -99,6 +99,21 @@ def get_stem(path: str | pathlib.Path) -> str:
   return name[: -len(suffix)] if suffix.lower() in _SUFFIXES else name
 
 
+def list_lost_stems(
+  sources: Iterable[ImageSource], failures: Iterable[Failure]
+) -> list[str]:
+  """Returns the stems that failures alone have, in order.
+
+  What earlier runs have made of them is of images that are none any more.
+
+  Args:
+    sources: as list_images returns them.
+    failures: likewise.
+  """
+  stems = {get_stem(path) for path, _ in failures}
+  return sorted(stems - {source.stem for source in sources})
+
+
 def natural_key(text: str) -> list[tuple[bool, int, str]]:
   """Orders ROI2 before ROI10."""
   parts = re.findall(r"\d+|\D+", text)

@@ -251,6 +251,11 @@ def test_an_image_that_fails_keeps_nothing_of_an_earlier_run(
   assert call(study, model_folder) == 1
   assert not list((study / "out").glob("*/ROI1.*"))
   assert len(list((study / "out").glob("*/ROI2.*"))) == len(FOLDERS) + 1
+  stack = (study / "study/ROI2.ome.tiff").read_bytes()
+  (study / "study/ROI2.tif").write_bytes(stack)  # Now ROI2 is two images.
+  assert call(study, model_folder) == 1
+  assert not list((study / "out").glob("*/ROI2.*"))
+  assert len(list((study / "out").glob("*/ROI0.*"))) == len(FOLDERS) + 1
 
 
 def test_broken_weights_leave_the_record_of_an_earlier_run(study, model_folder):

@@ -142,6 +142,37 @@ def test_another_seed_is_another_forest(study):
   assert not np.array_equal(first.thresholds, second.thresholds)
 
 
+def test_a_killed_run_of_another_teacher_is_no_finished_one(study, monkeypatch):
+  for seed in (0, 1):
+    teach_fit.run(fit_flags(study, seed=seed, output=str(study / f"t{seed}")))
+  first = predict_flags(study, teacher=str(study / "t0"))
+  assert teach_predict.run(first) == 0
+  wanted = read_maps(study / "out")
+
+  def die(*_):
+    raise KeyboardInterrupt
+
+  second = predict_flags(study, teacher=str(study / "t1"))
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(write, "write_uncertainty", die)
+    teach_predict.run(second)
+  assert not np.array_equal(read_maps(study / "out")["roi0"], wanted["roi0"])
+  assert teach_predict.run(first) == 0
+  np.testing.assert_equal(read_maps(study / "out"), wanted)
+
+
+def test_an_image_that_fails_keeps_nothing_of_an_earlier_run(study):
+  teach_fit.run(fit_flags(study))
+  assert teach_predict.run(predict_flags(study)) == 0
+  (study / "img" / "roi1.tiff").write_bytes(b"II*\0nonsense")
+  stack = (study / "img" / "roi2.tiff").read_bytes()
+  (study / "img" / "roi2.tif").write_bytes(stack)  # Now roi2 is two images.
+  assert teach_predict.run(predict_flags(study)) == 1
+  for kind in ("probabilities", "uncertainty"):
+    assert list(read_maps(study / "out", kind)) == ["roi0"]
+  assert [p.stem for p in (study / "out" / "state").iterdir()] == ["roi0"]
+
+
 @pytest.mark.parametrize("channels", ["merged", "all"])
 def test_maps_at_twice_the_size(study, channels):
   """Strokes of the image's size or of twice that give the same teacher."""

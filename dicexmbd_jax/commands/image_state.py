@@ -1,0 +1,95 @@
+"""Which images are finished: `state/STEM.json` says from what they were made.
+
+It is written last of an image's files, and removed before they are replaced:
+an image whose state fits the run and whose files are there is finished.
+"""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from dicexmbd_jax.io import write
+
+Path = pathlib.Path
+
+
+def locate(output: Path, stem: str) -> Path:
+  """Returns the path of an image's state."""
+  return output / "state" / f"{stem}.json"
+
+
+def read(output: Path, stem: str) -> dict[str, Any]:
+  """Returns an image's state.
+
+  Raises:
+    OSError, ValueError: there is none, or it is broken.
+  """
+  return json.loads(locate(output, stem).read_text())
+
+
+def forget(output: Path, stem: str) -> None:
+  """Removes an image's state, so that none speaks for half replaced files.
+
+  Raises:
+    OSError: it cannot be removed.
+  """
+  locate(output, stem).unlink(missing_ok=True)
+
+
+def save(
+  output: Path,
+  stem: str,
+  key: Mapping[str, str],
+  kinds: Iterable[str],
+  **values: Any,
+) -> None:
+  """Writes an image's state.
+
+  Args:
+    output: the output folder.
+    stem: the image's.
+    key: hashes of all that the image's files depend on.
+    kinds: of the files that it has got.
+    **values: what else is to be kept.
+
+  Raises:
+    OSError: the file cannot be written; names it.
+  """
+  state = {"key": dict(key), "files": list(kinds), **values}
+  write.write_json(locate(output, stem), state)
+
+
+def is_finished(
+  output: Path,
+  stem: str,
+  key: Mapping[str, str],
+  locate_file: Callable[[str], Path],
+) -> bool:
+  """Whether all files of an image are there, made from what `key` names.
+
+  Args:
+    output: the output folder.
+    stem: the image's.
+    key: hashes of all that the image's files depend on.
+    locate_file: returns where the image's file of a kind is.
+  """
+  try:
+    state = read(output, stem)
+  except (OSError, ValueError):
+    return False
+  return state.get("key") == dict(key) and all(
+    locate_file(kind).is_file() for kind in state["files"]
+  )
+
+
+def discard(output: Path, stem: str, files: Iterable[Path]) -> None:
+  """Removes an image's files of an earlier run, the state first.
+
+  So that no result lies beside the failure that tells of it. Files that cannot
+  be removed stay: without their state, nothing takes them as finished.
+  """
+  for path in (locate(output, stem), *files):
+    with contextlib.suppress(OSError):
+      path.unlink(missing_ok=True)
