@@ -40,29 +40,11 @@ class Prepared:
   map_scale: int
 
 
-def generate_records(item: Item, job: Job) -> list[tuple[str, Example]]:
-  """Makes all records of one image.
-
-  Args:
-    item: the image and its teacher.
-    job: what all images share.
-
-  Returns:
-    (key, example) of each patch, as TFDS takes them; the key is the record's
-    id. The same files and job give the same records anywhere.
-
-  Raises:
-    ValueError: a file that cannot be used; one line that names it.
-  """
-  prepared = prepare_item(item, job)
-  return cut_records(prepared, item, job)
-
-
 def prepare_item(item: Item, job: Job) -> Prepared:
   """Reads image and teacher and brings both to the network's grid.
 
   Raises:
-    ValueError: as generate_records.
+    ValueError: a file that cannot be used; one line that names it.
   """
   pair = item.pair
   config = ConfigDict(dict(job.image))
@@ -172,7 +154,12 @@ def read_mask_target(
 def cut_records(
   prepared: Prepared, item: Item, job: Job
 ) -> list[tuple[str, Example]]:
-  """Cuts a prepared image into encoded records."""
+  """Cuts a prepared image into encoded records.
+
+  Returns:
+    (key, example) of each patch, as TFDS takes them; the key is the record's
+    id. The same files and job give the same records anywhere.
+  """
   shape = prepared.images[0].shape[:2]
   patch_px = job.records["patch_px"]
   hashes = hash_inputs(item)

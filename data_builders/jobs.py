@@ -244,10 +244,11 @@ def check_config(request: Request) -> None:
     ("shard_mib", section.shard_mib, 1 << 14),
     ("rim_fraction", section.rim_fraction, 1),
   ):
-    lowest = 0 if name == "rim_fraction" else 1
-    if not lowest <= value <= highest or value == 0:
+    is_share = name == "rim_fraction"
+    if not (value > 0 if is_share else value >= 1) or value > highest:
+      wanted = "more than 0, up to" if is_share else "1 to"
       raise ValueError(
-        f"config.records.{name}: found {value}, expected {lowest} to {highest}"
+        f"config.records.{name}: found {value}, expected {wanted} {highest}"
       )
 
 

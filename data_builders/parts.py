@@ -124,7 +124,7 @@ def read_summary(path: pathlib.Path) -> Part | None:
 
 
 def read_part(part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Yields (key, example), as generate.generate_records returns them."""
+  """Yields (key, example), as generate.cut_records returns them."""
   with np.load(part.path, allow_pickle=False) as file:
     arrays = {name: file[name] for name in _ARRAYS}
     _, texts = json.loads(str(file["texts"]))

@@ -20,12 +20,11 @@ from dicexmbd_jax import config as config_lib
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-  """One flag: how to define it, its default, whether a call needs it."""
+  """One flag: how to define it, its default, what it is."""
 
   define: Callable[..., object]
   default: object
   help: str
-  is_required: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,8 +265,11 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   words = values([name, *arguments])[1:]
   if words:
     raise ValueError(f"found {words[0]!r}, expected flags: --name=value")
+  # "" is what a variable that is not set leaves: never meant.
   missing = [
-    f"--{flag}" for flag in command.required if values[flag].value is None
+    f"--{flag}"
+    for flag in command.required
+    if values[flag].value is None or values[flag].value == ""
   ]
   if missing:
     raise ValueError(f"{name}: expected also {', '.join(missing)}")

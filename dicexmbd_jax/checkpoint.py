@@ -6,10 +6,8 @@ network) and, where it is shipped, `README.md` (the model card). A training
 run's workdir is one. A checkpoint of it, WORKDIR/checkpoints/STEP, is read too.
 """
 
-import hashlib
 import json
 import pathlib
-import zipfile
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,6 +17,7 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import write
+from dicexmbd_jax.io.arrays import read_arrays
 from dicexmbd_jax.model import unet
 
 Path = pathlib.Path
@@ -81,43 +80,16 @@ def read_model(
   model = nnx.eval_shape(lambda: unet.UNet(**config.model, rngs=nnx.Rngs(0)))
   graph, state = nnx.split(model)
   flat = dict(nnx.to_flat_state(state))
-  with open_parameters(folder / "params.npz") as arrays:
-    for path, leaf in flat.items():
-      name, wanted = "/".join(map(str, path)), leaf.get_value()
-      found = arrays[name].shape if name in arrays else "nothing"
-      if found != wanted.shape:
-        raise ValueError(
-          f"{folder / 'params.npz'}: {name}: found {found}, expected "
-          f"{wanted.shape} by config.json"
-        )
-      flat[path] = leaf.replace(jnp.asarray(arrays[name], wanted.dtype))
+  arrays = read_arrays(folder / "params.npz", "parameters")
+  for path, leaf in flat.items():
+    name, wanted = "/".join(map(str, path)), leaf.get_value()
+    found = arrays[name].shape if name in arrays else "nothing"
+    if found != wanted.shape:
+      raise ValueError(
+        f"{folder / 'params.npz'}: {name}: found {found}, expected "
+        f"{wanted.shape} by config.json"
+      )
+    flat[path] = leaf.replace(jnp.asarray(arrays[name], wanted.dtype))
   model = nnx.merge(graph, nnx.from_flat_state(flat))
   model.eval()
   return model, config
-
-
-def open_parameters(path: Path) -> Any:
-  """Opens a parameter file.
-
-  Raises:
-    ValueError: it is missing or broken.
-  """
-  try:
-    return np.load(path, allow_pickle=False)
-  except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-    raise ValueError(
-      f"{path}: found {error or 'nothing'}, expected parameters"
-    ) from error
-
-
-def hash_model(folder: Path) -> str:
-  """Returns the SHA-256 of the parameter file, hexadecimal.
-
-  Of a checkpoint: of all its files.
-  """
-  folder, sum_ = Path(folder), hashlib.sha256()
-  is_whole = config_lib.is_checkpoint(folder)
-  for path in sorted(folder.rglob("*" if is_whole else "params.npz")):
-    if path.is_file():
-      sum_.update(path.read_bytes())
-  return sum_.hexdigest()

@@ -78,7 +78,8 @@ def read_config_file(path: str | pathlib.Path) -> ConfigDict:
   """Returns `get_config()` of a Python configuration file.
 
   Raises:
-    ValueError: there is no such file, or it has no get_config().
+    ValueError: there is no such file, its code fails, or it has no get_config()
+      that returns a ConfigDict.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -91,6 +92,9 @@ def read_config_file(path: str | pathlib.Path) -> ConfigDict:
   sys.path.insert(0, str(path.resolve().parent.parent))
   try:
     spec.loader.exec_module(module)
+    # In here, since it may import others.
+    get_config = getattr(module, "get_config", None)
+    config = get_config and get_config()
   except Exception as error:  # Whatever the file's own code raises.
     text = " ".join(str(error).split())
     raise ValueError(
@@ -98,9 +102,14 @@ def read_config_file(path: str | pathlib.Path) -> ConfigDict:
     ) from error
   finally:
     sys.path.pop(0)
-  if not hasattr(module, "get_config"):
+  if get_config is None:
     raise ValueError(f"--config: {path}: expected a function get_config()")
-  return module.get_config()
+  if not isinstance(config, ConfigDict):
+    raise ValueError(
+      f"--config: {path}: found a get_config() that returns "
+      f"{type(config).__name__}, expected a ConfigDict"
+    )
+  return config
 
 
 def read_model_config(folder: pathlib.Path) -> ConfigDict:
@@ -131,6 +140,24 @@ def is_checkpoint(folder: pathlib.Path) -> bool:
   """Returns whether a folder is WORKDIR/checkpoints/STEP, not a model's."""
   folder = pathlib.Path(folder)
   return folder.name.isdigit() and not (folder / "config.json").exists()
+
+
+def hash_model(folder: pathlib.Path) -> str:
+  """Returns the SHA-256 of the parameter file, hexadecimal.
+
+  Of a checkpoint: of all its files.
+
+  Raises:
+    OSError: there is no model, or it cannot be read.
+  """
+  files = [folder / "params.npz"]
+  if is_checkpoint(folder):
+    files = sorted(folder.rglob("*"))
+  sum_ = hashlib.sha256()
+  for path in files:
+    if not path.is_dir():
+      sum_.update(path.read_bytes())
+  return sum_.hexdigest()
 
 
 def resolve_config(

@@ -64,7 +64,7 @@ def train_and_evaluate(
   """
   train = config.train
   start = int(state.step)
-  stop, speed = StopRequest(), Speed(config)
+  stop, speed = StopRequest(), Speed(config, start)
   recent: collections.deque = collections.deque()  # Steps not looked at yet.
   batches = read_batches(config, "train", start)
   for step in range(start + 1, train.num_steps + 1):

@@ -9,18 +9,22 @@ import sys
 import tifffile
 from skimage import io
 
+from dicexmbd_jax.io import write
+
 CROP_PX = 600  # Enough cells of each; whole ones would outweigh all else.
 
 
 def main(source: pathlib.Path, output: pathlib.Path) -> None:
   """Writes YX TIFFs of 1 um per pixel, values unchanged, if missing."""
   for path in sorted(source.glob("*.png")):
-    if (output / f"{path.stem}.tiff").exists():
+    target = output / f"{path.stem}.tiff"
+    if target.exists():
       continue
     image = io.imread(path)
     top, left = ((edge - CROP_PX) // 2 for edge in image.shape[:2])
     crop = image[top : top + CROP_PX, left : left + CROP_PX]
-    tifffile.imwrite(output / f"{path.stem}.tiff", crop)
+    with write.replace_file(target) as temporary:
+      tifffile.imwrite(temporary, crop)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from flax import nnx
 
 from configs import default
 from dicexmbd_jax import checkpoint
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import unet
 
 
@@ -48,7 +49,7 @@ def test_the_type_of_the_computation_can_be_chosen(folder):
 def test_the_hash_follows_the_parameters(folder, config, tmp_path):
   other = tmp_path / "other"
   checkpoint.write_model(other, unet.build_model(config.model, 6), config)
-  assert checkpoint.hash_model(folder) != checkpoint.hash_model(other)
+  assert config_lib.hash_model(folder) != config_lib.hash_model(other)
 
 
 def test_weights_of_another_network_are_refused(folder, config):

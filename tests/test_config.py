@@ -141,6 +141,8 @@ def test_wrong_overrides_are_refused(base, name, value, message):
     ("x = 1", "expected a function get_config"),
     ("def get_config(:", "found SyntaxError"),
     ("import nothing_like_this", "found ModuleNotFoundError"),
+    ("def get_config():\n  return {}.trian", "found AttributeError: .*trian"),
+    ("def get_config():\n  pass", "returns NoneType, expected a ConfigDict"),
   ],
 )
 def test_wrong_files_are_refused(tmp_path, text, message):

@@ -31,12 +31,17 @@ def test_every_command_has_its_module_and_known_flags(name):
   assert set(command.required) <= set(command.flags)
 
 
+def test_no_command_is_a_wrong_call_that_shows_them(capsys):
+  assert program.main([]) == 2
+  assert "teach rank" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ([], ""),
     (["segmentize"], "found command 'segmentize'"),
     (["predict"], "expected also --images, --output"),
+    (["predict", "--images=x", "--output="], "expected also --output"),
     (["predict", "--image=x"], "image"),
     (["simulate", "--output=x", "--num_images=few"], "few"),
     (["simulate", "--output=x", "--config.seed=1"], "expected none"),
@@ -47,4 +52,4 @@ def test_every_command_has_its_module_and_known_flags(name):
 def test_wrong_calls_are_refused_in_one_line(arguments, message, capsys):
   assert program.main(arguments) == 2
   lines = capsys.readouterr().err.strip().splitlines()
-  assert message in (lines[0] if lines else "")
+  assert message in lines[0]

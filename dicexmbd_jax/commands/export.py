@@ -7,6 +7,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import checkpoint
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.commands import batch
 from dicexmbd_jax.io import tables, write
 from dicexmbd_jax.model import unet
@@ -79,7 +80,7 @@ def describe_model(
     f"{config.model.in_channels} inputs: {unet.count_parameters(model):,} "
     f"parameters, float16, {size:.1f} MB.",
     "",
-    f"- SHA-256 of `params.npz`: `{checkpoint.hash_model(folder)}`",
+    f"- SHA-256 of `params.npz`: `{config_lib.hash_model(folder)}`",
     f"- Preprocessing: `{config.image.preset}`, "
     f"{config.image.pixel_size_um} um per pixel",
     f"- Segmenter: preset `{config.segment.preset}`",

@@ -7,7 +7,6 @@ was run last; a result that was made with others counts as missing.
 
 import csv
 import datetime
-import hashlib
 import pathlib
 import shlex
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from absl import logging
 
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.commands import batch, image_state, results, shards
 from dicexmbd_jax.commands.failures import FailureLog, describe_source
 from dicexmbd_jax.io import listing, source
@@ -74,19 +74,18 @@ def check_flags(flags, newest: Record) -> None:
   for name, file in (("panel", flags.panel), ("model", flags.checkpoint)):
     if not file or (name == "model" and newest["method"] != "network"):
       continue
-    path = Path(file) / "params.npz" if name == "model" else Path(file)
-    if hash_file(name, path) != newest["hashes"][name]:
+    if hash_file(name, Path(file)) != newest["hashes"][name]:
       raise ValueError(
-        f"{path}: found another {name} than that of share {newest['shard']}, "
+        f"{file}: found another {name} than that of share {newest['shard']}, "
         "expected the same"
       )
 
 
 def hash_file(name: str, path: Path) -> str:
-  """Returns the hash of a panel or of weights as a state has it."""
+  """Returns the hash of a panel or of a model's weights as a state has it."""
   if name == "panel":
     return source.hash_source(ImageSource("panel", path))
-  return hashlib.sha256(path.read_bytes()).hexdigest()
+  return config_lib.hash_model(path)
 
 
 def sort_images(

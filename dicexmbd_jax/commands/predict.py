@@ -205,14 +205,14 @@ def prepare_job(flags) -> Job:
     )
   size = flags.pixel_size_um
   if size is not None:
-    check_pixel_size("--pixel_size_um", size)
+    metadata.check_pixel_size("--pixel_size_um", size)
   model_path = Path(flags.checkpoint or config_lib.SHIPPED_MODEL)
   trained = config_lib.read_model_config(model_path)
   config_lib.check_model_section(flags.config, trained)
   resolve_settings(flags.config.segment)
   channels.check_config(flags.config.image)
   network_um = flags.config.image.pixel_size_um
-  check_pixel_size("config.image.pixel_size_um", network_um)
+  metadata.check_pixel_size("config.image.pixel_size_um", network_um)
   predict.check_config(flags.config.predict, flags.config.model.depth)
   batch.count_workers(flags.num_workers, 0)
   rows = panel.read_panel(flags.panel) if flags.panel else None
@@ -230,7 +230,7 @@ def prepare_job(flags) -> Job:
   hashes = {
     "panel": hash_panel(flags.panel),
     "config": config_lib.hash_config(flags.config),
-    "model": checkpoint.hash_model(model_path) if model else flags.method,
+    "model": config_lib.hash_model(model_path) if model else flags.method,
     "pixel_size_um": str(size),
     "version": __version__,
   }
@@ -249,13 +249,6 @@ def prepare_job(flags) -> Job:
     num_workers=flags.num_workers,
     hashes=hashes,
   )
-
-
-def check_pixel_size(name: str, size_um: float) -> None:
-  """Raises a ValueError for a size that no image of tissue has."""
-  low, high = metadata.MIN_PIXEL_UM, metadata.MAX_PIXEL_UM
-  if not low <= size_um <= high:
-    raise ValueError(f"{name}: found {size_um}, expected {low} to {high} um")
 
 
 def hash_panel(path: str | None) -> str:

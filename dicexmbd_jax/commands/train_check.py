@@ -6,7 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import dataset, input_pipeline, train
+from dicexmbd_jax import dataset, input_pipeline, predict, train
+from dicexmbd_jax.image import channels
+from dicexmbd_jax.io import metadata
+from dicexmbd_jax.masks.settings import resolve_settings
 from dicexmbd_jax.model import augment, optimizer, processes, sharding
 
 COUNTS = (  # At least 1.
@@ -47,9 +50,10 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     )
   config = config.copy_and_resolve_references()
   sources = train.list_sources(config)
-  num_records = input_pipeline.count_records(sources, "train")
+  drawn = [source for source in sources if source.weight]
+  num_records = input_pipeline.count_records(drawn, "train")
   if not num_records:
-    paths = ", ".join(source.path for source in sources)
+    paths = ", ".join(source.path for source in drawn or sources)
     raise ValueError(
       f"{paths}: found no record in split 'train', expected some"
     )
@@ -68,9 +72,16 @@ def complete_config(config: ConfigDict) -> ConfigDict:
 def check_config(config: ConfigDict):
   """Raises ValueError, one line, for values that cannot be trained with.
 
+  Nor for those that the weights would carry and nobody could predict with.
+
   Args:
     config: from complete_config.
   """
+  channels.check_config(config.image)
+  size_um = config.image.pixel_size_um
+  metadata.check_pixel_size("config.image.pixel_size_um", size_um)
+  predict.check_config(config.predict, config.model.depth)
+  resolve_settings(config.segment)
   section = config.train
   for name in COUNTS:
     if not _is_number(section[name], 1) or section[name] != int(section[name]):

@@ -155,20 +155,6 @@ def cut_tiles(
   return pixels, valid
 
 
-def stitch_tiles(
-  outputs: Tiles, tiles: Sequence[Tile], shape: tuple[int, int]
-) -> Float32[np.ndarray, "y x c"]:
-  """Joins the cores of the tiles' outputs to one array of the given shape.
-
-  Raises:
-    ValueError: not as many outputs as tiles.
-  """
-  image = np.empty((*shape, outputs.shape[-1]), np.float32)
-  for output, tile in zip(outputs, tiles, strict=True):
-    image[tile.core] = output[tile.core_in_tile]
-  return image
-
-
 def _plan_axis(
   size: int, tile_px: int, halo_px: int, stride_px: int
 ) -> list[tuple[int, int, int]]:

@@ -8,6 +8,21 @@ import tifffile
 # Beyond these a size is a printer's resolution, or a mistake.
 MIN_PIXEL_UM = 0.05
 MAX_PIXEL_UM = 20.0
+
+
+def check_pixel_size(name: str, size_um: float) -> None:
+  """Raises a ValueError for a size that no image of tissue has.
+
+  Args:
+    name: of the value, for the message.
+    size_um: edge of a pixel.
+  """
+  if not MIN_PIXEL_UM <= size_um <= MAX_PIXEL_UM:
+    raise ValueError(
+      f"{name}: found {size_um}, expected {MIN_PIXEL_UM} to {MAX_PIXEL_UM} um"
+    )
+
+
 _UNITS_UM = {
   **dict.fromkeys(("nm", "nanometer"), 1e-3),
   **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "\\u00b5m"), 1.0),

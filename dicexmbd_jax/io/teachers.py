@@ -2,21 +2,21 @@
 
 import json
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 
-from dicexmbd_jax.io import write
+from dicexmbd_jax.io import arrays, write
 
 _SETTINGS, _ARRAYS = "teacher.json", "forest.npz"
+_WANTED = "what `teach fit` writes"
 
 
 def write_teacher(
   folder: str | pathlib.Path,
   settings: Mapping[str, Any],
-  arrays: Mapping[str, np.ndarray],
+  values: Mapping[str, np.ndarray],
 ) -> None:
   """Writes a teacher's folder, the settings last.
 
@@ -25,7 +25,7 @@ def write_teacher(
   Args:
     folder: made if missing; the two files in it are replaced.
     settings: plain values.
-    arrays: plain arrays, by name; nothing is pickled.
+    values: plain arrays, by name; nothing is pickled.
 
   Raises:
     OSError: a file cannot be written; names it.
@@ -35,7 +35,7 @@ def write_teacher(
     write.replace_file(folder / _ARRAYS) as temporary,
     temporary.open("wb") as file,
   ):
-    np.savez_compressed(file, **cast(Any, dict(arrays)))
+    np.savez_compressed(file, **cast(Any, dict(values)))
   write.write_json(folder / _SETTINGS, settings)
 
 
@@ -58,15 +58,9 @@ def read_teacher(
       raise ValueError("no table of settings")
   except (OSError, ValueError) as error:
     raise ValueError(_describe(path, error)) from error
-  path = folder / _ARRAYS
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = dict(file)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise ValueError(_describe(path, error)) from error
-  return settings, arrays
+  return settings, arrays.read_arrays(folder / _ARRAYS, _WANTED)
 
 
 def _describe(path: pathlib.Path, error: Exception) -> str:
   reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-  return f"{path}: found {reason}, expected what `teach fit` writes"
+  return f"{path}: found {reason}, expected {_WANTED}"

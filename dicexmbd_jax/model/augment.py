@@ -30,9 +30,10 @@ class Strengths:
     log_scale: zoom is exp(U[-s, s]), as other tissues and pixel sizes have.
     blur_px: sigma of the Gaussian blur is drawn from U[0, b], pixels.
     gamma: each channel's grey curve has the exponent exp(U[-g, g]).
-    channel_dropout: probability that the membrane channel is all zero.
-    nuclear_dropout: probability that the nuclear channel is all zero, of
-      those examples that have kept their membrane channel.
+    channel_dropout: probability that the membrane channel is lost: nothing is
+      left of it but the noise that all channels get.
+    nuclear_dropout: probability that the nuclear channel is lost, of those
+      examples that have kept their membrane channel.
     poisson: counts are drawn anew: each pixel from a Poisson distribution
       around its value, so scaled that at full signal (255) the standard
       deviation is a share U[0, p] of it: p = 0.1 is 100 counts or more.
@@ -129,8 +130,11 @@ def move(key, fields: Float[Array, "h w c"], strengths, crop_px: int):
   shift = jnp.trunc(
     strengths.shift * slack * jax.random.uniform(key_shift, (2,), minval=-1)
   )
-  rows = (height - 1) / 2 + shift[0] + y * jnp.cos(angle) - x * jnp.sin(angle)
-  columns = (width - 1) / 2 + shift[1] + y * jnp.sin(angle) + x * jnp.cos(angle)
+  # The crop's pixels lie on the patch's, where their edges differ by an odd
+  # number too.
+  middle = [edge - 1 - (edge - crop_px) % 2 for edge in (height, width)]
+  rows = middle[0] / 2 + shift[0] + y * jnp.cos(angle) - x * jnp.sin(angle)
+  columns = middle[1] / 2 + shift[1] + y * jnp.sin(angle) + x * jnp.cos(angle)
   return sample_bilinear(fields, rows, columns)
 
 

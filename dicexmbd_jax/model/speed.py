@@ -17,14 +17,15 @@ class Speed:
     peak_flops: of all devices together; None where it is not known.
   """
 
-  def __init__(self, config: ConfigDict):
+  def __init__(self, config: ConfigDict, step: int):
+    """Starts to count after `step`, which a run may go on from."""
     edge_px = config.train.crop_px
     flops = metrics.count_flops(config.model, edge_px, edge_px)
     peak = metrics.peak_flops(jax.devices()[0].device_kind, config.model.dtype)
     self.batch_size = config.train.batch_size
     self.flops_per_image = 3 * flops
     self.peak_flops = peak and peak * jax.device_count()
-    self.restart(0)
+    self.restart(step)
 
   def restart(self, step: int):
     """Starts to count after a step."""

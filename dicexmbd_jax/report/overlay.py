@@ -57,8 +57,8 @@ def draw_overlay(
     nuclei: ids (y, x), 0 = background.
 
   Returns:
-    uint8 (y * factor, x * factor, 3). A constant channel is black if it is 0
-    and dark otherwise; an empty image gives an empty picture.
+    uint8 (y * factor, x * factor, 3). A constant channel is black; an empty
+    image gives an empty picture.
 
   Raises:
     ValueError: image is not (y, x, 2), or a mask has another grid.
@@ -94,9 +94,10 @@ def stretch_channel(
 ) -> UInt8[np.ndarray, "y x"]:
   """Maps one channel to 0..255 for the eye, not for measuring.
 
-  Black is the channel's 2nd percentile, or 0 if that is more; full signal is
-  the 99.5th percentile of the pixels above black, so that an image with a wide
-  empty margin is as bright as one without. A gamma of 0.75 lifts dim cells.
+  Black is the channel's 2nd percentile; full signal is the 99.5th percentile of
+  the pixels above black, so that an image with a wide empty margin is as bright
+  as one without. A gamma of 0.75 lifts dim cells. Where nearly all pixels are
+  at the maximum, black is the minimum.
 
   Returns:
     uint8 (y, x); zeros where all pixels are equal or the channel is empty.
@@ -107,6 +108,8 @@ def stretch_channel(
   if values.size == 0 or values.max() == values.min():
     return np.zeros(values.shape, np.uint8)
   black = np.percentile(values, 2)
+  if black == values.max():
+    black = values.min()
   white = np.percentile(values[values > black], 99.5)
   scaled = np.clip((values - black) / (white - black), 0, 1)
   return np.rint(255 * scaled**0.75).astype(np.uint8)

@@ -68,7 +68,7 @@ def test_the_card_tells_the_best_step_and_the_data(tmp_path):
   assert "- Step 20 of 30 steps, each of 4 patches of 64 px, seed 0\n" in card
   assert "validation_loss: 0.3\n" in card
   assert "`spleen` (weight 0.5)" in card
-  assert checkpoint.hash_model(tmp_path / "out") in card
+  assert config_lib.hash_model(tmp_path / "out") in card
 
 
 def test_an_exported_model_keeps_its_numbers_when_exported_again(tmp_path):

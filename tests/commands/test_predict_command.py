@@ -17,6 +17,7 @@ from flax import nnx
 from configs import default
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import checkpoint
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import write
 from dicexmbd_jax.model import unet
@@ -144,7 +145,7 @@ def test_every_file_is_there_and_they_agree(study, model_folder):
   assert "ROI2" in (out / "report.html").read_text()
   run = json.loads((out / "run.json").read_text())
   assert run["num_images"] == 3
-  assert run["model"]["sha256"] == checkpoint.hash_model(model_folder)
+  assert run["model"]["sha256"] == config_lib.hash_model(model_folder)
 
 
 def test_anndata_holds_all_cells(study, model_folder):

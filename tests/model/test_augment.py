@@ -91,6 +91,21 @@ def test_quarter_turns_move_pixels_and_mix_none():
   assert turns == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("size", [23, 24, 25])
+def test_pixels_stay_whole_where_patch_and_crop_differ_by_an_odd_number(size):
+  image, target, valid = make_batch(num=32, size=size)
+  y, x = np.mgrid[:size, :size]
+  image[..., 0], image[..., 1] = y, x
+  strengths = augment.Strengths(
+    rotation_deg=180, interpolated=0.0, flip=True, shift=1.0
+  )
+  found, _, inside = augment.augment_batch(
+    jax.random.key(0), (image, target, valid), strengths, 16
+  )
+  np.testing.assert_allclose(found, np.rint(found), atol=1e-3)
+  assert np.asarray(inside).min() == 1
+
+
 def test_outside_the_patch_is_zero_and_not_valid():
   image, target, valid = make_batch(size=8)
   found = augment.augment_batch(

@@ -96,6 +96,13 @@ def test_stretch_channel_of_a_constant_is_black(value):
   np.testing.assert_array_equal(overlay.stretch_channel(channel), 0)
 
 
+def test_stretch_channel_of_few_dark_pixels_shows_them():
+  channel = np.full((100, 100), 20, np.float32)
+  channel[:2, :25] = 0
+  stretched = overlay.stretch_channel(channel)
+  assert (stretched[:2, :25] == 0).all() and (stretched[2:] == 255).all()
+
+
 def test_stretch_channel_treats_nan_and_infinity_as_nothing():
   channel = np.array([[np.nan, 0, 1], [np.inf, 0.5, -np.inf]], np.float32)
   stretched = overlay.stretch_channel(channel)
