@@ -17,6 +17,8 @@ from absl import flags, logging
 from dicexmbd_jax import allocator
 from dicexmbd_jax import config as config_lib
 
+INTERRUPTED = 130  # As shells have it: 128 and the signal's number.
+
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
@@ -222,7 +224,7 @@ def main(arguments: Sequence[str]) -> int:
   """Runs one command; `arguments` are the words after the program's name.
 
   Returns:
-    0: done; 1: some images failed; 2: wrong call.
+    0: done; 1: some images failed; 2: wrong call; 130: interrupted by Ctrl-C.
   """
   if not arguments or arguments[0] in ("help", "-h", "--help", "-help"):
     print(describe_program())
@@ -242,7 +244,12 @@ def main(arguments: Sequence[str]) -> int:
   # Merging is apart from prediction, since it starts without JAX.
   is_merge = getattr(values, "merge", False)
   module = "merge" if is_merge else name.replace(" ", "_")
-  return importlib.import_module(f"dicexmbd_jax.commands.{module}").run(values)
+  command = importlib.import_module(f"dicexmbd_jax.commands.{module}")
+  try:
+    return command.run(values)
+  except KeyboardInterrupt:
+    print("dicexmbd: interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -260,7 +267,9 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
     ValueError, flags.Error: the call is wrong; the message is one line.
   """
   command = COMMANDS[name]
-  arguments, config_file, overrides = config_lib.split_arguments(arguments)
+  arguments, config_file, overrides = config_lib.split_arguments(
+    [expand_home(word) for word in arguments]
+  )
   values = define_flags(command)
   words = values([name, *arguments])[1:]
   if words:
@@ -293,6 +302,14 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   elif config_file or overrides:
     raise ValueError(f"{name}: found --config, expected none")
   return result
+
+
+def expand_home(word: str) -> str:
+  """Returns a word with ~ expanded behind = too, which shells leave alone."""
+  start, mark, path = word.rpartition("=")
+  if path == "~" or path.startswith("~/"):
+    path = os.path.expanduser(path)
+  return f"{start}{mark}{path}"
 
 
 def define_flags(command: Command) -> flags.FlagValues:

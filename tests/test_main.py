@@ -31,6 +31,28 @@ def test_every_command_has_its_module_and_known_flags(name):
   assert set(command.required) <= set(command.flags)
 
 
+def test_home_is_found_behind_an_equals_sign(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  words = ["--images=~/a~b.tiff", "--output", "~/out"]
+  values = program.parse_flags("predict", words)
+  assert values.images == "/home/me/a~b.tiff"
+  assert values.output == "/home/me/out"
+  words = ["--predicted=A=~/a", "--reference=b~/c", "--output=~"]
+  values = program.parse_flags("evaluate", words)
+  assert values.predicted == ["A=/home/me/a"]
+  assert (values.reference, values.output) == ("b~/c", "/home/me")
+
+
+def test_an_interrupted_command_says_so_in_one_line(monkeypatch, capsys):
+  def interrupt(_):
+    raise KeyboardInterrupt
+
+  module = importlib.import_module("dicexmbd_jax.commands.simulate")
+  monkeypatch.setattr(module, "run", interrupt)
+  assert program.main(["simulate", "--output=x"]) == 130
+  assert capsys.readouterr().err == "dicexmbd: interrupted\n"
+
+
 def test_no_command_is_a_wrong_call_that_shows_them(capsys):
   assert program.main([]) == 2
   assert "teach rank" in capsys.readouterr().out

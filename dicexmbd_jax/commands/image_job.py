@@ -91,6 +91,8 @@ def run(
   failures = FailureLog()
   try:
     job = prepare(flags)
+    if not flags.overwrite:
+      image_state.check_output(job.output, job.SUFFIXES)
     images, unlisted = list_images(flags)
     failures.write(job.output)  # Tells at once whether one can write there.
     waiting = [

@@ -15,6 +15,30 @@ from dicexmbd_jax.io import write
 Path = pathlib.Path
 
 
+# Any of these marks an output folder of this program.
+_MARKS = ("run.json", "failures.csv", "shards", "state")
+
+
+def check_output(output: Path, names: Iterable[str]) -> None:
+  """Refuses a folder with results of another program, lest they be lost.
+
+  Args:
+    output: the output folder; need not be there.
+    names: of the files and folders that this run would write.
+
+  Raises:
+    ValueError: there is one of them, and no mark of this program.
+  """
+  if any((output / mark).exists() for mark in _MARKS):
+    return
+  found = [name for name in names if (output / name).exists()]
+  if found:
+    raise ValueError(
+      f"--output: {output}: found {', '.join(found)} of another program, "
+      "expected a folder without; --overwrite replaces them"
+    )
+
+
 def locate(output: Path, stem: str) -> Path:
   """Returns the path of an image's state."""
   return output / "state" / f"{stem}.json"

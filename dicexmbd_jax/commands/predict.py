@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import __version__, checkpoint, predict, segment
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch, results, shards
+from dicexmbd_jax.commands import batch, image_state, results, shards
 from dicexmbd_jax.commands.failures import FailureLog, describe_source
 from dicexmbd_jax.commands.progress import Progress
 from dicexmbd_jax.image import channels, preparation
@@ -215,6 +215,9 @@ def prepare_job(flags) -> Job:
   metadata.check_pixel_size("config.image.pixel_size_um", network_um)
   predict.check_config(flags.config.predict, flags.config.model.depth)
   batch.count_workers(flags.num_workers, 0)
+  output = Path(flags.output)
+  if not flags.overwrite:
+    image_state.check_output(output, [*results.FILES, "images.csv"])
   rows = panel.read_panel(flags.panel) if flags.panel else None
   text = getattr(flags, "shard", None)
   shard = None if text is None else shards.parse_shard(text)
@@ -240,7 +243,7 @@ def prepare_job(flags) -> Job:
     unlisted=tuple(row for row in unlisted if is_ours(row[0].name)),
     lost=tuple(stem for stem in lost if is_ours(stem)),
     panel=rows,
-    output=Path(flags.output),
+    output=output,
     method=flags.method,
     model=model,
     model_path=model_path,
@@ -314,6 +317,7 @@ def prepare_images(
   job: Job, waiting: Sequence[Waiting], failures: FailureLog
 ) -> Iterator[tuple[Prepared, Image]]:
   """Yields images, and how the network sees them; failures are added."""
+  told: set[str] = set()
   for image, key in waiting:
     try:
       item = prepare_image(image, key, job)
@@ -323,6 +327,10 @@ def prepare_images(
     except Exception as error:  # One bad image must not stop the others.
       fail_image(job, image, error, failures)
       continue
+    for line in item.loaded.warnings:
+      if line not in told:  # What is the panel's fault comes with each image.
+        logging.warning("%s: %s", image.stem, line)
+    told.update(item.loaded.warnings)
     yield item, pixels
 
 
@@ -349,13 +357,16 @@ def prepare_image(image: ImageSource, key: Mapping[str, str], job: Job):
     raise ValueError(f"{describe_source(image)}: {error}") from error
   groups = loaded.nuclear, loaded.membrane
   doubts = channels.find_exchanged_groups(loaded.names, *groups)
-  for line in doubts:  # The panel's fault, and so the same for every image.
-    logging.log_first_n(logging.WARNING, "%s: %s", 1, image.stem, line)
   doubts += channels.find_weak_groups(
     loaded.stack, *groups, job.config.image.clip_percentile
   )
   seconds["merge"] = time.perf_counter() - started - seconds["read"]
   size = job.pixel_size_um or loaded.pixel_size_um or 1.0
+  if loaded.pixel_size_um and abs(size / loaded.pixel_size_um - 1) > 0.01:
+    doubts += (
+      f"the file has pixels of {loaded.pixel_size_um:g} um; {size:g} um are "
+      "taken, as --pixel_size_um says",
+    )
   return Prepared(
     source=image,
     key=key,

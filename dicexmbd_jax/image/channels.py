@@ -4,12 +4,12 @@ The same function serves training and prediction. Statistics are taken over
 the whole image, never over a tile of it.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from dicexmbd_jax import markers
 from dicexmbd_jax.image import normalise
 from dicexmbd_jax.image.normalise import Channel
 from dicexmbd_jax.types import Image, Stack
@@ -19,12 +19,6 @@ Warnings = tuple[str, ...]
 # Counts per pixel. Stained nuclei reach 20 and more in all the real images at
 # hand, and single ions of background 5: below, noise looks like signal.
 WEAK_COUNTS = 5.0
-# Stains of DNA and of histones, as panels name them.
-_NUCLEAR_NAME = re.compile(
-  "dna(?!m|se)|ir[-_ ]?19[13]|19[13][-_ ]?ir|iridium|intercalator|dapi|"
-  "hoechst|draq5|histone|hh3|h3k",
-  re.IGNORECASE,
-)
 
 
 def check_config(config: Any) -> None:
@@ -126,7 +120,8 @@ def find_weak_groups(
   """Names the groups whose markers all stay below WEAK_COUNTS.
 
   Such a group is stretched to 0..255 like any other, so that its noise looks
-  like signal. Empty groups are not named: merge_channels does that.
+  like signal. Empty groups are not named: merge_channels does that; nor are
+  fractions of 0..1, which are no counts.
 
   Args:
     stack: counts, float32 (y, x, m).
@@ -146,7 +141,11 @@ def find_weak_groups(
       ),
       default=0.0,
     )
-    if 0 < strongest < WEAK_COUNTS:
+    is_counts = strongest > 1 or all(
+      np.array_equal(stack[..., index], np.rint(stack[..., index]))
+      for index in indices
+    )
+    if 0 < strongest < WEAK_COUNTS and is_counts:
       lines.append(
         f"{group} signal is weak: no marker above {strongest:.1f} counts "
         f"({clip_percentile:g}th percentile); what is found may be noise"
@@ -171,7 +170,7 @@ def find_exchanged_groups(
     One line where DNA or a histone is in the membrane/cytoplasm group alone and
     the nuclear group has nothing of that kind; else none.
   """
-  stains = {i for i, name in enumerate(names) if _NUCLEAR_NAME.search(name)}
+  stains = {i for i, name in enumerate(names) if markers.is_nuclear_stain(name)}
   strays = [names[i] for i in membrane if i in stains]
   if not strays or stains.intersection(nuclear):
     return ()

@@ -2,12 +2,15 @@
 
 import collections
 import dataclasses
+import functools
 import glob
 import itertools
 import pathlib
 import re
 import zipfile
 from collections.abc import Iterable
+
+from absl import logging
 
 from dicexmbd_jax.io import source as source_lib
 from dicexmbd_jax.types import ImageSource
@@ -19,7 +22,7 @@ _TXT_HEADER = b"Start_push"
 # Any of these marks a folder as the output of an earlier run.
 _OUTPUT_MARKS = ("run.json", "failures.csv")
 # Subfolders that hold results beside the images, here and in steinbock.
-_RESULTS = re.compile(r"\.|(masks|nuclei|probabilities|overlays|ilastik)")
+_RESULTS = re.compile(r"(masks|ilastik)(_.*)?|nuclei|probabilities|overlays")
 
 # Broken, encrypted, packed by a method that Python lacks, or empty.
 _ARCHIVE_ERRORS = (OSError, zipfile.BadZipFile, RuntimeError, ValueError)
@@ -53,9 +56,10 @@ def list_images(
   """Lists the images that a file, a folder or a glob pattern stands for.
 
   A folder stands for the images in it or, if it has none, in its subfolders.
-  Hidden files and subfolders of results (with a run.json, or named masks,
-  nuclei, probabilities, overlays or ilastik...) are left out, as is any .txt
-  without Fluidigm's header. Archives stand for their members.
+  Subfolders of results (with a run.json, or named masks, nuclei, probabilities,
+  overlays, ilastik, or as steinbock's masks_deepcell) are left out, and the log
+  tells; hidden files and any .txt without Fluidigm's header silently. Archives
+  stand for their members.
   Every acquisition of an .mcd is one image, named FILE_001 after its id. A
   .txt named after an acquisition of a listed .mcd (FILE_DESCRIPTION_ID.txt) is
   the instrument's copy of it: not an image of its own, but read where the
@@ -147,10 +151,11 @@ def _find_files(pattern: str | pathlib.Path) -> list[pathlib.Path]:
 def _expand_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
   """Lists files and folders of a glob; of results only those it spells out."""
   files: set[pathlib.Path] = set()
+  is_left_out = functools.cache(_is_left_out)  # Told once for each folder.
   num_plain = sum(1 for _ in itertools.takewhile(_is_plain, pattern.parts))
   for found in map(pathlib.Path, glob.glob(str(pattern), recursive=True)):
     folders = [found, *found.parents][: len(found.parts) - num_plain]
-    if any(_holds_results(folder) for folder in folders if folder.is_dir()):
+    if any(is_left_out(folder) for folder in folders if folder.is_dir()):
       continue
     files.update(_scan_folder(found) if found.is_dir() else _filter([found]))
   return sorted(files)
@@ -165,13 +170,24 @@ def _scan_folder(folder: pathlib.Path) -> list[pathlib.Path]:
   entries = sorted(folder.iterdir())
   if files := _filter(entries):
     return files
-  folders = [e for e in entries if e.is_dir() and not _holds_results(e)]
-  return [file for entry in folders for file in _scan_folder(entry)]
+  folders = [entry for entry in entries if entry.is_dir()]
+  taken = [folder for folder in folders if not _is_left_out(folder)]
+  return [file for folder in taken for file in _scan_folder(folder)]
+
+
+def _is_left_out(folder: pathlib.Path) -> bool:
+  """Whether a subfolder is hidden or holds results; the latter is told."""
+  if folder.name.startswith("."):
+    return True
+  if not _holds_results(folder):
+    return False
+  logging.info("%s: left out, holds results by its name or files", folder)
+  return True
 
 
 def _holds_results(folder: pathlib.Path) -> bool:
   is_output = any((folder / mark).is_file() for mark in _OUTPUT_MARKS)
-  return is_output or _RESULTS.match(folder.name) is not None
+  return is_output or _RESULTS.fullmatch(folder.name) is not None
 
 
 def _filter(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:

@@ -24,11 +24,14 @@ def check_pixel_size(name: str, size_um: float) -> None:
 
 
 _UNITS_UM = {
+  **dict.fromkeys(("pm", "picometer"), 1e-6),
+  **dict.fromkeys(("\u00c5", "\u212b", "angstrom"), 1e-4),
   **dict.fromkeys(("nm", "nanometer"), 1e-3),
   **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "\\u00b5m"), 1.0),
   **dict.fromkeys(("micron", "microns", "micrometer"), 1.0),
   **dict.fromkeys(("mm", "millimeter"), 1e3),
   **dict.fromkeys(("cm", "centimeter"), 1e4),
+  **dict.fromkeys(("m", "meter"), 1e6),
   **dict.fromkeys(("inch", "in"), 25400.0),
 }
 _RESOLUTION_UNITS_UM = {2: 25400.0, 3: 1e4}  # TIFF: inch, centimetre.
@@ -146,10 +149,10 @@ def _read_ome_size(
   for axis in "XY":
     size = _parse_number(pixels.get(f"PhysicalSize{axis}"))
     unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
-    if size is None or unit not in _UNITS_UM:
-      return None
-    sizes.append(size * _UNITS_UM[unit])
-  return sizes[0], sizes[1]
+    if size is not None and unit in _UNITS_UM:
+      sizes.append(size * _UNITS_UM[unit])
+  # Some writers give the width alone.
+  return (sizes[0], sizes[-1]) if sizes else None
 
 
 def _read_imagej_size(

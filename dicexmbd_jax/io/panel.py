@@ -1,10 +1,14 @@
 """Reads panel files: which markers a stack holds and what they are for."""
 
 import csv
+import dataclasses
 import pathlib
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
+from dicexmbd_jax.io import names
 from dicexmbd_jax.types import Panel, PanelRow
 
 # Header cells are compared in lower case without spaces, "_", "-" and ".".
@@ -27,14 +31,16 @@ def read_panel(path: str | pathlib.Path) -> Panel:
   are compared without case, spaces and underscores; other columns are ignored.
   Separators may be comma, semicolon or tab; the text UTF-8 (with or without
   byte order mark), UTF-16 with one, or Latin-1. A blank flag is a zero. Where
-  there is no `keep` column, every row is kept; a `channel` column of plain
-  numbers names nothing and is ignored.
+  there is no `keep` column, every row is kept. A `channel` column of numbers
+  (2, Channel 2) names nothing; where it counts the rows, from 0 or 1 on and in
+  any order, it tells which channel of the file is meant.
 
   Args:
     path: the panel file.
 
   Returns:
-    All rows in the file's order, kept or not. None need be membrane/cytoplasm.
+    All rows, kept or not, in the file's order or in that of the channels'
+    numbers. None need be membrane/cytoplasm.
 
   Raises:
     ValueError: missing or unreadable file, missing columns, a flag that is no
@@ -49,7 +55,7 @@ def read_panel(path: str | pathlib.Path) -> Panel:
     for line, cells in table[1:]
   )
   _check_nuclear(path, rows)
-  return Panel(path, _drop_numbered_channels(rows))
+  return Panel(path, _sort_numbered_channels(rows))
 
 
 def _read_text(path: pathlib.Path) -> str:
@@ -173,11 +179,21 @@ def _check_nuclear(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:
     )
 
 
-def _drop_numbered_channels(rows: tuple[PanelRow, ...]) -> tuple[PanelRow, ...]:
-  """Forgets a channel column that only counts the rows."""
-  if not all(row.channel is None or row.channel.isdigit() for row in rows):
+def _sort_numbered_channels(rows: tuple[PanelRow, ...]) -> tuple[PanelRow, ...]:
+  """Takes a channel column of numbers for places, and forgets it.
+
+  Numbers that do not count the rows (masses, say) tell no place.
+  """
+  numbers = [row.channel and names.parse_number(row.channel) for row in rows]
+  if any(
+    row.channel is not None and number is None
+    for row, number in zip(rows, numbers, strict=True)
+  ):
     return rows
-  return tuple(
-    PanelRow(None, row.name, row.is_kept, row.is_nuclear, row.is_membrane)
-    for row in rows
-  )
+  found = [number for number in numbers if isinstance(number, int)]
+  if sorted(found) in (
+    list(range(len(rows))),
+    list(range(1, len(rows) + 1)),
+  ):
+    rows = tuple(rows[i] for i in np.argsort(found))
+  return tuple(dataclasses.replace(row, channel=None) for row in rows)

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from dicexmbd_jax.io.names import Name, make_unique, parse_name, squeeze
+from dicexmbd_jax.markers import is_nuclear_stain
 from dicexmbd_jax.types import Panel, PanelRow, Stack
 
 _NUCLEAR_NAMES = {"nuclear", "nucleus", "nuclei"}
@@ -69,8 +70,9 @@ def resolve_panel(
   many channels as the panel has rows, or kept rows, and no name may disagree.
 
   Without a panel only a file of one or two channels will do: nuclear, then
-  membrane/cytoplasm, or the other way round where its names say so. With a
-  panel, such a file is taken where its names are those two.
+  membrane/cytoplasm, or the other way round where its names say so (membrane,
+  nuclei; CD45, DAPI). With a panel, such a file is taken where its names are
+  these words and no markers'.
 
   Args:
     panel: the panel, or None where none was given.
@@ -84,15 +86,14 @@ def resolve_panel(
   """
   names = [name or "" for name in file_channel_names]
   names += [""] * (file_num_channels - len(names))
-  two = _select_two(names)
   if panel is None:
     if file_num_channels not in (1, 2):
       raise ValueError(
         f"{path}: found {file_num_channels} channel(s) and no panel, expected "
         "a panel, or one or two channels: nuclear, membrane/cytoplasm"
       )
-    return two or _select_by_order(file_num_channels)
-  if two is not None:
+    return _select_alone(names)
+  if two := _select_two(names):
     return two
   file_names = [parse_name(name) for name in names]
   rows = [_parse_row(row) for row in panel.rows]
@@ -104,26 +105,37 @@ def resolve_panel(
   return _select(panel, matches)
 
 
-def _select_by_order(num_channels: int) -> ChannelSelection:
-  if num_channels == 1:
-    return ChannelSelection((0,), ("nuclear",), (0,), ())
-  return ChannelSelection((0, 1), ("nuclear", "membrane"), (0,), (1,))
+def _select_alone(names: Sequence[str]) -> ChannelSelection:
+  """Takes one or two channels without a panel, by name or else by order.
+
+  Their own names stay, where they have any.
+  """
+  spelled = all(parse_name(name).markers for name in names)
+  own = make_unique(names) if spelled else ("nuclear", "membrane")[: len(names)]
+  if len(names) == 1:
+    return ChannelSelection((0,), own, (0,), ())
+  first, second = (_guess_group(name) for name in names)
+  is_turned = (second == "n" and first != "n") or (
+    first == "m" and second != "m"
+  )
+  groups = ((1,), (0,)) if is_turned else ((0,), (1,))
+  return ChannelSelection((0, 1), own, *groups)
 
 
 def _select_two(names: Sequence[str]) -> ChannelSelection | None:
   """Takes a file whose two channels say they are the image's own."""
-  if len(names) != 2:
+  plain = {squeeze(name) for name in names}
+  if len(names) != 2 or not plain <= _NUCLEAR_NAMES | _MEMBRANE_NAMES:
     return None
-  groups = [
-    "n" if squeeze(name) in _NUCLEAR_NAMES
-    else "m" if squeeze(name) in _MEMBRANE_NAMES
-    else "?"
-    for name in names
-  ]  # fmt: skip
-  if sorted(groups) != ["m", "n"]:
-    return None
-  nuclear, membrane = groups.index("n"), groups.index("m")
-  return ChannelSelection((0, 1), make_unique(names), (nuclear,), (membrane,))
+  groups = {_guess_group(name) for name in names}
+  return _select_alone(names) if groups == {"n", "m"} else None
+
+
+def _guess_group(name: str) -> str:
+  """Returns n for nuclear, m for membrane/cytoplasm, ? where a name is mute."""
+  if squeeze(name) in _NUCLEAR_NAMES or is_nuclear_stain(name):
+    return "n"
+  return "m" if squeeze(name) in _MEMBRANE_NAMES else "?"
 
 
 def _parse_row(row: PanelRow) -> Name:

@@ -259,6 +259,36 @@ def test_an_image_that_fails_keeps_nothing_of_an_earlier_run(
   assert len(list((study / "out").glob("*/ROI0.*"))) == len(FOLDERS) + 1
 
 
+def test_results_of_another_program_are_not_replaced(
+  study, model_folder, caplog
+):
+  mask, table = study / "masks/ROI0.tiff", study / "images.csv"
+  mask.parent.mkdir()
+  for path in (mask, table):
+    path.write_text("of another program")
+  assert call(study, model_folder, output=".") == 2
+  assert "found masks, images.csv of another program" in caplog.text
+  assert not (study / "run.json").exists()
+  for path in (mask, table):
+    assert path.read_text() == "of another program"
+  assert call(study, model_folder, "--overwrite", output=".") == 0
+
+
+def test_a_pixel_size_against_the_files_own_is_told_once(
+  study, model_folder, caplog
+):
+  for i in range(3):
+    stack = make_stack((64, 64), i)
+    path = study / f"study/ROI{i}.ome.tiff"
+    write.write_stack(path, stack, NAMES, pixel_size_um=0.5)
+  assert call(study, model_folder, "--pixel_size_um=1") == 0
+  lines = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+  assert lines == [
+    "ROI0: the file has pixels of 0.5 um; 1 um are taken, as --pixel_size_um "
+    "says"
+  ]
+
+
 def test_broken_weights_leave_the_record_of_an_earlier_run(study, model_folder):
   assert call(study, model_folder) == 0
   before = (study / "out/run.json").read_bytes()

@@ -127,6 +127,17 @@ def test_bad_files_do_not_stop_the_others(tmp_path, maps):
   assert len(read_masks(tmp_path / "out")) == 6
 
 
+def test_masks_of_another_program_are_not_replaced(tmp_path, maps, caplog):
+  mask = tmp_path / "out" / "masks" / "roi0.tiff"
+  mask.parent.mkdir(parents=True)
+  mask.write_bytes(b"drawn by hand")
+  assert segment.run(make_flags(tmp_path)) == 2
+  assert "found masks of another program" in caplog.text
+  assert mask.read_bytes() == b"drawn by hand"
+  assert segment.run(make_flags(tmp_path, overwrite=True)) == 0
+  assert len(read_masks(tmp_path / "out")) == 6
+
+
 def test_finished_images_are_left_alone(tmp_path, maps):
   flags = make_flags(tmp_path)
   segment.run(flags)

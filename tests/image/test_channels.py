@@ -229,6 +229,7 @@ def test_weak_groups_are_named():
   assert lines[0].startswith("nuclear signal is weak: no marker above 2.0")
   assert channels.find_weak_groups(stack, (0, 1), (1,), 99.7) == ()
   assert channels.find_weak_groups(stack, (1,), (2,), 99.7) == ()
+  assert channels.find_weak_groups(stack / 100, (0,), (1,), 99.7) == ()
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,17 @@ def test_folder_without_images_takes_its_subfolders(tmp_path):
   assert list_stems(tmp_path) == ["a", "b"]
 
 
+@pytest.mark.parametrize("pattern", ["", "*/*.tiff", "**/*.tiff"])
+def test_subfolders_of_results_are_told_and_no_others(
+  tmp_path, caplog, pattern
+):
+  touch(tmp_path, "nuclei/a.tiff", "nuclei/b.tiff", "nuclei_stain/c.tiff")
+  caplog.set_level("INFO")
+  assert list_stems(tmp_path / pattern) == ["c"]
+  (line,) = [record.getMessage() for record in caplog.records]
+  assert line.startswith(f"{tmp_path / 'nuclei'}: left out")
+
+
 def test_named_folder_is_taken_whatever_it_holds(tmp_path):
   touch(tmp_path, "masks/a.tiff", "masks/run.json")
   assert list_stems(tmp_path / "masks") == ["a"]

@@ -65,6 +65,31 @@ def test_numbered_channels_are_no_names(tmp_path):
   assert [(row.channel, row.name) for row in rows] == [(None, "A"), (None, "B")]
 
 
+@pytest.mark.parametrize("form", ["{}", "Channel {}", "ch{}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_in_another_order_are_places(tmp_path, form, first):
+  lines = ["channel,name,nuclear,membrane_cytoplasm"]
+  for place, row in (
+    (1, "DAPI,1,0"),
+    (3, "CK,0,1"),
+    (0, "A,0,0"),
+    (2, "B,0,0"),
+  ):
+    lines.append(f"{form.format(place + first)},{row}")
+  rows = read_panel(write(tmp_path, "\n".join(lines))).rows
+  assert [row.name for row in rows] == ["A", "DAPI", "B", "CK"]
+  assert [row.is_nuclear for row in rows] == [False, True, False, False]
+  assert {row.channel for row in rows} == {None}
+
+
+def test_masses_are_no_places(tmp_path):
+  text = "channel,name,nuclear,membrane_cytoplasm\n191,A,1,0\n141,B,0,1"
+  assert [row.name for row in read_panel(write(tmp_path, text)).rows] == [
+    "A",
+    "B",
+  ]
+
+
 def test_name_falls_back_to_the_channel(tmp_path):
   text = "channel,name,nuclear,membrane_cytoplasm\nIr191,,1,1\n"
   assert read_panel(write(tmp_path, text)).rows[0].name == "Ir191"

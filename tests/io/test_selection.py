@@ -52,6 +52,9 @@ PANEL = make_panel(
     ("Ki67", None),
     ("HLA-DR", None),
     ("Xe999", None),
+    ("Cd117", None),  # A marker: no isotope of cadmium is as heavy.
+    ("Nd143_Cd117", "Nd143"),
+    ("CD3 (140)", None),
   ],
 )
 def test_metals_are_told_from_markers(text, metal):
@@ -174,6 +177,37 @@ def test_without_a_panel_two_channels_will_do():
   swapped = resolve_panel(None, ["Membrane", "Nuclei"], 2, FILE)
   assert (swapped.nuclear, swapped.membrane) == ((1,), (0,))
   assert swapped.names == ("Membrane", "Nuclei")
+
+
+@pytest.mark.parametrize(
+  ("names", "nuclear", "columns"),
+  [
+    (["DAPI", "E-cadherin"], 0, ("DAPI", "E-cadherin")),
+    (["E-cadherin", "DAPI"], 1, ("E-cadherin", "DAPI")),
+    (["Membrane", "dsDNA"], 1, ("Membrane", "dsDNA")),
+    (["Membrane", "panCK"], 1, ("Membrane", "panCK")),
+    (["CD45", "CD3"], 0, ("CD45", "CD3")),  # No name tells: by order.
+    (["Channel 1", "Channel 2"], 0, ("nuclear", "membrane")),
+    (["DAPI", ""], 0, ("nuclear", "membrane")),
+    (["", "DAPI"], 1, ("nuclear", "membrane")),
+  ],
+)
+def test_without_a_panel_names_tell_which_is_nuclear(names, nuclear, columns):
+  found = resolve_panel(None, names, 2, FILE)
+  assert (found.nuclear, found.membrane) == ((nuclear,), (1 - nuclear,))
+  assert found.names == columns
+
+
+def test_mibi_files_may_name_the_mass_behind_the_marker():
+  names = ["CD3 (140)", "dsDNA (89)", "CD45 (141)"]
+  panel = make_panel((None, "dsDNA", "n"), (None, "CD45", "m"))
+  assert resolve_panel(panel, names, 3, FILE).channels == (1, 2)
+
+
+def test_marker_names_that_look_like_metals_do_not_hide_these():
+  panel = make_panel(("Ir191", "DNA", "n"), ("Nd143", "Cd117", "m"))
+  names = ["Nd143_Cd117", "Ir191_DNA"]
+  assert resolve_panel(panel, names, 2, FILE).channels == (1, 0)
 
 
 def test_without_a_panel_one_channel_is_nuclear():
