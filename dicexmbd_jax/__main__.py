@@ -244,8 +244,8 @@ def main(arguments: Sequence[str]) -> int:
   # Merging is apart from prediction, since it starts without JAX.
   is_merge = getattr(values, "merge", False)
   module = "merge" if is_merge else name.replace(" ", "_")
-  command = importlib.import_module(f"dicexmbd_jax.commands.{module}")
   try:
+    command = importlib.import_module(f"dicexmbd_jax.commands.{module}")
     return command.run(values)
   except KeyboardInterrupt:
     print("dicexmbd: interrupted", file=sys.stderr)

@@ -152,6 +152,7 @@ def hash_model(folder: pathlib.Path) -> str:
   """
   files = [folder / "params.npz"]
   if is_checkpoint(folder):
+    folder.stat()  # An OSError, where it is not there.
     files = sorted(folder.rglob("*"))
   sum_ = hashlib.sha256()
   for path in files:

@@ -14,7 +14,7 @@ from absl import logging
 from dicexmbd_jax.commands import batch, image_state
 from dicexmbd_jax.commands.failures import FailureLog
 from dicexmbd_jax.commands.progress import Progress
-from dicexmbd_jax.io import listing, source
+from dicexmbd_jax.io import source
 from dicexmbd_jax.types import ImageSource
 
 Path = pathlib.Path
@@ -107,8 +107,6 @@ def run(
     return 2
   for path, message in unlisted:
     failures.add("", path, ValueError(message))
-  for stem in listing.list_lost_stems(images, unlisted):
-    job.discard(stem)
   if len(waiting) < len(images):
     num_finished = len(images) - len(waiting)
     logging.info("%d images are finished already", num_finished)

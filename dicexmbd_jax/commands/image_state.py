@@ -31,7 +31,12 @@ def check_output(output: Path, names: Iterable[str]) -> None:
   """
   if any((output / mark).exists() for mark in _MARKS):
     return
-  found = [name for name in names if (output / name).exists()]
+  paths = {name: output / name for name in names}
+  found = [
+    name
+    for name, path in paths.items()
+    if path.is_file() or (path.is_dir() and any(path.iterdir()))
+  ]
   if found:
     raise ValueError(
       f"--output: {output}: found {', '.join(found)} of another program, "

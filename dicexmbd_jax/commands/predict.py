@@ -4,6 +4,7 @@ The network runs in this process, tiles of several images in a batch; what
 follows it (cells, measures, files) runs in a pool of processes.
 """
 
+import collections
 import dataclasses
 import datetime
 import functools
@@ -52,7 +53,6 @@ class Job:
     shard: the share of the images that is ours; None: all of them.
     sources: the images, of the share alone.
     unlisted: (file, message) of what could not be listed.
-    lost: stems of what could not be listed, and of no other image.
     panel: which channels are what; None for two-channel stacks.
     output: the output folder.
     method: "network", or a baseline of segment.METHODS.
@@ -68,7 +68,6 @@ class Job:
   shard: shards.Shard | None
   sources: tuple[ImageSource, ...]
   unlisted: tuple[tuple[Path, str], ...]
-  lost: tuple[str, ...]
   panel: Panel | None
   output: Path
   method: str
@@ -137,8 +136,6 @@ def run(flags) -> int:
     return 2
   for path, message in job.unlisted:
     failures.add("", path, ValueError(message))
-  for stem in job.lost:
-    results.discard_image(job.output, stem)
   finished, waiting = split_finished(job, flags.overwrite, failures)
   num_workers = batch.count_workers(job.num_workers, len(waiting))
   finished |= finish_images(job, waiting, num_workers, failures)
@@ -222,7 +219,6 @@ def prepare_job(flags) -> Job:
   text = getattr(flags, "shard", None)
   shard = None if text is None else shards.parse_shard(text)
   listed, unlisted = listing.list_images(flags.images)
-  lost = listing.list_lost_stems(listed, unlisted)
 
   def is_ours(name: str) -> bool:
     return shard is None or shard.has(name)
@@ -241,7 +237,6 @@ def prepare_job(flags) -> Job:
     shard=shard,
     sources=tuple(image for image in listed if is_ours(image.stem)),
     unlisted=tuple(row for row in unlisted if is_ours(row[0].name)),
-    lost=tuple(stem for stem in lost if is_ours(stem)),
     panel=rows,
     output=output,
     method=flags.method,
@@ -317,7 +312,7 @@ def prepare_images(
   job: Job, waiting: Sequence[Waiting], failures: FailureLog
 ) -> Iterator[tuple[Prepared, Image]]:
   """Yields images, and how the network sees them; failures are added."""
-  told: set[str] = set()
+  told: collections.Counter[str] = collections.Counter()
   for image, key in waiting:
     try:
       item = prepare_image(image, key, job)
@@ -332,6 +327,9 @@ def prepare_images(
         logging.warning("%s: %s", image.stem, line)
     told.update(item.loaded.warnings)
     yield item, pixels
+  for line, count in told.items():
+    if count > 1:
+      logging.warning("%d more: %s", count - 1, line)
 
 
 def fail_image(

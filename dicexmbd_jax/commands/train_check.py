@@ -51,9 +51,13 @@ def complete_config(config: ConfigDict) -> ConfigDict:
   config = config.copy_and_resolve_references()
   sources = train.list_sources(config)
   drawn = [source for source in sources if source.weight]
+  if not drawn:
+    raise ValueError(
+      "config.train.data: found weight 0 everywhere, expected one above it"
+    )
   num_records = input_pipeline.count_records(drawn, "train")
   if not num_records:
-    paths = ", ".join(source.path for source in drawn or sources)
+    paths = ", ".join(source.path for source in drawn)
     raise ValueError(
       f"{paths}: found no record in split 'train', expected some"
     )
@@ -72,7 +76,7 @@ def complete_config(config: ConfigDict) -> ConfigDict:
 def check_config(config: ConfigDict):
   """Raises ValueError, one line, for values that cannot be trained with.
 
-  Nor for those that the weights would carry and nobody could predict with.
+  And for those that the weights would carry and nobody could predict with.
 
   Args:
     config: from complete_config.

@@ -1,6 +1,7 @@
 """Reads .npz files: plain arrays by name, nothing pickled."""
 
 import os
+import tokenize
 import zipfile
 import zlib
 
@@ -11,8 +12,10 @@ _BROKEN = (
   OSError,
   EOFError,
   ValueError,
+  MemoryError,
+  RuntimeError,
   SyntaxError,
-  NotImplementedError,
+  tokenize.TokenError,
   zipfile.BadZipFile,
   zlib.error,
 )

@@ -22,7 +22,7 @@ _TXT_HEADER = b"Start_push"
 # Any of these marks a folder as the output of an earlier run.
 _OUTPUT_MARKS = ("run.json", "failures.csv")
 # Subfolders that hold results beside the images, here and in steinbock.
-_RESULTS = re.compile(r"(masks|ilastik)(_.*)?|nuclei|probabilities|overlays")
+_RESULTS = re.compile(r"masks|nuclei|probabilities|overlays|ilastik")
 
 # Broken, encrypted, packed by a method that Python lacks, or empty.
 _ARCHIVE_ERRORS = (OSError, zipfile.BadZipFile, RuntimeError, ValueError)
@@ -56,10 +56,10 @@ def list_images(
   """Lists the images that a file, a folder or a glob pattern stands for.
 
   A folder stands for the images in it or, if it has none, in its subfolders.
-  Subfolders of results (with a run.json, or named masks, nuclei, probabilities,
-  overlays, ilastik, or as steinbock's masks_deepcell) are left out, and the log
-  tells; hidden files and any .txt without Fluidigm's header silently. Archives
-  stand for their members.
+  Subfolders of results (with a run.json, or names that begin with masks,
+  nuclei, probabilities, overlays or ilastik) are left out, and the log tells;
+  hidden files and any .txt without Fluidigm's header silently. Archives stand
+  for their members.
   Every acquisition of an .mcd is one image, named FILE_001 after its id. A
   .txt named after an acquisition of a listed .mcd (FILE_DESCRIPTION_ID.txt) is
   the instrument's copy of it: not an image of its own, but read where the
@@ -101,21 +101,6 @@ def get_stem(path: str | pathlib.Path) -> str:
     return name[: match.start()]
   suffix = pathlib.Path(name).suffix
   return name[: -len(suffix)] if suffix.lower() in _SUFFIXES else name
-
-
-def list_lost_stems(
-  sources: Iterable[ImageSource], failures: Iterable[Failure]
-) -> list[str]:
-  """Returns the stems that failures alone have, in order.
-
-  What earlier runs have made of them is of images that are none any more.
-
-  Args:
-    sources: as list_images returns them.
-    failures: likewise.
-  """
-  stems = {get_stem(path) for path, _ in failures}
-  return sorted(stems - {source.stem for source in sources})
 
 
 def natural_key(text: str) -> list[tuple[bool, int, str]]:
@@ -187,7 +172,7 @@ def _is_left_out(folder: pathlib.Path) -> bool:
 
 def _holds_results(folder: pathlib.Path) -> bool:
   is_output = any((folder / mark).is_file() for mark in _OUTPUT_MARKS)
-  return is_output or _RESULTS.fullmatch(folder.name) is not None
+  return is_output or _RESULTS.match(folder.name) is not None
 
 
 def _filter(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:

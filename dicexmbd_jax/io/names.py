@@ -5,22 +5,20 @@ import functools
 import re
 from collections.abc import Sequence
 
-# Isotopes met in IMC, from the lightest to the heaviest stable one: what tells
-# a metal tag (Nd143, Cd114) from a marker's name (P53, Cd117).
+# Chemical symbols of the isotopes met in IMC, with their mean mass in dalton:
+# what tells a metal tag (Nd143) from a marker's name (CD14, P53).
 _ISOTOPES = """
-  Ar36-40 Ni58-64 Cu63-65 Zn64-70 Ga69-71 Ge70-76 Y89 Zr90-96 Mo92-100 Ru96-104
-  Rh103 Pd102-110 Ag107-109 Cd106-116 In113-115 Sn112-124 Sb121-123 Te120-130
-  I127 Xe124-136 Cs133 Ba130-138 La138-139 Ce136-142 Pr141 Nd142-150 Sm144-154
-  Eu151-153 Gd152-160 Tb159 Dy156-164 Ho165 Er162-170 Tm169 Yb168-176 Lu175-176
-  Hf174-180 Ta180-181 W180-186 Re185-187 Os184-192 Ir191-193 Pt190-198 Au197
-  Hg196-204 Tl203-205 Pb204-208 Bi209 ArAr80
+  Ar80 Ni59 Cu64 Zn65 Ga70 Ge73 Y89 Zr91 Mo96 Ru101 Rh103 Pd106 Ag108 Cd112
+  In115 Sn119 Sb122 Te128 I127 Xe131 Cs133 Ba137 La139 Ce140 Pr141 Nd144 Sm150
+  Eu152 Gd157 Tb159 Dy163 Ho165 Er167 Tm169 Yb173 Lu175 Hf178 Ta181 W184 Re186
+  Os190 Ir192 Pt195 Au197 Hg201 Tl204 Pb207 Bi209 ArAr80
 """
 _MASSES = {
-  symbol.lower(): (symbol, range(int(first), int(last or first) + 1))
-  for symbol, first, last in re.findall(
-    r"([A-Za-z]+)(\d+)(?:-(\d+))?", _ISOTOPES
-  )
+  symbol.lower(): (symbol, int(mass))
+  for symbol, mass in re.findall(r"([A-Za-z]+)(\d+)", _ISOTOPES)
 }
+_MASS_SPAN = 12  # Dalton; isotopes of one element lie within it.
+_HEAVIEST_CADMIUM = 116  # Cd117 and above are markers of mouse panels.
 _METAL = (
   r"(?:(?P<symbol>{0})[\s\-(]?(?P<mass>\d{{2,3}})|(?P<m2>\d{{2,3}})(?P<s2>{0}))"
 )
@@ -41,10 +39,17 @@ _NUMBERED = re.compile(r"(?:channel|ch|c)?[\s_:\-#.]*(\d+)", re.IGNORECASE)
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-  """A channel's name, taken apart."""
+  """A channel's name, taken apart.
+
+  Attributes:
+    metal: as Nd143; None where there is none.
+    markers: ways to write the marker, squeezed.
+    loose: the same without a mass in brackets behind, as MIBI files have it.
+  """
 
   metal: str | None
   markers: frozenset[str]
+  loose: frozenset[str] = frozenset()
 
 
 def make_unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -74,7 +79,7 @@ def parse_name(text: str) -> Name:
   text = re.sub(r"\.tiff?$", "", text.strip(), flags=re.IGNORECASE)
   if _GENERIC.match(text):
     return Name(None, frozenset())
-  markers = {squeeze(text), squeeze(_MASS_BEHIND.sub("", text))}
+  markers = {squeeze(text)}
   metal = None
   for pattern in (_WHOLE, _LAST, _FIRST):
     match = pattern.match(text)
@@ -83,7 +88,8 @@ def parse_name(text: str) -> Name:
       metal = metal or found
       rest = squeeze(match.groupdict().get("rest") or "")
       markers.add(rest)
-  return Name(metal, frozenset(markers - {""}))
+  loose = {squeeze(_MASS_BEHIND.sub("", text))}
+  return Name(metal, frozenset(markers - {""}), frozenset(loose - {""}))
 
 
 def parse_number(text: str) -> int | None:
@@ -98,5 +104,7 @@ def _format_metal(match: re.Match[str]) -> str | None:
   mass = match["mass"] or match["m2"]
   if symbol.isupper() and len(symbol) == 2:
     return None  # CD107 is a marker, Cd107 would be a metal.
-  spelled, masses = _MASSES.get(symbol.lower(), (symbol, range(0)))
-  return f"{spelled}{mass}" if int(mass) in masses else None
+  spelled, mean = _MASSES.get(symbol.lower(), (symbol, 0))
+  if spelled == "Cd" and int(mass) > _HEAVIEST_CADMIUM:
+    return None
+  return f"{spelled}{mass}" if abs(int(mass) - mean) <= _MASS_SPAN else None

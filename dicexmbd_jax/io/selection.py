@@ -86,14 +86,15 @@ def resolve_panel(
   """
   names = [name or "" for name in file_channel_names]
   names += [""] * (file_num_channels - len(names))
+  two = _select_two(names)
   if panel is None:
     if file_num_channels not in (1, 2):
       raise ValueError(
         f"{path}: found {file_num_channels} channel(s) and no panel, expected "
         "a panel, or one or two channels: nuclear, membrane/cytoplasm"
       )
-    return _select_alone(names)
-  if two := _select_two(names):
+    return two or _select_alone(names)
+  if two is not None:
     return two
   file_names = [parse_name(name) for name in names]
   rows = [_parse_row(row) for row in panel.rows]
@@ -108,18 +109,18 @@ def resolve_panel(
 def _select_alone(names: Sequence[str]) -> ChannelSelection:
   """Takes one or two channels without a panel, by name or else by order.
 
-  Their own names stay, where they have any.
+  They are called nuclear and membrane: their own names may differ from image to
+  image (ROI1_DAPI), and the tables of a run have the same columns.
   """
-  spelled = all(parse_name(name).markers for name in names)
-  own = make_unique(names) if spelled else ("nuclear", "membrane")[: len(names)]
   if len(names) == 1:
-    return ChannelSelection((0,), own, (0,), ())
+    return ChannelSelection((0,), ("nuclear",), (0,), ())
   first, second = (_guess_group(name) for name in names)
   is_turned = (second == "n" and first != "n") or (
     first == "m" and second != "m"
   )
-  groups = ((1,), (0,)) if is_turned else ((0,), (1,))
-  return ChannelSelection((0, 1), own, *groups)
+  if is_turned:
+    return ChannelSelection((0, 1), ("membrane", "nuclear"), (1,), (0,))
+  return ChannelSelection((0, 1), ("nuclear", "membrane"), (0,), (1,))
 
 
 def _select_two(names: Sequence[str]) -> ChannelSelection | None:
@@ -127,8 +128,9 @@ def _select_two(names: Sequence[str]) -> ChannelSelection | None:
   plain = {squeeze(name) for name in names}
   if len(names) != 2 or not plain <= _NUCLEAR_NAMES | _MEMBRANE_NAMES:
     return None
-  groups = {_guess_group(name) for name in names}
-  return _select_alone(names) if groups == {"n", "m"} else None
+  if {_guess_group(name) for name in names} != {"n", "m"}:
+    return None
+  return dataclasses.replace(_select_alone(names), names=make_unique(names))
 
 
 def _guess_group(name: str) -> str:
@@ -141,8 +143,11 @@ def _guess_group(name: str) -> str:
 def _parse_row(row: PanelRow) -> Name:
   parts = [parse_name(text) for text in (row.channel, row.name) if text]
   metals = [part.metal for part in parts if part.metal]
-  markers = frozenset[str]().union(*(part.markers for part in parts))
-  return Name(metals[0] if metals else None, markers)
+  markers, loose = (
+    frozenset[str]().union(*(getattr(part, kind) for part in parts))
+    for kind in ("markers", "loose")
+  )
+  return Name(metals[0] if metals else None, markers, loose)
 
 
 def _is_match(row: Name, channel: Name) -> bool:
@@ -151,9 +156,18 @@ def _is_match(row: Name, channel: Name) -> bool:
   return bool(row.markers & channel.markers)
 
 
+def _is_loose_match(row: Name, channel: Name) -> bool:
+  """Whether the names are one but for a mass in brackets: CD3, CD3 (140)."""
+  if row.metal and channel.metal:
+    return False
+  return bool((row.markers | row.loose) & (channel.markers | channel.loose))
+
+
 def _find_matches(row: Name, channels: Sequence[Name]) -> list[int]:
   """Finds the channels a row may mean; an equal metal settles it."""
   found = [i for i, channel in enumerate(channels) if _is_match(row, channel)]
+  if not found:
+    return [i for i, one in enumerate(channels) if _is_loose_match(row, one)]
   same = [i for i in found if row.metal and channels[i].metal == row.metal]
   return same or found
 
@@ -193,6 +207,7 @@ def _match_positions(
       not channel.markers
       or not rows[index].markers
       or _is_match(rows[index], channel)
+      or _is_loose_match(rows[index], channel)
       for index, channel in pairs
     )
     covered = all(

@@ -17,6 +17,7 @@ PEAKS_TFLOPS: dict[str, dict[str, float]] = {
   "L40": {"bfloat16": 181.0, "float32": 90.5},
   "L4": {"bfloat16": 121.0, "float32": 60.0},
   "TPU v6": {"bfloat16": 918.0},
+  "TPU v6e": {"bfloat16": 918.0},
   "TPU v5p": {"bfloat16": 459.0},
   "TPU v5 lite": {"bfloat16": 197.0},
   "TPU v5e": {"bfloat16": 197.0},

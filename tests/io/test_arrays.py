@@ -40,6 +40,15 @@ def test_damaged_files_are_refused_in_one_line(whole, tmp_path):
   assert num_refused > 150
 
 
+def test_a_file_that_calls_itself_encrypted_is_refused(whole, tmp_path):
+  content = bytearray(whole.read_bytes())
+  content[content.index(b"PK\1\2") + 8] |= 1  # The first member's flags.
+  path = tmp_path / "damaged.npz"
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match="found .*encrypted.*expected param"):
+    read_arrays(path, "parameters")
+
+
 def test_other_files_are_refused(tmp_path):
   np.save(tmp_path / "one.npy", np.ones(3))
   with pytest.raises(ValueError, match="found a single array, expected"):

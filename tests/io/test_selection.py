@@ -180,28 +180,38 @@ def test_without_a_panel_two_channels_will_do():
 
 
 @pytest.mark.parametrize(
-  ("names", "nuclear", "columns"),
+  ("names", "nuclear"),
   [
-    (["DAPI", "E-cadherin"], 0, ("DAPI", "E-cadherin")),
-    (["E-cadherin", "DAPI"], 1, ("E-cadherin", "DAPI")),
-    (["Membrane", "dsDNA"], 1, ("Membrane", "dsDNA")),
-    (["Membrane", "panCK"], 1, ("Membrane", "panCK")),
-    (["CD45", "CD3"], 0, ("CD45", "CD3")),  # No name tells: by order.
-    (["Channel 1", "Channel 2"], 0, ("nuclear", "membrane")),
-    (["DAPI", ""], 0, ("nuclear", "membrane")),
-    (["", "DAPI"], 1, ("nuclear", "membrane")),
+    (["DAPI", "E-cadherin"], 0),
+    (["E-cadherin", "ROI1_DAPI"], 1),
+    (["Membrane", "dsDNA"], 1),
+    (["Membrane", "panCK"], 1),
+    (["CD45", "CD3"], 0),  # No name tells: by order.
+    (["Channel 1", "Channel 2"], 0),
+    (["DAPI", ""], 0),
+    (["", "DAPI"], 1),
   ],
 )
-def test_without_a_panel_names_tell_which_is_nuclear(names, nuclear, columns):
+def test_without_a_panel_names_tell_which_is_nuclear(names, nuclear):
   found = resolve_panel(None, names, 2, FILE)
   assert (found.nuclear, found.membrane) == ((nuclear,), (1 - nuclear,))
-  assert found.names == columns
+  assert found.names[nuclear] == "nuclear"
+  assert found.names[1 - nuclear] == "membrane"
 
 
 def test_mibi_files_may_name_the_mass_behind_the_marker():
   names = ["CD3 (140)", "dsDNA (89)", "CD45 (141)"]
   panel = make_panel((None, "dsDNA", "n"), (None, "CD45", "m"))
   assert resolve_panel(panel, names, 3, FILE).channels == (1, 2)
+  panel = make_panel((None, "DNA (191)", "n"), (None, "CD45 (154)", "m"))
+  names = ["DNA (193)", "DNA (191)", "CD45 (154)"]
+  assert resolve_panel(panel, names, 3, FILE).channels == (1, 2)
+  names = ["DNA", "CD45 (154)"]
+  assert resolve_panel(panel, names, 2, FILE).channels == (0, 1)
+  panel = make_panel((None, "DNA", "n"), (None, "CD45", "m"))
+  names = ["DNA (193)", "DNA (191)", "CD45 (154)"]
+  with pytest.raises(ValueError, match="DNA ambiguous"):
+    resolve_panel(panel, names, 3, FILE)
 
 
 def test_marker_names_that_look_like_metals_do_not_hide_these():
