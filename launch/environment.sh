@@ -77,8 +77,10 @@ run_program() {
   local words=(${launcher[@]+"${launcher[@]}"} .venv/bin/python -m
     dicexmbd_jax "$@")
   if [ -n "${DRY_RUN:-}" ]; then
-    printf '%q ' "${words[@]}"
-    echo
+    # In one write: two processes may print at the same time.
+    local line
+    printf -v line '%q ' "${words[@]}"
+    echo "$line"
   else
     "${words[@]}"
   fi
