@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
   # values stay where they are, since its network labels images with them.
   config.segment.cell_correction = 1.4
   config.segment.nucleus_correction = 1.2
+  config.segment.regularisation = 0.8
   config.segment.min_nucleus_area_px = 4.5
   config.train.num_steps = 2000
   config.train.eval_steps = 1000
