@@ -242,14 +242,16 @@ def check_config(request: Request) -> None:
     ("num_random", section.num_random, 1 << 20),
     ("num_panels", section.num_panels, 1 << 10),
     ("shard_mib", section.shard_mib, 1 << 14),
-    ("rim_fraction", section.rim_fraction, 1),
   ):
-    is_share = name == "rim_fraction"
-    if not (value > 0 if is_share else value >= 1) or value > highest:
-      wanted = "more than 0, up to" if is_share else "1 to"
+    if not 1 <= value <= highest:
       raise ValueError(
-        f"config.records.{name}: found {value}, expected {wanted} {highest}"
+        f"config.records.{name}: found {value}, expected 1 to {highest}"
       )
+  if not 0 < section.rim_fraction <= 1:
+    raise ValueError(
+      f"config.records.rim_fraction: found {section.rim_fraction}, expected "
+      "more than 0, up to 1"
+    )
 
 
 def read_groups(request: Request) -> dict[str, str] | None:

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from data_builders import generate
 from data_builders.jobs import Item, Job, hash_values
 from dicexmbd_jax.commands import batch
 from dicexmbd_jax.io import write
+from dicexmbd_jax.io.arrays import BROKEN
 
 FOLDER = ".parts"
 _ARRAYS = ("image", "target", "valid", "origin", "scale", "schema")
@@ -117,7 +117,7 @@ def read_summary(path: pathlib.Path) -> Part | None:
   try:
     with np.load(path, allow_pickle=False) as file:
       summary, _ = json.loads(str(file["texts"]))
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+  except (KeyError, *BROKEN):
     return None
   summary |= {"path": str(path), "is_old": True}
   return Part(**{**summary, "shape": tuple(summary["shape"])})

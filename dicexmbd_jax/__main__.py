@@ -276,9 +276,7 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
     raise ValueError(f"found {words[0]!r}, expected flags: --name=value")
   # "" is what a variable that is not set leaves: never meant.
   missing = [
-    f"--{flag}"
-    for flag in command.required
-    if values[flag].value is None or values[flag].value == ""
+    f"--{flag}" for flag in command.required if values[flag].value in (None, "")
   ]
   if missing:
     raise ValueError(f"{name}: expected also {', '.join(missing)}")

@@ -45,8 +45,26 @@ class FailureLog:
     writer.writerows(self.rows)
     write.write_text(path, text.getvalue())
 
+  def describe(self) -> str:
+    """Returns how many failed, to go behind what was done; "" if none did."""
+    return f", {len(self)} failed, see {NAME}" if self.rows else ""
+
   def __len__(self) -> int:
     return len(self.rows)
+
+
+def refuse_call(error: Exception, output: str | os.PathLike) -> int:
+  """Logs why a call cannot be done, in one line; returns the exit code 2.
+
+  Args:
+    error: a ValueError, which says it all, or an OSError.
+    output: the output folder, named where the OSError names no file.
+  """
+  is_whole = isinstance(error, ValueError)
+  logging.error(
+    "%s", error if is_whole else batch.describe_error(error, output)
+  )
+  return 2
 
 
 def describe_source(image: ImageSource) -> str:

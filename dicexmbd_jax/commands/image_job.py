@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from absl import logging
 
 from dicexmbd_jax.commands import batch, image_state
-from dicexmbd_jax.commands.failures import FailureLog
+from dicexmbd_jax.commands.failures import FailureLog, refuse_call
 from dicexmbd_jax.commands.progress import Progress
 from dicexmbd_jax.io import source
 from dicexmbd_jax.types import ImageSource
@@ -99,12 +99,8 @@ def run(
       image for image in images if flags.overwrite or not job.is_finished(image)
     ]
     num_workers = batch.count_workers(flags.num_workers, len(waiting))
-  except ValueError as error:
-    logging.error("%s", error)
-    return 2
-  except OSError as error:
-    logging.error("%s", batch.describe_error(error, flags.output))
-    return 2
+  except (ValueError, OSError) as error:
+    return refuse_call(error, flags.output)
   for path, message in unlisted:
     failures.add("", path, ValueError(message))
   if len(waiting) < len(images):
@@ -113,7 +109,7 @@ def run(
   do_images(job, waiting, num_workers, failures)
   failures.write(job.output)
   num_done = len(images) + len(unlisted) - len(failures)
-  failed = f", {len(failures)} failed, see failures.csv" if failures else ""
+  failed = failures.describe()
   logging.info("%d images done%s: %s", num_done, failed, job.output)
   return 1 if failures else 0
 

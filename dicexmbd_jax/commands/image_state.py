@@ -10,13 +10,11 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dicexmbd_jax.io import write
+from dicexmbd_jax.io import listing, write
 
 Path = pathlib.Path
-
-
-# Any of these marks an output folder of this program.
-_MARKS = ("run.json", "failures.csv", "shards", "state")
+# Any of these marks an output folder of this program, one of shares too.
+_MARKS = (*listing.OUTPUT_MARKS, "shards", "state")
 
 
 def check_output(output: Path, names: Iterable[str]) -> None:

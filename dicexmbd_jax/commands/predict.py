@@ -24,13 +24,18 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import __version__, checkpoint, predict, segment
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch, image_state, results, shards
+from dicexmbd_jax.commands import (
+  batch,
+  config_check,
+  image_state,
+  results,
+  shards,
+)
 from dicexmbd_jax.commands.failures import FailureLog, describe_source
 from dicexmbd_jax.commands.progress import Progress
 from dicexmbd_jax.image import channels, preparation
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import listing, metadata, panel, source, write
-from dicexmbd_jax.masks.settings import resolve_settings
 from dicexmbd_jax.model import unet
 from dicexmbd_jax.types import (
   Image,
@@ -146,7 +151,7 @@ def run(flags) -> int:
   except OSError as error:
     logging.error("%s", batch.describe_error(error, job.output))
     return 1
-  failed = f", {len(failures)} failed, see failures.csv" if failures else ""
+  failed = failures.describe()
   logging.info("%d images done%s: %s", len(stems), failed, locate_result(job))
   return 1 if failures else 0
 
@@ -206,11 +211,7 @@ def prepare_job(flags) -> Job:
   model_path = Path(flags.checkpoint or config_lib.SHIPPED_MODEL)
   trained = config_lib.read_model_config(model_path)
   config_lib.check_model_section(flags.config, trained)
-  resolve_settings(flags.config.segment)
-  channels.check_config(flags.config.image)
-  network_um = flags.config.image.pixel_size_um
-  metadata.check_pixel_size("config.image.pixel_size_um", network_um)
-  predict.check_config(flags.config.predict, flags.config.model.depth)
+  config_check.check_prediction(flags.config)
   batch.count_workers(flags.num_workers, 0)
   output = Path(flags.output)
   if not flags.overwrite:

@@ -11,7 +11,7 @@ from absl import logging
 
 from dicexmbd_jax import __version__
 from dicexmbd_jax.commands import batch, teach_project, teach_strokes
-from dicexmbd_jax.commands.failures import FailureLog
+from dicexmbd_jax.commands.failures import FailureLog, refuse_call
 from dicexmbd_jax.commands.progress import Progress
 from dicexmbd_jax.commands.teach_inputs import Eyes, view_image
 from dicexmbd_jax.commands.teach_strokes import Annotated
@@ -95,13 +95,9 @@ def run(flags) -> int:
     rows = gather_files(job, failures)
     failures.write(job.output)
     fit_rows(job, rows, flags)
-  except ValueError as error:
-    logging.error("%s", error)
-    return 2
-  except OSError as error:
-    logging.error("%s", batch.describe_error(error, flags.output))
-    return 2
-  failed = f", {len(failures)} failed, see failures.csv" if failures else ""
+  except (ValueError, OSError) as error:
+    return refuse_call(error, flags.output)
+  failed = failures.describe()
   logging.info("%d images used%s: %s", len(rows), failed, job.output)
   return 1 if failures else 0
 

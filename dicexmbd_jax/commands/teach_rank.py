@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from dicexmbd_jax.commands import batch, teach_inputs
-from dicexmbd_jax.commands.failures import FailureLog
+from dicexmbd_jax.commands import teach_inputs
+from dicexmbd_jax.commands.failures import FailureLog, refuse_call
 from dicexmbd_jax.io import annotations, pairing, write
 from dicexmbd_jax.io.pairing import Sources
 from dicexmbd_jax.io.panel import read_panel
@@ -69,12 +69,8 @@ def run(flags) -> int:
     write_ranking(folder, history)
     annotations.write_history(job.output / "history.csv", history)
     failures.write(job.output)
-  except ValueError as error:
-    logging.error("%s", error)
-    return 2
-  except OSError as error:
-    logging.error("%s", batch.describe_error(error, flags.output))
-    return 2
+  except (ValueError, OSError) as error:
+    return refuse_call(error, flags.output)
   describe_round(history, chosen)
   return 1 if failures else 0
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from dicexmbd_jax.commands import batch
 from dicexmbd_jax.commands.evaluate import find_masks, read_mask
-from dicexmbd_jax.commands.failures import FailureLog
+from dicexmbd_jax.commands.failures import FailureLog, refuse_call
 from dicexmbd_jax.io import annotations, pairing, write
 from dicexmbd_jax.io.pairing import Sources
 from dicexmbd_jax.teacher import annotator, rank
@@ -58,12 +57,8 @@ def run(flags) -> int:
     for row in lost:
       failures.add(row[0], row[1], ValueError(row[2]))
     num_drawn = draw_files(job, failures)
-  except ValueError as error:
-    logging.error("%s", error)
-    return 2
-  except OSError as error:
-    logging.error("%s", batch.describe_error(error, flags.output))
-    return 2
+  except (ValueError, OSError) as error:
+    return refuse_call(error, flags.output)
   num_images = len(job.shares_px)
   logging.info("%d px on %d images: %s", num_drawn, num_images, job.output)
   if num_drawn < flags.budget_px and not failures:

@@ -6,10 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import dataset, input_pipeline, predict, train
-from dicexmbd_jax.image import channels
-from dicexmbd_jax.io import metadata
-from dicexmbd_jax.masks.settings import resolve_settings
+from dicexmbd_jax import dataset, input_pipeline, train
+from dicexmbd_jax.commands import config_check
 from dicexmbd_jax.model import augment, optimizer, processes, sharding
 
 COUNTS = (  # At least 1.
@@ -81,11 +79,7 @@ def check_config(config: ConfigDict):
   Args:
     config: from complete_config.
   """
-  channels.check_config(config.image)
-  size_um = config.image.pixel_size_um
-  metadata.check_pixel_size("config.image.pixel_size_um", size_um)
-  predict.check_config(config.predict, config.model.depth)
-  resolve_settings(config.segment)
+  config_check.check_prediction(config)
   section = config.train
   for name in COUNTS:
     if not _is_number(section[name], 1) or section[name] != int(section[name]):

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 # What NumPy and zipfile raise, for one damaged byte or another.
-_BROKEN = (
+BROKEN = (
   OSError,
   EOFError,
   ValueError,
@@ -37,7 +37,7 @@ def read_arrays(path: str | os.PathLike, wanted: str) -> dict[str, np.ndarray]:
       raise ValueError("a single array")
     with file:
       return dict(file)
-  except _BROKEN as error:
+  except BROKEN as error:
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     raise ValueError(
       f"{path}: found {reason or type(error).__name__}, expected {wanted}"

@@ -20,7 +20,7 @@ _SUFFIXES = (".tif", ".tiff", ".btf", ".mcd", ".txt", ".zip")
 _WANTED = "TIFF, .mcd, Fluidigm .txt or .zip files"
 _TXT_HEADER = b"Start_push"
 # Any of these marks a folder as the output of an earlier run.
-_OUTPUT_MARKS = ("run.json", "failures.csv")
+OUTPUT_MARKS = ("run.json", "failures.csv")
 # Subfolders that hold results beside the images, here and in steinbock.
 _RESULTS = re.compile(r"masks|nuclei|probabilities|overlays|ilastik")
 
@@ -171,7 +171,7 @@ def _is_left_out(folder: pathlib.Path) -> bool:
 
 
 def _holds_results(folder: pathlib.Path) -> bool:
-  is_output = any((folder / mark).is_file() for mark in _OUTPUT_MARKS)
+  is_output = any((folder / mark).is_file() for mark in OUTPUT_MARKS)
   return is_output or _RESULTS.match(folder.name) is not None
 
 

@@ -8,21 +8,6 @@ import tifffile
 # Beyond these a size is a printer's resolution, or a mistake.
 MIN_PIXEL_UM = 0.05
 MAX_PIXEL_UM = 20.0
-
-
-def check_pixel_size(name: str, size_um: float) -> None:
-  """Raises a ValueError for a size that no image of tissue has.
-
-  Args:
-    name: of the value, for the message.
-    size_um: edge of a pixel.
-  """
-  if not MIN_PIXEL_UM <= size_um <= MAX_PIXEL_UM:
-    raise ValueError(
-      f"{name}: found {size_um}, expected {MIN_PIXEL_UM} to {MAX_PIXEL_UM} um"
-    )
-
-
 _UNITS_UM = {
   **dict.fromkeys(("pm", "picometer"), 1e-6),
   **dict.fromkeys(("\u00c5", "\u212b", "angstrom"), 1e-4),
@@ -36,6 +21,19 @@ _UNITS_UM = {
 }
 _RESOLUTION_UNITS_UM = {2: 25400.0, 3: 1e4}  # TIFF: inch, centimetre.
 _PAGE_NAME = 285  # TIFF tag.
+
+
+def check_pixel_size(name: str, size_um: float) -> None:
+  """Raises a ValueError for a size that no image of tissue has.
+
+  Args:
+    name: of the value, for the message.
+    size_um: edge of a pixel.
+  """
+  if not MIN_PIXEL_UM <= size_um <= MAX_PIXEL_UM:
+    raise ValueError(
+      f"{name}: found {size_um}, expected {MIN_PIXEL_UM} to {MAX_PIXEL_UM} um"
+    )
 
 
 def read_channel_names(

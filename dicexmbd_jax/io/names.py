@@ -31,8 +31,6 @@ _GENERIC = re.compile(
   r"|undefined)?(?:[\s_:\-#.]*\d+)*)$",
   re.IGNORECASE,
 )
-
-
 _MASS_BEHIND = re.compile(r"\s*\(\d{2,3}\)$")  # MIBI: CD3 (140).
 _NUMBERED = re.compile(r"(?:channel|ch|c)?[\s_:\-#.]*(\d+)", re.IGNORECASE)
 
@@ -44,12 +42,12 @@ class Name:
   Attributes:
     metal: as Nd143; None where there is none.
     markers: ways to write the marker, squeezed.
-    loose: the same without a mass in brackets behind, as MIBI files have it.
+    loose: these, and without a mass in brackets behind, as MIBI files have it.
   """
 
   metal: str | None
   markers: frozenset[str]
-  loose: frozenset[str] = frozenset()
+  loose: frozenset[str]
 
 
 def make_unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -78,7 +76,7 @@ def parse_name(text: str) -> Name:
   """Takes the metal tag out of a name, in whatever place it stands."""
   text = re.sub(r"\.tiff?$", "", text.strip(), flags=re.IGNORECASE)
   if _GENERIC.match(text):
-    return Name(None, frozenset())
+    return Name(None, frozenset(), frozenset())
   markers = {squeeze(text)}
   metal = None
   for pattern in (_WHOLE, _LAST, _FIRST):
@@ -88,7 +86,7 @@ def parse_name(text: str) -> Name:
       metal = metal or found
       rest = squeeze(match.groupdict().get("rest") or "")
       markers.add(rest)
-  loose = {squeeze(_MASS_BEHIND.sub("", text))}
+  loose = markers | {squeeze(_MASS_BEHIND.sub("", text))}
   return Name(metal, frozenset(markers - {""}), frozenset(loose - {""}))
 
 

@@ -6,8 +6,6 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-import numpy as np
-
 from dicexmbd_jax.io import names
 from dicexmbd_jax.types import Panel, PanelRow
 
@@ -184,16 +182,15 @@ def _sort_numbered_channels(rows: tuple[PanelRow, ...]) -> tuple[PanelRow, ...]:
 
   Numbers that do not count the rows (masses, say) tell no place.
   """
-  numbers = [row.channel and names.parse_number(row.channel) for row in rows]
-  if any(
-    row.channel is not None and number is None
-    for row, number in zip(rows, numbers, strict=True)
-  ):
+  channels = [row.channel for row in rows if row.channel]
+  parsed = [names.parse_number(channel) for channel in channels]
+  numbers = [number for number in parsed if number is not None]
+  if len(numbers) < len(channels):
     return rows
-  found = [number for number in numbers if isinstance(number, int)]
-  if sorted(found) in (
+  if sorted(numbers) in (
     list(range(len(rows))),
     list(range(1, len(rows) + 1)),
   ):
-    rows = tuple(rows[i] for i in np.argsort(found))
+    places = dict(zip(numbers, rows, strict=True))
+    rows = tuple(places[number] for number in sorted(places))
   return tuple(dataclasses.replace(row, channel=None) for row in rows)

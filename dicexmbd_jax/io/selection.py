@@ -160,7 +160,7 @@ def _is_loose_match(row: Name, channel: Name) -> bool:
   """Whether the names are one but for a mass in brackets: CD3, CD3 (140)."""
   if row.metal and channel.metal:
     return False
-  return bool((row.markers | row.loose) & (channel.markers | channel.loose))
+  return bool(row.loose & channel.loose)
 
 
 def _find_matches(row: Name, channels: Sequence[Name]) -> list[int]:
