@@ -1,6 +1,6 @@
 """The shipped weights: from simulated tissue on, all sources.
 
-    bash launch/base.sh
+    bash launch/experiments/base.sh
 
 Starts from what configs/simulated.py made. Each image is seen under its own
 panel and two parts of it, so that the network depends on no panel. Spleen with

@@ -80,7 +80,9 @@ def get_config() -> ConfigDict:
   # Panels an image is seen under: its own, and parts of it drawn at random.
   config.records.num_panels = 1
   config.records.seed = 0  # Of random places and panels.
-  config.records.rim_fraction = 0.7  # See image/targets.py: make_target.
+  config.records.rim_fraction = (
+    0.7  # data_builders/targets.py: make_target.
+  )
   config.records.group_column = "group"  # Of the table --groups.
   config.records.salt = "dicexmbd"  # Another salt, other groups in the test.
   config.records.shares = ConfigDict()  # Of groups; they sum to 1.
@@ -124,7 +126,7 @@ def get_config() -> ConfigDict:
   config.train.loss = ConfigDict()
   config.train.loss.class_weights = (1.0, 1.0, 1.0)  # Only ratios count.
   config.train.loss.dice_weight = 0.0  # 0: the paper's; 1: dice alone.
-  config.train.augment = ConfigDict()  # Strengths; model/augment.py: Strengths.
+  config.train.augment = ConfigDict()  # Strengths; see train/augment.py.
   config.train.augment.contrast = 0.5  # Paper: x U[0.5, 1.5].
   config.train.augment.intensity = 0.5  # Paper: x U[0.5, 1.5].
   config.train.augment.rotation_deg = 180.0  # Paper: U[-180, 180].

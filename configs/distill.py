@@ -1,4 +1,4 @@
-"""A small student of a teacher that learnt from strokes: launch/distill.sh.
+"""A small student of a teacher that learnt from strokes: distill.sh.
 
 Random weights to begin with: the shipped ones were trained on the masks of
 these very ROIs. ROI 24, on which no stroke lies, is the validation.

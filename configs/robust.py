@@ -1,6 +1,6 @@
 """The last part of the shipped weights' recipe: what no source has.
 
-    bash launch/base.sh
+    bash launch/experiments/base.sh
 
 Goes on from configs/base.py with three changes to its images: uneven
 backgrounds, as from autofluorescence; channels that are dark, since dust or few
@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
   """Returns the configuration."""
   config = base.get_config()
   config.seed = 1  # Other patches than in the first steps of configs/base.py.
-  # Fitted to these weights by launch/fit_segmenter.py; the first half's own
+  # Fitted to these weights by fit_segmenter.py; the first half's own
   # values stay where they are, since its network labels images with them.
   config.segment.cell_correction = 1.4
   config.segment.nucleus_correction = 1.2

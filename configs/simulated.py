@@ -1,6 +1,6 @@
 """The first half of the shipped weights' recipe: simulated tissue alone.
 
-    bash launch/base.sh
+    bash launch/experiments/base.sh
 
 Twenty simulated studies, since a study has one panel. What comes out has seen
 no real image: its scores on real tissue are those of sources that were left
@@ -18,7 +18,7 @@ NUM_STUDIES = 20
 def get_config() -> ConfigDict:
   """Returns the configuration."""
   config = default.get_config()
-  # Fitted by launch/fit_segmenter.py. Less smoothing keeps small cells apart,
+  # Fitted by fit_segmenter.py. Less smoothing keeps small cells apart,
   # and shallow saddles no longer cut large ones.
   config.segment.cell_correction = 1.2
   # Empty fields have few cells, and where tissue fills the image, they keep

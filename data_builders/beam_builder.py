@@ -21,8 +21,8 @@ from apache_beam.runners.portability import fn_api_runner
 
 from data_builders import jobs, parts
 from data_builders.imc_patches import imc_patches_dataset_builder
-from dicexmbd_jax.commands import batch
-from dicexmbd_jax.commands.failures import FailureLog
+from dicexmbd_jax.runs import pool
+from dicexmbd_jax.runs.failures import FailureLog
 
 # It tells of every step and type otherwise.
 logging.getLogger("apache_beam").setLevel(logging.WARNING)
@@ -100,7 +100,7 @@ class MakePart(beam.DoFn):
       outcome = dataclasses.asdict(part)
     except Exception as error:  # The report says what became of each image.
       outcome = {
-        "error": batch.describe_error(error, parts.blame_file(item, error))
+        "error": pool.describe_error(error, parts.blame_file(item, error))
       }
     yield json.dumps([item.pair.stem, outcome])
 

@@ -25,8 +25,8 @@ from data_builders import jobs, report, verify
 from data_builders.imc_patches import imc_patches_dataset_builder
 from dicexmbd_jax import __main__ as command_line
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch
 from dicexmbd_jax.io import write
+from dicexmbd_jax.runs import pool
 
 _MARK = "build.json"
 
@@ -52,7 +52,7 @@ def main(
   except SystemExit as stop:  # --help or a wrong call; argparse has said why.
     return int(stop.code or 0)
   except (ValueError, OSError) as error:
-    logging.error("build: %s", batch.describe_error(error, ""))
+    logging.error("build: %s", pool.describe_error(error, ""))
     return 2
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_builders import patches, targets, teacher_files
 from data_builders.jobs import Item, Job
-from dicexmbd_jax import records
-from dicexmbd_jax.image import patches, preparation, resample, targets
-from dicexmbd_jax.io import images, source, teacher_files
+from dicexmbd_jax.image import preparation, resample
+from dicexmbd_jax.io import images, source
 from dicexmbd_jax.masks import grid
+from dicexmbd_jax.train import records
 from dicexmbd_jax.types import Image, ImageSource, LoadedImage
 
 Example = dict[str, Any]

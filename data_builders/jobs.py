@@ -11,13 +11,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import default
-from data_builders import splits
-from dicexmbd_jax import __version__, records
+from data_builders import splits, teacher_files, teacher_pairs
+from dicexmbd_jax import __version__
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch
 from dicexmbd_jax.image import channels, resample
-from dicexmbd_jax.io import listing, panel, source, teacher_files, teacher_pairs
+from dicexmbd_jax.io import listing, panel, source
 from dicexmbd_jax.io.pairing import Failure
+from dicexmbd_jax.runs import pool
+from dicexmbd_jax.train import records
 from dicexmbd_jax.types import ImageSource, Panel
 
 # The published layout: images of two channels, and their maps.
@@ -228,7 +229,7 @@ def check_config(request: Request) -> None:
   """Raises a ValueError for values that no image can be built with."""
   config, section = request.config, request.config.records
   channels.get_preset(config.image.preset)
-  batch.count_workers(request.num_workers, 0)
+  pool.count_workers(request.num_workers, 0)
   size_um = 1.0 if request.pixel_size_um is None else request.pixel_size_um
   resample.resampled_shape((1, 1), size_um, config.image.pixel_size_um)
   if section.cut not in _CUTS:

@@ -15,9 +15,9 @@ import numpy as np
 
 from data_builders import generate
 from data_builders.jobs import Item, Job, hash_values
-from dicexmbd_jax.commands import batch
 from dicexmbd_jax.io import write
 from dicexmbd_jax.io.arrays import BROKEN
+from dicexmbd_jax.runs import pool
 
 FOLDER = ".parts"
 _ARRAYS = ("image", "target", "valid", "origin", "scale", "schema")
@@ -62,9 +62,9 @@ def make_parts(
     The parts by image; those that failed are missing.
   """
   make = functools.partial(make_part, job=job, folder=folder)
-  num_workers = batch.count_workers(num_workers, len(items))
+  num_workers = pool.count_workers(num_workers, len(items))
   found = {}
-  for item, result in batch.map_images(make, items, num_workers):
+  for item, result in pool.map_images(make, items, num_workers):
     tell(item, result)
     if isinstance(result, Part):
       found[item.pair.stem] = result

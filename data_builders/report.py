@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from data_builders.jobs import Plan
 from data_builders.parts import Part
-from dicexmbd_jax.commands.failures import FailureLog
 from dicexmbd_jax.io import write
+from dicexmbd_jax.runs.failures import FailureLog
 
 NAME = "report.csv"
 _COLUMNS = (

@@ -8,9 +8,9 @@ import numpy as np
 from absl import logging
 
 from data_builders import contact_sheet, report
-from dicexmbd_jax import dataset as dataset_lib
-from dicexmbd_jax import records
 from dicexmbd_jax.io import write
+from dicexmbd_jax.train import dataset as dataset_lib
+from dicexmbd_jax.train import records
 
 SHEET = "contact_sheet.png"
 _NUM_SHOWN = 12  # Patches on the contact sheet.

@@ -127,9 +127,6 @@ FLAGS = {
   "uncertainty_maps": Flag(TEXT, None, "Folder of `teach predict`'s maps."),
   "num_crops": Flag(WHOLE, 2, "Squares to paint in, per image."),
   "crop_px": Flag(WHOLE, 96, "Edge of these squares."),
-  "nuclei": Flag(TEXT, None, "Folder of masks of the cells' nuclei."),
-  "budget_px": Flag(WHOLE, None, "Pixels to annotate, over all images."),
-  "regions": Flag(TEXT, None, "regions.csv of `teach rank`: draw there only."),
 }
 
 COMMANDS = {
@@ -191,13 +188,6 @@ COMMANDS = {
     ("uncertainty_maps", "images", "panel", "annotations", "output")
     + ("num_images", "num_crops", "crop_px"),
     ("uncertainty_maps", "images", "output"),
-  ),
-  "teach simulate_annotator": Command(
-    "For tests and research: strokes drawn from known masks.",
-    ("reference", "nuclei", "uncertainty_maps", "regions", "output")
-    + ("budget_px", "seed"),
-    ("reference", "output", "budget_px"),
-    config=None,
   ),
   "export": Command(
     "From a training run to a small model folder with its model card.",

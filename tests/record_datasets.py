@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
-from dicexmbd_jax import records
+from dicexmbd_jax.train import records
 
 
 def make_record(name, value, patch_px):

@@ -12,45 +12,49 @@ import pytest
 import dicexmbd_jax
 
 PACKAGE = pathlib.Path(dicexmbd_jax.__file__).parent
-JAX_ROOMS = ("model", "train", "predict", "checkpoint", "train_checkpoint")
+JAX_ROOMS = ("model", "train", "predict")
 # Library -> the rooms (modules or subpackages) that may import it.
 ROOMS = {
   "jax": JAX_ROOMS,
   "flax": JAX_ROOMS,
   "optax": JAX_ROOMS,
-  "orbax": ("train_checkpoint",),
-  "grain": ("input_pipeline",),
-  "tensorflow_datasets": ("records", "dataset"),
-  "tensorboardX": ("commands",),
-  "sklearn": ("teacher",),
-  "skimage": ("image", "masks", "simulate", "teacher"),
-  "scipy": ("image", "masks", "simulate", "io", "teacher"),
+  "orbax": ("train",),
+  "grain": ("train",),
+  "tensorflow_datasets": ("train",),
+  "tensorboardX": ("train",),
+  "sklearn": ("teach",),
+  "skimage": ("image", "masks", "scores", "simulate", "teach"),
+  "scipy": ("image", "masks", "scores", "simulate", "io", "teach"),
   "numba": ("masks",),
   "tifffile": ("io",),
   "readimc": ("io",),
   "anndata": ("io",),
-  "h5py": ("io",),
+  "h5py": ("io", "teach"),
   "matplotlib": ("report",),
   "jinja2": ("report",),
   "configs": (),
   "data_builders": (),
   "tests": (),
 }
+# Library -> the only modules of its room that may import it.
+MODULES = {
+  "orbax": ("train/checkpoints.py",),
+  "grain": ("train/input_pipeline.py",),
+  "tensorflow_datasets": ("train/records.py", "train/dataset.py"),
+}
 # Subpackage -> those of ours that it must not know.
 STRANGERS = {
-  "image": ("model", "masks", "report", "commands", "io"),
-  "model": ("image", "masks", "report", "commands", "io"),
-  "masks": ("image", "model", "report", "commands", "io"),
-  "io": ("image", "model", "masks", "report", "commands"),
-  "report": ("image", "model", "io", "commands"),
-  "simulate": ("model", "masks", "report", "commands"),
-  "teacher": ("model", "report", "commands", "io"),
-  "records": ("model", "masks", "report", "commands"),
-  "dataset": ("model", "masks", "report", "commands"),
-  "input_pipeline": ("model", "masks", "report", "commands"),
-  "segment": ("image", "model", "report", "io", "commands"),
-  "predict": ("masks", "report", "io", "commands"),
-  "train": ("masks", "report", "io", "commands"),
+  "image": ("model", "masks", "scores", "report", "commands", "runs", "io"),
+  "model": ("image", "masks", "scores", "report", "commands", "runs"),
+  "masks": ("image", "model", "scores", "report", "commands", "runs", "io"),
+  "scores": ("image", "model", "report", "commands", "runs", "io"),
+  "io": ("image", "model", "masks", "scores", "report", "commands", "runs"),
+  "report": ("image", "model", "io", "commands", "runs"),
+  "simulate": ("model", "masks", "scores", "report", "commands", "runs"),
+  "teach": ("model", "train", "report", "commands"),
+  "train": ("teach", "simulate", "commands"),
+  "runs": ("model", "train", "teach", "simulate", "commands"),
+  "predict": ("masks", "scores", "report", "io", "commands", "runs"),
 }
 
 
@@ -82,6 +86,12 @@ def test_libraries_stay_in_their_rooms(library):
     if name.split(".")[0] == library and room not in ROOMS[library]
   ]
   assert not wrong, wrong
+
+
+@pytest.mark.parametrize("library", MODULES)
+def test_libraries_stay_in_their_modules(library):
+  users = {file for file, _, name in IMPORTS if name.split(".")[0] == library}
+  assert users == set(MODULES[library])
 
 
 @pytest.mark.parametrize("room", STRANGERS)

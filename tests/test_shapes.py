@@ -6,11 +6,12 @@ from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
 from configs import default
-from dicexmbd_jax import segment, simulate
-from dicexmbd_jax.image import channels, resample, targets
-from dicexmbd_jax.masks import measure
+from data_builders import targets
+from dicexmbd_jax import simulate
+from dicexmbd_jax.image import channels, resample
+from dicexmbd_jax.masks import measure, segment
 from dicexmbd_jax.report import overlay
-from dicexmbd_jax.teacher import features, forest, teacher, uncertainty
+from dicexmbd_jax.teach import features, forest, teacher, uncertainty
 
 
 def check(function):

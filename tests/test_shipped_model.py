@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 
 from configs import robust
-from dicexmbd_jax import checkpoint, predict, segment
 from dicexmbd_jax import config as config_lib
+from dicexmbd_jax import predict
 from dicexmbd_jax.image import channels
 from dicexmbd_jax.io import images, labels, listing, panel
-from dicexmbd_jax.masks import match
+from dicexmbd_jax.masks import segment
+from dicexmbd_jax.model import weights
+from dicexmbd_jax.scores import match
 from dicexmbd_jax.simulate import study
 
 
 @pytest.fixture(scope="module")
 def shipped():
-  return checkpoint.read_model(config_lib.SHIPPED_MODEL)
+  return weights.read_model(config_lib.SHIPPED_MODEL)
 
 
 def find_cells(image, shipped, tile_px=512):

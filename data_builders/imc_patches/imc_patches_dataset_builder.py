@@ -10,9 +10,9 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from data_builders import jobs, parts, report
-from dicexmbd_jax import records
-from dicexmbd_jax.commands.failures import FailureLog
-from dicexmbd_jax.commands.progress import Progress
+from dicexmbd_jax.runs.failures import FailureLog
+from dicexmbd_jax.runs.progress import Progress
+from dicexmbd_jax.train import records
 
 # Names a JSON file with the request, for `tfds build`, which takes no flags of
 # a builder's own.

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from absl import logging
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import segment
-from dicexmbd_jax.commands import batch, evaluate, failures
-from dicexmbd_jax.commands.progress import Progress
+from dicexmbd_jax.commands import evaluate
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import pairing, panel, write
+from dicexmbd_jax.masks import segment
+from dicexmbd_jax.runs import failures, pool
+from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.types import ImageSource, Panel
 
 Path = pathlib.Path
@@ -55,7 +56,7 @@ def run(flags) -> int:
     sources = list_judged(flags, log)
     rows = panel.read_panel(flags.panel) if flags.panel else None
   except (ValueError, OSError) as error:
-    logging.error("%s", batch.describe_error(error, ""))
+    logging.error("%s", pool.describe_error(error, ""))
     return 2
   folder = Path(flags.output) / "methods"
   if run_model(flags, folder / OURS) == 2:
@@ -133,9 +134,9 @@ def run_baselines(
     config=flags.baseline_config.to_json(),
     pixel_size_um=flags.pixel_size_um,
   )
-  num_workers = batch.count_workers(flags.num_workers, len(sources))
+  num_workers = pool.count_workers(flags.num_workers, len(sources))
   with Progress(len(sources)) as progress:
-    for source, result in batch.map_images(function, sources, num_workers):
+    for source, result in pool.map_images(function, sources, num_workers):
       if isinstance(result, Exception):
         log.add(source.stem, source.path, result)
         discard_masks(folder, source.stem)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
-from dicexmbd_jax.commands import batch, failures, progress, score_files
+from dicexmbd_jax.runs import failures, pool, progress, score_files
 
 if TYPE_CHECKING:
   import numpy as np
 
   from dicexmbd_jax.io.pairing import Sources
-  from dicexmbd_jax.masks.evaluate import Evaluation
   from dicexmbd_jax.report.cell_figures import Example
+  from dicexmbd_jax.scores.evaluate import Evaluation
   from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 
 Path = pathlib.Path
@@ -119,7 +119,7 @@ def evaluate_methods(
   try:
     panel, tasks = plan_run(methods, flags, stems, results.log)
   except (ValueError, OSError) as error:
-    logging.error("%s", batch.describe_error(error, flags.reference))
+    logging.error("%s", pool.describe_error(error, flags.reference))
     return 2
   with progress.Progress(len(tasks)) as shown:
     for task in tasks:
@@ -130,7 +130,7 @@ def evaluate_methods(
     example = make_example(results, tasks)
     score_files.write_report(results, example, summary, flags)
   except OSError as error:
-    logging.error("%s", batch.describe_error(error, flags.output))
+    logging.error("%s", pool.describe_error(error, flags.output))
     return 2
   seconds = time.perf_counter() - started_s
   logging.info("%d images, %.1f s: %s", len(tasks), seconds, flags.output)
@@ -239,7 +239,7 @@ def evaluate_task(
   results: score_files.Results,
 ) -> None:
   """Evaluates all methods on one image and adds to the results."""
-  from dicexmbd_jax.masks import evaluate
+  from dicexmbd_jax.scores import evaluate
 
   try:
     reference = read_mask(task.reference)
@@ -276,7 +276,7 @@ def add_profiles(
   """Correlates profiles; adds a column to cells and a table to the results."""
   import numpy as np
 
-  from dicexmbd_jax.masks import profiles
+  from dicexmbd_jax.scores import profiles
 
   labels, results = target
   found = profiles.correlate_profiles(image.stack, *masks, evaluation)
@@ -358,8 +358,8 @@ def make_example(
   """Paints the matches of the most ordinary image: median F1, most methods."""
   import numpy as np
 
-  from dicexmbd_jax.masks import boundary, evaluate
   from dicexmbd_jax.report import cell_figures
+  from dicexmbd_jax.scores import boundary, evaluate
 
   values = {
     task.stem: [

@@ -6,11 +6,10 @@ import pathlib
 from absl import logging
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import checkpoint
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch
 from dicexmbd_jax.io import tables, write
-from dicexmbd_jax.model import unet
+from dicexmbd_jax.model import unet, weights
+from dicexmbd_jax.runs import pool
 
 Path = pathlib.Path
 NUMBERS = "validation.json"  # What the run measured of these weights.
@@ -27,14 +26,14 @@ def run(flags) -> int:
   try:
     if output.resolve() == source.resolve():
       raise ValueError(f"{output}: found the weights, expected another folder")
-    model, config = checkpoint.read_model(source)
-    checkpoint.write_model(output, model, config)
+    model, config = weights.read_model(source)
+    weights.write_model(output, model, config)
     numbers = read_numbers(source)
     write.write_json(output / NUMBERS, numbers)
     card = describe_model(output, model, config, numbers)
     write.write_text(output / "README.md", card)
   except (ValueError, OSError) as error:
-    logging.error("%s", batch.describe_error(error, source))
+    logging.error("%s", pool.describe_error(error, source))
     return 2
   logging.info("model folder: %s", output)
   return 0

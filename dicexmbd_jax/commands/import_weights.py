@@ -4,11 +4,9 @@ import pathlib
 
 from absl import logging
 
-from dicexmbd_jax import checkpoint
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch
-from dicexmbd_jax.io import torch_file
-from dicexmbd_jax.model import reference_weights
+from dicexmbd_jax.model import reference_weights, torch_file, weights
+from dicexmbd_jax.runs import pool
 
 Path = pathlib.Path
 
@@ -33,9 +31,9 @@ def run(flags) -> int:
     config.segment.preset = "dice_xmbd"
     if "train" in config:
       del config["train"]  # Of the shipped weights.
-    checkpoint.write_model(output, model, config, "float32")
+    weights.write_model(output, model, config, "float32")
   except (ValueError, OSError) as error:
-    logging.error("%s", batch.describe_error(error, path))
+    logging.error("%s", pool.describe_error(error, path))
     return 2
   logging.info("model folder: %s", output)
   return 0

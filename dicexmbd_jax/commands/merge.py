@@ -17,9 +17,10 @@ from typing import Any
 from absl import logging
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch, image_state, results, shards
-from dicexmbd_jax.commands.failures import FailureLog, describe_source
 from dicexmbd_jax.io import listing, source
+from dicexmbd_jax.runs import pool, results, shards
+from dicexmbd_jax.runs import state as state_lib
+from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.types import ImageSource
 
 Path = pathlib.Path
@@ -60,7 +61,7 @@ def run(flags) -> int:
     panel = shards.restore_panel(newest)
     results.write_run(output, stems, failures, panel, {**record, **counts})
   except (ValueError, OSError) as error:
-    logging.error("%s", batch.describe_error(error, output))
+    logging.error("%s", pool.describe_error(error, output))
     return 2
   if missing:
     lost = ", ".join(f"--shard={shard}" for shard in list_lost(missing, newest))
@@ -122,7 +123,7 @@ def find_reason(
 ) -> str | None:
   """Says why an image is not done; None if it is."""
   try:
-    state = image_state.read(output, stem)
+    state = state_lib.read(output, stem)
     key, kinds = state["key"], state["files"]
   except (OSError, ValueError, KeyError):
     return "found no result"

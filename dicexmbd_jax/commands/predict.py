@@ -22,21 +22,16 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import __version__, checkpoint, predict, segment
+from dicexmbd_jax import __version__, predict
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import (
-  batch,
-  config_check,
-  image_state,
-  results,
-  shards,
-)
-from dicexmbd_jax.commands.failures import FailureLog, describe_source
-from dicexmbd_jax.commands.progress import Progress
 from dicexmbd_jax.image import channels, preparation
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import listing, metadata, panel, source, write
-from dicexmbd_jax.model import unet
+from dicexmbd_jax.masks import segment
+from dicexmbd_jax.model import unet, weights
+from dicexmbd_jax.runs import config_check, pool, results, shards, state
+from dicexmbd_jax.runs.failures import FailureLog, describe_source
+from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.types import (
   Image,
   ImageSource,
@@ -137,19 +132,19 @@ def run(flags) -> int:
     # that a call that cannot be done leaves an earlier record alone.
     write_started(job, describe_run(job, [], failures, started))
   except (ValueError, OSError) as error:
-    logging.error("%s", batch.describe_error(error, ""))
+    logging.error("%s", pool.describe_error(error, ""))
     return 2
   for path, message in job.unlisted:
     failures.add("", path, ValueError(message))
   finished, waiting = split_finished(job, flags.overwrite, failures)
-  num_workers = batch.count_workers(job.num_workers, len(waiting))
+  num_workers = pool.count_workers(job.num_workers, len(waiting))
   finished |= finish_images(job, waiting, num_workers, failures)
   stems = [image.stem for image in job.sources if image.stem in finished]
   record = describe_run(job, stems, failures, started)
   try:
     write_finished(job, stems, failures, record)
   except OSError as error:
-    logging.error("%s", batch.describe_error(error, job.output))
+    logging.error("%s", pool.describe_error(error, job.output))
     return 1
   failed = failures.describe()
   logging.info("%d images done%s: %s", len(stems), failed, locate_result(job))
@@ -212,10 +207,10 @@ def prepare_job(flags) -> Job:
   trained = config_lib.read_model_config(model_path)
   config_lib.check_model_section(flags.config, trained)
   config_check.check_prediction(flags.config)
-  batch.count_workers(flags.num_workers, 0)
+  pool.count_workers(flags.num_workers, 0)
   output = Path(flags.output)
   if not flags.overwrite:
-    image_state.check_output(output, [*results.FILES, "images.csv"])
+    state.check_output(output, [*results.FILES, "images.csv"])
   rows = panel.read_panel(flags.panel) if flags.panel else None
   text = getattr(flags, "shard", None)
   shard = None if text is None else shards.parse_shard(text)
@@ -226,7 +221,7 @@ def prepare_job(flags) -> Job:
 
   model = None
   if flags.method == NETWORK:
-    model, _ = checkpoint.read_model(model_path, flags.config.model.dtype)
+    model, _ = weights.read_model(model_path, flags.config.model.dtype)
   hashes = {
     "panel": hash_panel(flags.panel),
     "config": config_lib.hash_config(flags.config),
@@ -299,7 +294,7 @@ def finish_images(
     predicted = predict_prepared(job, job.model, prepared)
   done = set()
   with Progress(len(waiting)) as progress:
-    for item, result in batch.map_images(finish, predicted, num_workers):
+    for item, result in pool.map_images(finish, predicted, num_workers):
       image = item.prepared.source
       if isinstance(result, Exception):
         fail_image(job, image, result, failures)

@@ -6,11 +6,12 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from dicexmbd_jax import __version__, segment
-from dicexmbd_jax.commands import image_job, image_state
+from dicexmbd_jax import __version__
 from dicexmbd_jax.io import listing, write
 from dicexmbd_jax.io import probabilities as maps_reader
+from dicexmbd_jax.masks import segment
 from dicexmbd_jax.masks.settings import resolve_settings
+from dicexmbd_jax.runs import image_job, state
 from dicexmbd_jax.types import ImageSource
 
 
@@ -42,7 +43,7 @@ class SegmentJob(image_job.ImageJob):
     probabilities = maps_reader.read_probabilities(image)
     maps_reader.check_scale(probabilities)
     result = segment.segment_image(probabilities, self.config)
-    image_state.forget(self.output, stem)
+    state.forget(self.output, stem)
     size_um = maps_reader.read_pixel_size(image)
     if size_um is not None:
       size_um *= resolve_settings(self.config).map_scale
@@ -56,7 +57,7 @@ class SegmentJob(image_job.ImageJob):
       table = measure_confidence(probabilities, result.cells)
       write.write_table(self.locate("confidence", stem), table)
       kinds.append("confidence")
-    image_state.save(self.output, stem, key, kinds)
+    state.save(self.output, stem, key, kinds)
     return f"{len(result.is_border)} cells"
 
 

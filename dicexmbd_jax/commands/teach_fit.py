@@ -10,22 +10,18 @@ import numpy as np
 from absl import logging
 
 from dicexmbd_jax import __version__
-from dicexmbd_jax.commands import batch, teach_project, teach_strokes
-from dicexmbd_jax.commands.failures import FailureLog, refuse_call
-from dicexmbd_jax.commands.progress import Progress
-from dicexmbd_jax.commands.teach_inputs import Eyes, view_image
-from dicexmbd_jax.commands.teach_strokes import Annotated
 from dicexmbd_jax.image import channels as channels_lib
-from dicexmbd_jax.io import teachers
 from dicexmbd_jax.io.panel import read_panel
-from dicexmbd_jax.teacher import features, forest, packing
-from dicexmbd_jax.teacher.features import Feature
-from dicexmbd_jax.teacher.teacher import (
-  CHANNELS,
-  Teacher,
-  View,
-  gather_rows,
-)
+from dicexmbd_jax.runs import pool
+from dicexmbd_jax.runs.failures import FailureLog, refuse_call
+from dicexmbd_jax.runs.progress import Progress
+from dicexmbd_jax.teach import features, forest, packing, teacher_folder
+from dicexmbd_jax.teach import project as project_lib
+from dicexmbd_jax.teach import strokes as strokes_lib
+from dicexmbd_jax.teach.features import Feature
+from dicexmbd_jax.teach.inputs import Eyes, view_image
+from dicexmbd_jax.teach.strokes import Annotated
+from dicexmbd_jax.teach.teacher import CHANNELS, Teacher, View, gather_rows
 
 Path = pathlib.Path
 
@@ -86,7 +82,7 @@ def run(flags) -> int:
   try:
     if flags.keep_forest:
       check_flags(flags, flags.channels or "all")
-      teach_project.adopt_project(flags)
+      project_lib.adopt_project(flags)
       return 0
     job = prepare_job(flags)
     failures.write(job.output)  # Tells at once whether one can write there.
@@ -108,7 +104,7 @@ def prepare_job(flags) -> Job:
   Raises:
     ValueError: the call is wrong, or nothing is there.
   """
-  is_project = teach_strokes.is_project(flags.annotations)
+  is_project = strokes_lib.is_project(flags.annotations)
   # A project's strokes were drawn on its own images, so these are taken as
   # they are; otherwise the teacher should not depend on the panel.
   channels = flags.channels or ("all" if is_project else "merged")
@@ -116,10 +112,10 @@ def prepare_job(flags) -> Job:
   channels_lib.get_preset(flags.config.image.preset)
   selection = features.list_features()
   if is_project:
-    project, selection = teach_project.read_project(flags.annotations)
-    items, lost = teach_strokes.pair_lanes(project, flags.images)
+    project, selection = project_lib.read_project(flags.annotations)
+    items, lost = strokes_lib.pair_lanes(project, flags.images)
   else:
-    items, lost = teach_strokes.pair_labels(flags.annotations, flags.images)
+    items, lost = strokes_lib.pair_labels(flags.annotations, flags.images)
   return Job(
     items=tuple(items),
     lost=tuple(lost),
@@ -138,7 +134,7 @@ def prepare_job(flags) -> Job:
 
 def check_flags(flags, channels: str) -> None:
   """Raises a ValueError if a flag's value is wrong."""
-  batch.count_workers(flags.num_workers, 0)
+  pool.count_workers(flags.num_workers, 0)
   if channels not in CHANNELS:
     raise ValueError(
       f"--channels: found {channels}, expected one of {', '.join(CHANNELS)}"
@@ -147,17 +143,17 @@ def check_flags(flags, channels: str) -> None:
     raise ValueError(f"--scale: found {flags.scale}, expected 1 or 2")
   if not 0 <= flags.seed < 2**32:
     raise ValueError(f"--seed: found {flags.seed}, expected 0 to 2**32 - 1")
-  if not flags.images and not teach_strokes.is_project(flags.annotations):
+  if not flags.images and not strokes_lib.is_project(flags.annotations):
     raise ValueError("teach fit: expected also --images")
 
 
 def gather_files(job: Job, failures: FailureLog) -> dict[str, Rows]:
   """Returns the rows of every image that could be read, by stem."""
-  num_workers = batch.count_workers(job.num_workers, len(job.items))
+  num_workers = pool.count_workers(job.num_workers, len(job.items))
   function = functools.partial(gather_file, job.eyes, job.selection)
   found: dict[str, Rows] = {}
   with Progress(len(job.items)) as progress:
-    for item, result in batch.map_images(function, job.items, num_workers):
+    for item, result in pool.map_images(function, job.items, num_workers):
       if isinstance(result, Exception):
         # What is wrong with strokes names these, not the image.
         is_named = item.shown in str(result)
@@ -179,10 +175,10 @@ def gather_file(
   Raises:
     ValueError: strokes or image cannot be read or do not fit one another.
   """
-  strokes = teach_strokes.read_strokes(item)
+  strokes = strokes_lib.read_strokes(item)
   viewed = view_image(item.source, eyes, item.inner, item.axes)
   shape = viewed.planes.shape[:2]
-  strokes = teach_strokes.fit_strokes(item, strokes, shape, eyes.scale)
+  strokes = strokes_lib.fit_strokes(item, strokes, shape, eyes.scale)
   values, labels = gather_rows(viewed.planes, strokes, selection)
   num_channels = viewed.planes.shape[2]
   return Rows(values, labels, viewed.names, num_channels, viewed.warnings)
@@ -219,7 +215,7 @@ def fit_rows(job: Job, rows: Mapping[str, Rows], flags) -> None:
   view = View(eyes.channels, names, num_channels, eyes.scale, eyes.image)
   record = describe_fit(job, rows, flags)
   teacher = Teacher(view, job.selection, trees, record)
-  teachers.write_teacher(job.output, *packing.pack_teacher(teacher))
+  teacher_folder.write_teacher(job.output, *packing.pack_teacher(teacher))
   logging.info("%s", describe_counts(labels))
 
 

@@ -9,18 +9,18 @@ from typing import ClassVar
 from absl import logging
 
 from dicexmbd_jax import __version__
-from dicexmbd_jax.commands import image_job, image_state
-from dicexmbd_jax.commands.teach_inputs import (
+from dicexmbd_jax.io import write
+from dicexmbd_jax.io.panel import read_panel
+from dicexmbd_jax.runs import image_job, state
+from dicexmbd_jax.teach.inputs import (
   Eyes,
   check_view,
   list_inputs,
   read_teacher,
   view_image,
 )
-from dicexmbd_jax.io import write
-from dicexmbd_jax.io.panel import read_panel
-from dicexmbd_jax.teacher.teacher import Teacher, classify_planes
-from dicexmbd_jax.teacher.uncertainty import KINDS, measure_uncertainty
+from dicexmbd_jax.teach.teacher import Teacher, classify_planes
+from dicexmbd_jax.teach.uncertainty import KINDS, measure_uncertainty
 from dicexmbd_jax.types import ImageSource
 
 Path = pathlib.Path
@@ -62,12 +62,12 @@ class TeachJob(image_job.ImageJob):
     )
     unsure = measure_uncertainty(probabilities, self.uncertainty)
     size_um = viewed.pixel_size_um
-    image_state.forget(self.output, stem)
+    state.forget(self.output, stem)
     write.write_probabilities(
       self.locate("probabilities", stem), probabilities, size_um
     )
     write.write_uncertainty(self.locate("uncertainty", stem), unsure, size_um)
-    image_state.save(self.output, stem, key, self.SUFFIXES)
+    state.save(self.output, stem, key, self.SUFFIXES)
     return f"mean uncertainty {unsure.mean(dtype=float):.3f}"
 
 

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from dicexmbd_jax.commands import teach_inputs
-from dicexmbd_jax.commands.failures import FailureLog, refuse_call
-from dicexmbd_jax.io import annotations, pairing, write
+from dicexmbd_jax.io import pairing, write
 from dicexmbd_jax.io.pairing import Sources
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.report import overlay
-from dicexmbd_jax.teacher import rank
-from dicexmbd_jax.teacher.rank import Region, Uncertainty
+from dicexmbd_jax.runs.failures import FailureLog, refuse_call
+from dicexmbd_jax.teach import annotations, inputs, rank
+from dicexmbd_jax.teach.rank import Region, Uncertainty
 from dicexmbd_jax.types import Image
 
 Path = pathlib.Path
@@ -40,7 +39,7 @@ class Job:
   maps: Sources
   images: Sources
   drawn: Sources
-  eyes: teach_inputs.Eyes
+  eyes: inputs.Eyes
   num_crops: int
   crop_px: int
   output: Path
@@ -89,7 +88,7 @@ def prepare_job(flags, failures: FailureLog) -> Job:
   maps, lost = pairing.list_sources(flags.uncertainty_maps)
   for row in lost:
     failures.add(row[0], row[1], ValueError(row[2]))
-  sources, _ = teach_inputs.list_inputs(flags.images)
+  sources, _ = inputs.list_inputs(flags.images)
   drawn = {}
   if flags.annotations and any(Path(flags.annotations).glob("*")):
     drawn = pairing.list_sources(flags.annotations)[0]
@@ -97,7 +96,7 @@ def prepare_job(flags, failures: FailureLog) -> Job:
     maps=maps,
     images={source.stem: source for source in sources},
     drawn=drawn,
-    eyes=teach_inputs.Eyes(
+    eyes=inputs.Eyes(
       panel=read_panel(flags.panel) if flags.panel else None,
       channels="merged",
       scale=1,
@@ -161,7 +160,7 @@ def write_template(job: Job, stem: str, folder: Path) -> list[Region]:
   """
   if stem not in job.images:
     raise ValueError(f"{job.maps[stem].path}: found no image {stem} to it")
-  viewed = teach_inputs.view_image(job.images[stem], job.eyes)
+  viewed = inputs.view_image(job.images[stem], job.eyes)
   shape = viewed.planes.shape[:2]
   unsure = annotations.read_uncertainty(job.maps[stem].path)
   unsure = rank.shrink_map(unsure, shape)

@@ -10,15 +10,16 @@ import pathlib
 from absl import logging
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import checkpoint, train
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import batch, train_check, train_log
 from dicexmbd_jax.io import write
-from dicexmbd_jax.model import processes
-from dicexmbd_jax.model.program import Program, make_program, trace_step
-from dicexmbd_jax.model.train_step import TrainState
+from dicexmbd_jax.model import weights
 from dicexmbd_jax.model.unet import UNet, build_model
-from dicexmbd_jax.train_checkpoint import Checkpoints
+from dicexmbd_jax.runs import pool
+from dicexmbd_jax.train import check, loop, processes
+from dicexmbd_jax.train import log as log_lib
+from dicexmbd_jax.train.checkpoints import Checkpoints
+from dicexmbd_jax.train.program import Program, make_program, trace_step
+from dicexmbd_jax.train.step import TrainState
 
 Path = pathlib.Path
 STOPPED = 75  # sysexits.h: a temporary failure, try again.
@@ -36,19 +37,19 @@ def run(flags) -> int:
     processes.start_processes(
       flags.coordinator, flags.num_processes, flags.process_id
     )
-    train_log.name_process()
-    config = train_check.complete_config(flags.config)
-    train_check.check_config(config)
-    train_check.check_workdir(workdir)
+    log_lib.name_process()
+    config = check.complete_config(flags.config)
+    check.check_config(config)
+    check.check_workdir(workdir)
     model = start_model(flags.checkpoint, config)
     program = make_program(model, config)
-    trace_step(program, config, train_check.find_patch_px(config))
+    trace_step(program, config, check.find_patch_px(config))
     checkpoints = Checkpoints(
       workdir / "checkpoints", config.train.keep_checkpoints
     )
-    state = train.restore_state(program, config, checkpoints)
+    state = loop.restore_state(program, config, checkpoints)
   except (ValueError, OSError) as error:
-    logging.error("%s", batch.describe_error(error, workdir))
+    logging.error("%s", pool.describe_error(error, workdir))
     return 2
   try:
     return run_training(program, state, config, checkpoints, workdir)
@@ -79,8 +80,8 @@ def run_training(
   if processes.is_main():
     write.write_json(workdir / "config.json", json.loads(config.to_json()))
   try:
-    with train_log.open_log(workdir, config, step) as log:
-      is_done = train.train_and_evaluate(
+    with log_lib.open_log(workdir, config, step) as log:
+      is_done = loop.train_and_evaluate(
         program, state, config, checkpoints, log
       )
   finally:
@@ -96,7 +97,7 @@ def describe_failure(error: Exception, workdir: Path) -> str:
   """Says in one line what stopped the training."""
   if isinstance(error, FloatingPointError):
     return f"{error}; the state before it is in {workdir / 'checkpoints'}"
-  return batch.describe_error(error, workdir)
+  return pool.describe_error(error, workdir)
 
 
 def start_model(folder: str | None, config: ConfigDict) -> UNet:
@@ -107,6 +108,6 @@ def start_model(folder: str | None, config: ConfigDict) -> UNet:
   """
   if folder is None:
     return build_model(config.model, config.seed)
-  model, trained = checkpoint.read_model(Path(folder), config.model.dtype)
+  model, trained = weights.read_model(Path(folder), config.model.dtype)
   config_lib.check_model_section(config, trained)
   return model

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from dicexmbd_jax.masks.blocks import Sides, Window, solve_blocks
+from dicexmbd_jax.masks.cheapest_paths import grow_forest, weigh_steps
 from dicexmbd_jax.masks.components import label_groups
-from dicexmbd_jax.masks.forest import grow_forest, weigh_steps
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings
 from dicexmbd_jax.masks.threshold import find_threshold

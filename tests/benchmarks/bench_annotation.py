@@ -31,19 +31,21 @@ import numpy as np
 from scipy import stats
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS.parent), str(TESTS)]
+EXPERIMENTS = TESTS.parent / "launch" / "experiments"
+sys.path[:0] = [str(TESTS.parent), str(TESTS), str(EXPERIMENTS)]
 
-from conftest import REAL_DATA  # noqa: E402
+import annotator
+from conftest import REAL_DATA
 
-from configs.default import get_config  # noqa: E402
-from dicexmbd_jax.image import preparation  # noqa: E402
-from dicexmbd_jax.io import images, labels, panel  # noqa: E402
-from dicexmbd_jax.masks import match  # noqa: E402
-from dicexmbd_jax.report import style  # noqa: E402
-from dicexmbd_jax.segment import segment_image  # noqa: E402
-from dicexmbd_jax.teacher import annotator, features, forest, rank  # noqa: E402
-from dicexmbd_jax.teacher.uncertainty import measure_uncertainty  # noqa: E402
-from dicexmbd_jax.types import ImageSource  # noqa: E402
+from configs.default import get_config
+from dicexmbd_jax.image import preparation
+from dicexmbd_jax.io import images, labels, panel
+from dicexmbd_jax.masks.segment import segment_image
+from dicexmbd_jax.report import style
+from dicexmbd_jax.scores import match
+from dicexmbd_jax.teach import features, forest, rank
+from dicexmbd_jax.teach.uncertainty import measure_uncertainty
+from dicexmbd_jax.types import ImageSource
 
 POOL, UNSEEN = (6, 8, 10, 14, 16, 18, 20, 22), (28, 30)
 POOL_PX, UNSEEN_PX = 160, 250

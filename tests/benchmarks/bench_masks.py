@@ -28,14 +28,14 @@ from scipy import ndimage
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
-import cellprofiler  # noqa: E402
-from conftest import REAL_DATA  # noqa: E402
+import cellprofiler
+from conftest import REAL_DATA
 
-from dicexmbd_jax.masks import holes, peaks  # noqa: E402
-from dicexmbd_jax.masks.maps import WorkingMaps  # noqa: E402
-from dicexmbd_jax.masks.propagate import grow_cells  # noqa: E402
-from dicexmbd_jax.masks.settings import PRESETS  # noqa: E402
-from dicexmbd_jax.segment import segment_image  # noqa: E402
+from dicexmbd_jax.masks import holes, peaks
+from dicexmbd_jax.masks.maps import WorkingMaps
+from dicexmbd_jax.masks.propagate import grow_cells
+from dicexmbd_jax.masks.segment import segment_image
+from dicexmbd_jax.masks.settings import PRESETS
 
 SETTINGS = PRESETS["dice_xmbd"]
 DISK = cpmorphology.strel_disk(8 / 1.5 - 0.5)

@@ -29,7 +29,7 @@ def main(sizes: list[str]) -> None:
 
 def measure(megapixels: float) -> None:
   sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-  from dicexmbd_jax.segment import segment_image
+  from dicexmbd_jax.masks.segment import segment_image
 
   pixels = make_maps(round((megapixels * 2**20) ** 0.5))
   segment_image(pixels[:100, :100].copy(), {})  # Compiles, or loads the cache.

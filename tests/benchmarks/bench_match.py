@@ -23,7 +23,7 @@ import numba
 import numpy as np
 from scipy import optimize, spatial
 
-from dicexmbd_jax.masks import evaluate, match
+from dicexmbd_jax.scores import evaluate, match
 
 # Edge in pixels and number of cells.
 MASKS = [(250, 625), (500, 2500), (1000, 10_000), (2000, 40_000)]

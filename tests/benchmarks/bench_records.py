@@ -30,14 +30,17 @@ from absl import flags
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT.parent)]
 
-import record_datasets  # noqa: E402
+import record_datasets
 
-from configs import default  # noqa: E402
-from data_builders import build  # noqa: E402
-from dicexmbd_jax import input_pipeline  # noqa: E402
-from dicexmbd_jax.image import preparation, targets  # noqa: E402
-from dicexmbd_jax.simulate import study  # noqa: E402
-from dicexmbd_jax.types import LoadedImage  # noqa: E402
+from configs import default
+from data_builders import (
+  build,
+  targets,
+)
+from dicexmbd_jax.image import preparation
+from dicexmbd_jax.simulate import study
+from dicexmbd_jax.train import input_pipeline
+from dicexmbd_jax.types import LoadedImage
 
 PATCH_PX = 512
 NUM_IMAGES = 6

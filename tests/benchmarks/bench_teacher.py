@@ -23,26 +23,20 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import ilastik as oracle  # noqa: E402
-from conftest import REAL_DATA  # noqa: E402
+import ilastik as oracle
+from conftest import REAL_DATA
 
-from dicexmbd_jax import segment  # noqa: E402
-from dicexmbd_jax.commands import teach_inputs, teach_strokes  # noqa: E402
-from dicexmbd_jax.io.ilastik import read_project  # noqa: E402
-from dicexmbd_jax.io.probabilities import read_probabilities  # noqa: E402
-from dicexmbd_jax.masks import evaluate  # noqa: E402
-from dicexmbd_jax.teacher.features import (  # noqa: E402
-  Feature,
-  compute_features,
-)
-from dicexmbd_jax.teacher.forest import fit_forest  # noqa: E402
-from dicexmbd_jax.teacher.teacher import (  # noqa: E402
-  classify_planes,
-  gather_rows,
-)
-from dicexmbd_jax.types import ImageSource  # noqa: E402
+from dicexmbd_jax.io.probabilities import read_probabilities
+from dicexmbd_jax.masks import segment
+from dicexmbd_jax.scores import evaluate
+from dicexmbd_jax.teach import inputs, strokes
+from dicexmbd_jax.teach.features import Feature, compute_features
+from dicexmbd_jax.teach.forest import fit_forest
+from dicexmbd_jax.teach.ilastik import read_project
+from dicexmbd_jax.teach.teacher import classify_planes, gather_rows
+from dicexmbd_jax.types import ImageSource
 
-EYES = teach_inputs.Eyes(None, "all", 1, {})
+EYES = inputs.Eyes(None, "all", 1, {})
 NUM_SEEDS = 5
 
 
@@ -63,8 +57,8 @@ def main(arguments):
   selection = tuple(Feature(*one) for one in project.features)
   forests = fit_forests(project, drawn_on, selection)
   for name, images in (("exported", exported), ("drawn_on", drawn_on)):
-    sources, _ = teach_inputs.list_inputs(str(images))
-    planes = [teach_inputs.view_image(one, EYES).planes for one in sources]
+    sources, _ = inputs.list_inputs(str(images))
+    planes = [inputs.view_image(one, EYES).planes for one in sources]
     stored = predict_stored(project_path, planes, selection)
     ours = [
       [quantise(classify_planes(one, selection, trees)) for one in planes]
@@ -79,12 +73,12 @@ def main(arguments):
 
 
 def fit_forests(project, drawn_on, selection):
-  items, failures = teach_strokes.pair_lanes(project, str(drawn_on))
+  items, failures = strokes.pair_lanes(project, str(drawn_on))
   if failures:
     raise SystemExit(failures)
   parts = [
     gather_rows(
-      teach_inputs.view_image(item.source, EYES).planes,
+      inputs.view_image(item.source, EYES).planes,
       item.strokes,
       selection,
     )

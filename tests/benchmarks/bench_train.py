@@ -27,7 +27,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import allocator
-from dicexmbd_jax.model import convolution, losses, metrics, unet
+from dicexmbd_jax.model import convolution, unet
+from dicexmbd_jax.train import losses, metrics
 
 try:
   import torch

@@ -11,11 +11,10 @@ import tifffile
 
 from configs import default
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax import checkpoint
 from dicexmbd_jax.commands import benchmark
 from dicexmbd_jax.io import labels as label_reader
 from dicexmbd_jax.io import write
-from dicexmbd_jax.model import unet
+from dicexmbd_jax.model import unet, weights
 
 NAMES = ("DNA1_Ir191", "CD45_Sm152")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -41,7 +40,7 @@ def model_folder(tmp_path_factory):
   model.head.kernel[...] = head[None, None]
   model.head.bias[...] = np.array([-3.0, -3.0, 3.0], np.float32)
   folder = tmp_path_factory.mktemp("model")
-  checkpoint.write_model(folder, model, config)
+  weights.write_model(folder, model, config)
   return folder
 
 

@@ -8,11 +8,10 @@ from ml_collections import ConfigDict
 
 from configs import default
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax import checkpoint
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.model import unet
-from dicexmbd_jax.model.program import make_program
-from dicexmbd_jax.train_checkpoint import Checkpoints
+from dicexmbd_jax.model import unet, weights
+from dicexmbd_jax.train.checkpoints import Checkpoints
+from dicexmbd_jax.train.program import make_program
 
 
 def write_run(folder):
@@ -28,7 +27,7 @@ def write_run(folder):
     }
   )
   model = unet.build_model(config.model, seed=3)
-  checkpoint.write_model(folder, model, config, "float32")
+  weights.write_model(folder, model, config, "float32")
   (folder / "metrics.csv").write_text(
     "step,loss,validation_loss\n10,0.5,0.4\n20,0.4,0.3\n25,0.3,\n30,0.2,0.35\n"
   )
@@ -46,7 +45,7 @@ def test_exported_model_is_small_and_answers_the_same(tmp_path):
     np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 2)), jnp.float32
   )
   answers = [
-    np.asarray(checkpoint.read_model(tmp_path / name)[0](image))
+    np.asarray(weights.read_model(tmp_path / name)[0](image))
     for name in ("run", "out")
   ]
   # float16 keeps eleven bits of each parameter.
@@ -86,7 +85,7 @@ def test_an_exported_model_keeps_its_numbers_when_exported_again(tmp_path):
 
 def test_a_checkpoint_is_exported_with_its_own_numbers(tmp_path):
   write_run(tmp_path / "run")
-  model, config = checkpoint.read_model(tmp_path / "run")
+  model, config = weights.read_model(tmp_path / "run")
   train = default.get_config().train
   train.update(config.train)
   config.train = train
@@ -99,7 +98,7 @@ def test_a_checkpoint_is_exported_with_its_own_numbers(tmp_path):
   card = (tmp_path / "out" / "README.md").read_text()
   assert "- Step 30 of 30 steps" in card
   assert "validation_loss: 0.35\n" in card
-  found, _ = checkpoint.read_model(tmp_path / "out")
+  found, _ = weights.read_model(tmp_path / "out")
   kernel, expected = (
     np.asarray(one.head.kernel[...]) for one in (found, model)
   )

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax import checkpoint
-from dicexmbd_jax.io import torch_file
-from dicexmbd_jax.model import reference_weights
+from dicexmbd_jax.model import reference_weights, torch_file, weights
 
 DATA = pathlib.Path(__file__).parent.parent / "data"
 STATE_DICT = DATA / "torch_unet.pth"
@@ -27,7 +25,7 @@ def import_weights(path, output):
 
 def test_the_network_answers_as_in_pytorch(tmp_path):
   assert import_weights(STATE_DICT, tmp_path / "model") == 0
-  model, config = checkpoint.read_model(tmp_path / "model")
+  model, config = weights.read_model(tmp_path / "model")
   assert config.model.width == 2
   assert config.model.in_channels == 3
   assert config.image.preset == "reference"
@@ -50,7 +48,7 @@ def test_live_against_pytorch(seed, tmp_path):
   with torch.no_grad():
     wanted = network(torch.from_numpy(image).permute(0, 3, 1, 2))
   assert import_weights(tmp_path / "net.pth", tmp_path / "model") == 0
-  found = checkpoint.read_model(tmp_path / "model")[0](jnp.asarray(image))
+  found = weights.read_model(tmp_path / "model")[0](jnp.asarray(image))
   np.testing.assert_allclose(
     found, wanted.permute(0, 2, 3, 1).numpy(), atol=1e-4
   )

@@ -16,11 +16,10 @@ from flax import nnx
 
 from configs import default
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax import checkpoint
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import write
-from dicexmbd_jax.model import unet
+from dicexmbd_jax.model import unet, weights
 
 NAMES = ("DNA1_Ir191", "CD45_Sm152", "Ki67_Er168")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -65,7 +64,7 @@ def model_folder(tmp_path_factory):
   model.head.kernel[...] = head[None, None]
   model.head.bias[...] = np.array([-3.0, -3.0, 3.0], np.float32)
   folder = tmp_path_factory.mktemp("model")
-  checkpoint.write_model(folder, model, config)
+  weights.write_model(folder, model, config)
   return folder
 
 
@@ -513,7 +512,7 @@ def test_help_does_not_load_jax():
 
 
 def test_the_network_runs_in_evaluation_mode(model_folder):
-  model, _ = checkpoint.read_model(model_folder)
+  model, _ = weights.read_model(model_folder)
   norms = [m for _, m in nnx.iter_graph(model) if isinstance(m, nnx.BatchNorm)]
   assert len(norms) == 6
   assert all(norm.use_running_average for norm in norms)

@@ -10,10 +10,10 @@ import pytest
 import tifffile
 
 from configs.default import get_config
-from dicexmbd_jax import segment as segment_lib
 from dicexmbd_jax.commands import segment
 from dicexmbd_jax.io import tiff
 from dicexmbd_jax.io import write as write_lib
+from dicexmbd_jax.masks import segment as segment_lib
 
 
 def make_flags(folder, **overrides):

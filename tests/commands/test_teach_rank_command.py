@@ -8,7 +8,8 @@ from PIL import Image as pillow
 
 from configs.default import get_config
 from dicexmbd_jax.commands import teach_rank
-from dicexmbd_jax.io import annotations, write
+from dicexmbd_jax.io import write
+from dicexmbd_jax.teach import annotations
 
 SHAPE = (30, 40)
 

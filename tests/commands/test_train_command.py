@@ -8,10 +8,10 @@ import pytest
 import record_datasets
 
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax import checkpoint
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.commands import train_check
+from dicexmbd_jax.model import weights as weights_lib
 from dicexmbd_jax.simulate import study
+from dicexmbd_jax.train import check
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -118,14 +118,14 @@ def test_records_that_are_left_out_make_no_epoch_longer(folder):
   path = config.train.data.cells.path
   config.train.data.other = {"path": path, "weight": 0.0}
   config.train.num_epochs = 3
-  assert train_check.complete_config(config).train.num_steps == 3 * (5 // 2)
+  assert check.complete_config(config).train.num_steps == 3 * (5 // 2)
 
 
 def test_the_model_is_that_of_the_best_checkpoint(folder):
   log = pd.read_csv(folder / "model/metrics.csv", index_col="step")
   best = log["validation_loss"].idxmin()
-  kept, _ = checkpoint.read_model(folder / "model")
-  saved, _ = checkpoint.read_model(folder / f"model/checkpoints/{best}")
+  kept, _ = weights_lib.read_model(folder / "model")
+  saved, _ = weights_lib.read_model(folder / f"model/checkpoints/{best}")
   np.testing.assert_array_equal(kept.head.kernel[...], saved.head.kernel[...])
 
 
@@ -139,8 +139,8 @@ def test_training_starts_from_given_weights(folder):
   start = f"--checkpoint={folder / 'model'}"
   still = "--config.train.learning_rate=0.0"
   assert call(folder, start, still, workdir="second") == 0
-  first, _ = checkpoint.read_model(folder / "model")
-  second, _ = checkpoint.read_model(folder / "second")
+  first, _ = weights_lib.read_model(folder / "model")
+  second, _ = weights_lib.read_model(folder / "second")
   np.testing.assert_array_equal(first.head.kernel[...], second.head.kernel[...])
 
 
@@ -210,5 +210,5 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was(folder, caplog):
   assert "expected finite numbers; records cells-train-" in caplog.text
   saved = list((folder / "wild/checkpoints").iterdir())
   assert saved
-  model, _ = checkpoint.read_model(max(saved))
+  model, _ = weights_lib.read_model(max(saved))
   assert np.isfinite(model.head.kernel[...]).all()

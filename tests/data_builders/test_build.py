@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data_builders import build, generate, jobs
-from dicexmbd_jax import dataset, records
 from dicexmbd_jax.commands import predict as predict_command
 from dicexmbd_jax.io import listing, panel
+from dicexmbd_jax.train import dataset, records
 from tests.data_builders import studies
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

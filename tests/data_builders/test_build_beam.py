@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from data_builders import build, build_beam, generate
-from dicexmbd_jax import dataset
 from dicexmbd_jax.simulate import study
+from dicexmbd_jax.train import dataset
 
 NUM_IMAGES = 5
 

@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 from matplotlib import colors
 
-from dicexmbd_jax.masks import summary
 from dicexmbd_jax.report import cell_figures, score_figures, scores, style
+from dicexmbd_jax.scores import summary
 
 NAN = float("nan")
 

@@ -1,0 +1,1 @@
+"""Configurations of experiments; none makes what is shipped."""

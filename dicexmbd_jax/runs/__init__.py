@@ -1,0 +1,1 @@
+"""What every batch command shares: the pool, failures, state, results."""

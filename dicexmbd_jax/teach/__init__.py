@@ -1,0 +1,1 @@
+"""From brush strokes to probabilities: the teacher."""

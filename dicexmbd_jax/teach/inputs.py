@@ -1,0 +1,176 @@
+"""What the `teach` commands share: images as a teacher sees them."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.image import preparation, resample
+from dicexmbd_jax.io import hdf5, images, listing, pictures
+from dicexmbd_jax.io.selection import resolve_panel
+from dicexmbd_jax.teach import packing, teacher_folder
+from dicexmbd_jax.teach.features import Planes
+from dicexmbd_jax.teach.teacher import Teacher
+from dicexmbd_jax.types import ImageSource, LoadedImage, Panel, Stack
+
+Path = pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Viewed:
+  """One image as a teacher sees it.
+
+  Attributes:
+    planes: the channels on the working grid.
+    names: of the channels; empty where the file names none.
+    pixel_size_um: of the working grid; None where the file does not say.
+    warnings: one line each.
+  """
+
+  planes: Planes
+  names: tuple[str, ...]
+  pixel_size_um: float | None
+  warnings: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Eyes:
+  """How images are looked at; crosses to the worker processes.
+
+  Attributes:
+    panel: which channels are what, or None.
+    channels: "merged" or "all", see teacher.View.
+    scale: working pixels per pixel of the image.
+    image: the config's section `image`.
+  """
+
+  panel: Panel | None
+  channels: str
+  scale: int
+  image: Mapping[str, Any]
+
+
+def list_inputs(
+  pattern: str,
+) -> tuple[list[ImageSource], list[tuple[Path, str]]]:
+  """Lists HDF5 images where there are any, else as list_tiffs.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  found = pictures.list_pictures(pattern, hdf5.SUFFIXES)
+  return (found, []) if found else list_tiffs(pattern)
+
+
+def list_tiffs(
+  pattern: str,
+) -> tuple[list[ImageSource], list[tuple[Path, str]]]:
+  """Lists what `predict` lists; PNG where there is nothing of that kind.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  try:
+    return listing.list_images(pattern)
+  except ValueError:
+    found = pictures.list_pictures(pattern, pictures.PNG)
+    if not found:
+      raise
+    return found, []
+
+
+def view_image(
+  source: ImageSource,
+  eyes: Eyes,
+  inner: str | None = None,
+  axes: str | None = None,
+) -> Viewed:
+  """Reads an image as a teacher sees it.
+
+  Args:
+    source: the image.
+    eyes: how it is looked at.
+    inner: the dataset in an HDF5 file, or None.
+    axes: names of its axes, or None, as io.hdf5.read_hdf5 takes them.
+
+  Raises:
+    ValueError: the image cannot be read, or does not fit the panel. One line;
+      of wrong counts it does not name the file.
+  """
+  suffix = source.path.suffix.lower()
+  if suffix in (*hdf5.SUFFIXES, ".ilp"):
+    stack = hdf5.read_hdf5(source.path, inner, axes)
+    loaded = _choose_channels(source, stack, eyes)
+  elif suffix in pictures.PNG:
+    pixels = pictures.read_png(source.path).astype(np.float32)
+    stack = pixels.reshape(*pixels.shape[:2], -1)
+    loaded = _choose_channels(source, stack, eyes)
+  elif eyes.channels == "all" and eyes.panel is None:
+    loaded = images.read_every_channel(source)
+  else:
+    loaded = images.read_image(source, eyes.panel)
+  warnings = loaded.warnings
+  if eyes.channels == "merged":
+    section = ConfigDict(dict(eyes.image))
+    planes, found = preparation.merge_loaded(loaded, section)
+    warnings += found
+    names: tuple[str, ...] = ("nuclear", "membrane/cytoplasm")
+  else:
+    planes, names = loaded.stack, loaded.names
+    if planes.size == 0 or not np.isfinite(planes).all():
+      raise ValueError("found no pixels or pixels that are not finite")
+  size_um = loaded.pixel_size_um
+  if eyes.scale != 1:
+    shape = (planes.shape[0] * eyes.scale, planes.shape[1] * eyes.scale)
+    planes = resample.resample_image(planes, shape)
+  size_um = size_um / eyes.scale if size_um else None
+  return Viewed(planes, names, size_um, warnings)
+
+
+def read_teacher(folder: str | os.PathLike) -> Teacher:
+  """Reads a teacher's folder.
+
+  Raises:
+    ValueError: missing, broken or of another version; names the folder.
+  """
+  settings, arrays = teacher_folder.read_teacher(Path(folder))
+  try:
+    return packing.unpack_teacher(settings, arrays)
+  except ValueError as error:
+    raise ValueError(f"{folder}: {error}") from error
+
+
+def check_view(viewed: Viewed, teacher: Teacher) -> None:
+  """Raises a ValueError if an image's channels are not the teacher's."""
+  view = teacher.view
+  num_channels = viewed.planes.shape[2]
+  if num_channels != view.num_channels:
+    raise ValueError(
+      f"found {num_channels} channels, expected the teacher's "
+      f"{view.num_channels}"
+    )
+  if viewed.names and view.names and viewed.names != view.names:
+    raise ValueError(
+      f"found channels {', '.join(viewed.names)}, expected the teacher's "
+      f"{', '.join(view.names)}"
+    )
+
+
+def _choose_channels(
+  source: ImageSource, stack: Stack, eyes: Eyes
+) -> LoadedImage:
+  """Chooses among the channels of a file that names none."""
+  if eyes.channels == "all" and eyes.panel is None:
+    return LoadedImage(stack, (), (), (), None)
+  chosen = resolve_panel(eyes.panel, (), stack.shape[2], source.path)
+  return LoadedImage(
+    stack=np.ascontiguousarray(stack[..., list(chosen.channels)]),
+    names=chosen.names,
+    nuclear=chosen.nuclear,
+    membrane=chosen.membrane,
+    pixel_size_um=None,
+  )

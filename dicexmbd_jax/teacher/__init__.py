@@ -1,1 +1,0 @@
-"""The teacher: brush strokes to probability maps, by a random forest."""

@@ -1,0 +1,244 @@
+"""Training: the loop around the step, and validation between its steps."""
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.model import unet
+from dicexmbd_jax.train import checkpoints as checkpoints_lib
+from dicexmbd_jax.train import input_pipeline, metrics, sharding
+from dicexmbd_jax.train.processes import StopRequest
+from dicexmbd_jax.train.program import Program
+from dicexmbd_jax.train.speed import Speed
+from dicexmbd_jax.train.step import Example, TrainState, Weights
+
+FIELDS = ("image", "target", "valid", "is_real")  # Of a batch, on the device.
+RUN_AHEAD = 2  # Steps the host may be ahead of the devices.
+
+
+class Observer(Protocol):
+  """Who writes down what the loop finds; on every process of a run."""
+
+  def report(self, step: int, found: dict[str, float]):
+    """Takes numbers of a step."""
+
+  def keep(self, step: int, model: unet.UNet):
+    """Takes the best network so far."""
+
+  def show(self, step: int, examples: Iterator[Example]):
+    """Takes predicted validation records, to the last, for a picture."""
+
+  def score(self, examples: Iterator[Example]) -> dict[str, float]:
+    """Takes predicted validation records, to the last; returns scores."""
+
+
+def train_and_evaluate(
+  program: Program,
+  state: TrainState,
+  config: ConfigDict,
+  checkpoints: checkpoints_lib.Checkpoints,
+  observer: Observer,
+) -> bool:
+  """Trains to config.train.num_steps, or until asked to stop.
+
+  Args:
+    program: from make_program.
+    state: to go on from; it is donated.
+    config: the whole configuration.
+    checkpoints: where the state is saved.
+    observer: told of all that is measured.
+
+  Returns:
+    Whether the run is complete; else it was asked to stop, and has saved.
+
+  Raises:
+    FloatingPointError: a loss or gradient is not finite; the state before
+      that step has been saved.
+  """
+  train = config.train
+  start = int(state.step)
+  stop, speed = StopRequest(), Speed(config, start)
+  recent: collections.deque = collections.deque()  # Steps not looked at yet.
+  batches = read_batches(config, "train", start)
+  for step in range(start + 1, train.num_steps + 1):
+    batch = next(batches)
+    state, found = program.take_step(state, place_batch(batch, program.mesh))
+    recent.append((step, batch["record_id"], found))
+    is_last, is_stopped = step == train.num_steps, stop.is_due(step)
+    reports = is_last or step % train.report_steps == 0
+    validates = is_last or step % train.eval_steps == 0
+    saves = validates or is_stopped or step % train.checkpoint_steps == 0
+    is_exact = reports or saves or step == start + 1
+    try:
+      # The devices never wait for the host: it looks at what is done already.
+      check_finite(recent, 0 if is_exact else RUN_AHEAD)
+    except FloatingPointError:
+      checkpoints.save(int(state.step), state, config)
+      raise
+    numbers: dict[str, float] = {}
+    if reports:
+      numbers |= read_numbers(found) | speed.read(step)
+    if validates:
+      state, scores = validate(program, state, config, observer)
+      numbers |= scores
+    if numbers:
+      observer.report(step, numbers)
+    if saves:
+      checkpoints.save(step, state, config, numbers.get("validation_loss"))
+    if is_stopped and not is_last:
+      return False
+    if saves or step == start + 1:
+      speed.restart(step)  # Neither saving nor compiling is training.
+  return True
+
+
+def check_finite(recent: collections.deque, num_left: int):
+  """Looks at all but the last steps, oldest first, and forgets them.
+
+  Args:
+    recent: (step, record ids, what the step found), the latest at the end.
+    num_left: steps that may still be running, and are left alone.
+
+  Raises:
+    FloatingPointError: a step's loss or gradient is not finite.
+  """
+  while len(recent) > num_left:
+    step, records, found = recent.popleft()
+    if not found["is_finite"]:
+      raise FloatingPointError(
+        f"step {step}: found loss {float(found['loss']):g}, gradient norm "
+        f"{float(found['gradient_norm']):g}, expected finite numbers; records "
+        f"{', '.join(records)}"
+      )
+
+
+def read_numbers(found: dict[str, jax.Array]) -> dict[str, float]:
+  """Returns a step's numbers on the host."""
+  names = ("loss", "learning_rate", "gradient_norm")
+  return {name: float(found[name]) for name in names}
+
+
+def read_batches(config: ConfigDict, split: str, start_step: int = 0):
+  """Returns this process's share of the batches of a split."""
+  return input_pipeline.make_batches(
+    list_sources(config),
+    split,
+    batch_size=config.train.batch_size,
+    seed=config.seed,
+    start_step=start_step,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    num_workers=config.train.num_workers,
+    is_training=split == "train",
+  )
+
+
+def list_sources(config: ConfigDict) -> list[input_pipeline.Source]:
+  """Returns the record folders to train on, with their weights."""
+  return [
+    input_pipeline.Source(source.path, source.weight)
+    for source in config.train.data.values()
+  ]
+
+
+def place_batch(batch, mesh: Mesh) -> dict[str, jax.Array]:
+  """Puts the arrays of this process's share of a batch on its devices."""
+  return sharding.place_batch({name: batch[name] for name in FIELDS}, mesh)
+
+
+def validate(
+  program: Program, state: TrainState, config: ConfigDict, observer: Observer
+) -> tuple[TrainState, dict[str, float]]:
+  """Scores the validation records; keeps the network if it is the best.
+
+  Returns:
+    The state, which knows of the loss, and the scores; empty where there are
+    no validation records, and the network is kept whatever it is.
+  """
+  train, step = config.train, int(state.step)
+  weights = state.weights()
+  scores = score_records(program, weights, config)
+  loss = scores.get("validation_loss")
+  if loss is None or np.float32(loss) < float(state.best_loss):
+    observer.keep(step, export_model(program, weights))
+  if loss is None:
+    return state, scores
+  is_last = step == train.num_steps
+  index = step // train.eval_steps
+  if is_last or index % train.strip_every == 0:
+    observer.show(step, predict_records(program, weights, config, 8))
+  has_turn = train.cells_every > 0 and index % train.cells_every == 0
+  scores_cells = is_last or has_turn
+  if scores_cells and train.cells_records:
+    examples = predict_records(program, weights, config, train.cells_records)
+    scores |= observer.score(examples)
+  return program.end_validation(state, np.float32(loss)), scores
+
+
+def score_records(
+  program: Program, weights: Weights, config: ConfigDict
+) -> dict[str, float]:
+  """Returns loss and pixel scores of all validation records."""
+  total: Any = None
+  for batch in read_batches(config, "validation"):
+    sums = program.score_batch(weights, place_batch(batch, program.mesh))
+    total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+  if total is None:
+    return {}
+  total = jax.device_get(total)
+  scores = metrics.finish_scores(total["pixels"])
+  loss = total["loss_sum"] / max(total["num_px"], 1)
+  return {"validation_loss": float(loss)} | {
+    f"validation_{name}": float(score) for name, score in scores.items()
+  }
+
+
+def predict_records(
+  program: Program, weights: Weights, config: ConfigDict, num_records: int
+) -> Iterator[Example]:
+  """Yields the first validation records with their probabilities.
+
+  Every process gets all of them, and has to take all: their devices work
+  together.
+  """
+  for batch in read_batches(config, "validation"):
+    placed = place_batch(batch, program.mesh)
+    found = jax.device_get(program.predict_batch(weights, placed))
+    for index in range(min(num_records, len(found["is_real"]))):
+      if found["is_real"][index]:
+        yield {name: values[index] for name, values in found.items()}
+    num_records -= len(found["is_real"])
+    if num_records <= 0:
+      return
+
+
+def export_model(program: Program, weights: Weights) -> unet.UNet:
+  """Returns the network in evaluation mode, whole on every device."""
+  weights = jax.device_get(program.gather(weights))
+  model = nnx.merge(program.graph, weights["params"], weights["stats"])
+  model.eval()
+  return model
+
+
+def restore_state(
+  program: Program, config: ConfigDict, checkpoints
+) -> TrainState | None:
+  """Returns the state of the newest whole checkpoint; None: there is none.
+
+  Raises:
+    ValueError: the checkpoint is of another configuration, or none is whole.
+  """
+  state = checkpoints.restore(program.shapes, config)
+  if state is None:
+    return None
+  # It may be the one before a step that failed.
+  state = dataclasses.replace(state, is_finite=np.ones((), bool))
+  return sharding.place_state(state, program.shardings)

@@ -1,0 +1,110 @@
+"""A run's compiled functions, and where its arrays lie."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.model import unet
+from dicexmbd_jax.train import optimizer, sharding, step
+from dicexmbd_jax.train.step import Example, TrainState, Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """The compiled functions of a run, and where their arrays lie."""
+
+  graph: nnx.GraphDef
+  mesh: Mesh
+  shapes: TrainState  # Shapes and types.
+  shardings: TrainState
+  make_state: Callable[[], TrainState]
+  take_step: Callable[[TrainState, Any], tuple[TrainState, dict]]
+  end_validation: Callable[[TrainState, Any], TrainState]
+  score_batch: Callable[[Weights, Any], dict]
+  predict_batch: Callable[[Weights, Any], Example]
+  gather: Callable[[Weights], Weights]
+
+
+def make_program(
+  model: unet.UNet, config: ConfigDict, num_devices: int | None = None
+) -> Program:
+  """Plans where arrays lie and prepares the functions; compiles nothing yet.
+
+  Args:
+    model: the network to start from; it is left as it is.
+    config: the whole configuration.
+    num_devices: None: all devices of all processes.
+  """
+  mesh = sharding.make_mesh(num_devices)
+  parts: tuple = nnx.split(model, nnx.Param, nnx.BatchStat)
+  graph, params, stats = parts
+  weights = jax.tree.map(np.asarray, {"params": params, "stats": stats})
+  tx = optimizer.make_optimizer(config.train)
+  make = functools.partial(step.make_state, tx, config.train)
+  shapes = jax.eval_shape(make, weights)
+  shardings = sharding.shard_state(shapes, mesh, config.train.shard_above)
+  everywhere = sharding.replicate(mesh)
+  jit = functools.partial(jax.jit, out_shardings=everywhere)
+  return Program(
+    graph=graph,
+    mesh=mesh,
+    shapes=shapes,
+    shardings=shardings,
+    make_state=lambda: jax.jit(make, out_shardings=shardings)(weights),
+    take_step=jax.jit(
+      functools.partial(step.take_step, graph, tx, config),
+      donate_argnums=0,
+      out_shardings=(shardings, everywhere),
+    ),
+    end_validation=jax.jit(
+      functools.partial(step.end_validation, config.train),
+      donate_argnums=0,
+      out_shardings=shardings,
+    ),
+    score_batch=jit(functools.partial(step.score_batch, graph, config.train)),
+    predict_batch=jit(functools.partial(step.predict_batch, graph)),
+    gather=jit(functools.partial(jax.tree.map, jnp.copy)),
+  )
+
+
+def trace_step(program: Program, config: ConfigDict, patch_px: int):
+  """Traces one step, which shows what cannot be computed.
+
+  Args:
+    program: from make_program.
+    config: the whole configuration.
+    patch_px: edge of the records.
+
+  Raises:
+    ValueError: records and configuration do not fit.
+  """
+  shape = config.train.batch_size, patch_px, patch_px
+  spread = sharding.split_batch(program.mesh)
+  describe = functools.partial(jax.ShapeDtypeStruct, sharding=spread)
+  batch = {
+    "image": describe((*shape, 2), jnp.float32),
+    "target": describe((*shape, 3), jnp.float32),
+    "valid": describe((*shape, 1), jnp.float32),
+    "is_real": describe(shape[:1], jnp.bool_),
+  }
+  # As the run will call it, so that the first step is not traced again.
+  state = jax.tree.map(
+    lambda leaf, way: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=way
+    ),
+    program.shapes,
+    program.shardings,
+  )
+  try:
+    jax.eval_shape(program.take_step, state, batch)
+  except (TypeError, AttributeError, KeyError) as error:
+    text = " ".join(str(error).split())
+    raise ValueError(f"--config: found a step that fails: {text}") from error

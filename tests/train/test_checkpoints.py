@@ -1,0 +1,172 @@
+"""Checkpoints: what is kept, what comes back, and damage that is seen."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import default
+from dicexmbd_jax.train import checkpoints as checkpoints_lib
+
+
+@pytest.fixture
+def config():
+  return default.get_config()
+
+
+def make_state(value):
+  return {
+    "params": [jnp.full((40, 50), value) + jnp.arange(50.0)],
+    "step": jnp.asarray(value, jnp.int32),
+    "is_finite": jnp.ones((), bool),
+  }
+
+
+SHAPES = jax.eval_shape(lambda: make_state(0))
+
+
+def open_checkpoints(folder, num_newest=2):
+  return checkpoints_lib.Checkpoints(folder / "checkpoints", num_newest)
+
+
+def save(folder, config, losses, num_newest=2):
+  """Saves steps 1, 2, ... with these validation losses."""
+  checkpoints = open_checkpoints(folder, num_newest)
+  for step, loss in enumerate(losses, 1):
+    checkpoints.save(step, make_state(step), config, loss)
+  checkpoints.close()
+
+
+def restore(folder, config):
+  checkpoints = open_checkpoints(folder)
+  state = checkpoints.restore(SHAPES, config)
+  checkpoints.close()
+  return state
+
+
+def list_steps(folder):
+  return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def test_nothing_to_restore_in_a_new_folder(tmp_path, config):
+  assert restore(tmp_path, config) is None
+
+
+def test_the_newest_state_comes_back_bit_by_bit(tmp_path, config):
+  save(tmp_path, config, [None, None, None])
+  state = restore(tmp_path, config)
+  for found, wanted in zip(
+    jax.tree.leaves(state), jax.tree.leaves(make_state(3)), strict=True
+  ):
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_newest_and_the_best_stay_over_restarts(tmp_path, config):
+  save(tmp_path, config, [0.3, 0.1, 0.2, None, 0.4])
+  assert list_steps(tmp_path) == [2, 4, 5]
+  checkpoints = open_checkpoints(tmp_path)
+  checkpoints.restore(SHAPES, config)
+  for step, loss in ((6, None), (7, 0.15)):
+    checkpoints.save(step, make_state(step), config, loss)
+  checkpoints.close()
+  assert list_steps(tmp_path) == [2, 6, 7]
+
+
+def test_a_step_that_is_there_is_not_written_again(tmp_path, config):
+  save(tmp_path, config, [None])
+  checkpoints = open_checkpoints(tmp_path)
+  checkpoints.save(1, make_state(9), config)
+  checkpoints.close()
+  assert restore(tmp_path, config)["step"] == 1
+
+
+def list_files(folder):
+  """Returns the files of a checkpoint without which it cannot be read."""
+  return sorted(
+    path.relative_to(folder)
+    for path in folder.rglob("*")
+    if path.is_file() and path.stat().st_size
+  )
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "emptied", "changed", "lost"])
+def test_any_damage_to_the_newest_falls_back_to_the_one_before(
+  tmp_path, config, caplog, spoil
+):
+  save(tmp_path / "whole", config, [None, None])
+  files = list_files(tmp_path / "whole/checkpoints/2")
+  num_damaged = 0
+  for index in range(len(files)):
+    folder = tmp_path / str(index)
+    # A copy: the same files, where each save has others.
+    shutil.copytree(tmp_path / "whole", folder)
+    path = folder / "checkpoints/2" / files[index]
+    damage(path, spoil)
+    caplog.clear()
+    state = restore(folder, config)
+    # Some files hold nothing that restoring needs.
+    assert int(state["step"]) in (1, 2)
+    wanted = make_state(int(state["step"]))
+    np.testing.assert_array_equal(state["params"][0], wanted["params"][0])
+    if int(state["step"]) == 1:
+      num_damaged += 1
+      assert "checkpoints/2: found a damaged checkpoint" in caplog.text
+      assert "going back to the one before" in caplog.text
+      assert (folder / "broken_checkpoints/2").is_dir()
+      assert list_steps(folder) == [1]
+  assert num_damaged
+
+
+def damage(path, spoil):
+  content = bytearray(path.read_bytes())
+  if spoil == "lost":
+    path.unlink()
+    return
+  if spoil == "truncated":
+    content = content[: len(content) // 2]
+  elif spoil == "emptied":
+    content = bytearray()
+  else:
+    content[len(content) // 2] ^= 0x55
+  path.write_bytes(content)
+
+
+def test_a_change_of_numbers_alone_is_seen(tmp_path, config):
+  save(tmp_path, config, [None])
+  [path] = (tmp_path / "checkpoints/1/about").glob("metadata")
+  about = json.loads(path.read_text())["about"]
+  about["arrays"]["params.0"]["checksum"] += 1
+  path.write_text(json.dumps(checkpoints_lib.sign(about)))
+  with pytest.raises(ValueError, match="found no checkpoint that is whole"):
+    restore(tmp_path, config)
+
+
+def test_another_configuration_is_named_by_its_values(tmp_path, config):
+  save(tmp_path, config, [None])
+  config.train.batch_size = 7
+  config.train.augment.flip = False
+  with pytest.raises(ValueError, match="flip: found False, expected True; tra"):
+    restore(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+  "change", [("train", "num_steps", 9), ("segment", "scale", 1)]
+)
+def test_what_does_not_change_the_run_may_change(tmp_path, config, change):
+  save(tmp_path, config, [None])
+  section, name, value = change
+  config[section][name] = value
+  assert restore(tmp_path, config) is not None
+
+
+def test_arrays_of_another_shape_are_refused(tmp_path, config):
+  save(tmp_path, config, [None])
+  checkpoints = open_checkpoints(tmp_path)
+  shapes = SHAPES | {"step": jax.ShapeDtypeStruct((2,), jnp.int32)}
+  with pytest.raises(ValueError, match=r"step: found \(\), expected \(2,\)"):
+    checkpoints.restore(shapes, config)
+  checkpoints.close()

@@ -1,0 +1,89 @@
+"""Opening datasets: whole, in a folder above, broken in six ways."""
+
+import shutil
+
+import pytest
+import record_datasets
+
+from dicexmbd_jax.train import dataset, records
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return record_datasets.write_dataset(
+    tmp_path_factory.mktemp("a"), train=5, validation=2
+  )
+
+
+def test_records_are_read_by_position(folder):
+  opened = dataset.Records(str(folder), "train")
+  assert len(opened) == 5
+  assert opened.patch_px == 4
+  names = {opened[i]["record_id"] for i in range(5)}
+  assert names == {f"a-train-{i}" for i in range(5)}
+
+
+def test_a_split_without_records_is_empty(folder):
+  assert len(dataset.Records(str(folder), "test")) == 0
+  assert dataset.count_split(str(folder), "test") == 0
+  assert dataset.count_split(str(folder), "validation") == 2
+
+
+def test_the_folder_above_a_dataset_will_do(folder):
+  assert dataset.count_split(str(folder.parent.parent), "train") == 5
+
+
+def test_two_datasets_below_a_folder_are_named(folder, tmp_path):
+  for name in ("one", "two"):
+    shutil.copytree(folder, tmp_path / name / "1.0.0")
+  with pytest.raises(ValueError, match="one/1.0.0, .*two/1.0.0; expected one"):
+    dataset.open_dataset(str(tmp_path))
+
+
+def test_records_of_a_newer_program_are_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(records, "SCHEMA_VERSION", records.SCHEMA_VERSION + 1)
+  folder = record_datasets.write_dataset(tmp_path, train=2)
+  monkeypatch.undo()
+  with pytest.raises(ValueError, match="newer version"):
+    dataset.Records(str(folder), "train")[0]
+
+
+def break_info(folder):
+  (folder / "dataset_info.json").write_text("{")
+
+
+def break_features(folder):
+  (folder / "features.json").unlink()
+
+
+def remove_info(folder):
+  (folder / "dataset_info.json").unlink()
+
+
+def remove_shard(folder):
+  next(folder.glob("*train*")).unlink()
+
+
+def cut_shard(folder):
+  for shard in folder.glob("*train*"):
+    shard.write_bytes(shard.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+  ("damage", "message"),
+  [
+    (break_info, "cannot be read as a dataset"),
+    (break_features, "cannot be read as a dataset"),
+    (remove_info, "expected one dataset"),
+    (remove_shard, "1 of 2 shards of 'train' are missing"),
+    (cut_shard, "cannot be read"),
+    (shutil.rmtree, "no such folder"),
+  ],
+)
+def test_broken_datasets_cost_one_line(folder, tmp_path, damage, message):
+  copy = shutil.copytree(folder, tmp_path / "copy")
+  damage(copy)
+  with pytest.raises(ValueError, match=message) as error:
+    dataset.Records(str(copy), "train")[0]
+  assert str(copy) in str(error.value)
+  assert "\n" not in str(error.value)

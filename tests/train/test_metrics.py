@@ -1,0 +1,65 @@
+"""Costs of the network and rates of devices."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.model import unet
+from dicexmbd_jax.train import metrics
+
+
+def test_flops_are_those_that_the_compiler_counts():
+  config = ConfigDict(
+    {"width": 16, "depth": 2, "in_channels": 2, "dtype": "float32"}
+  )
+  model = unet.build_model(config)
+  model.eval()
+  graph, state = nnx.split(model)
+
+  def compute_logits(state, image):
+    return nnx.merge(graph, state)(image)
+
+  image = jnp.zeros((1, 64, 64, 2))
+  cost = jax.jit(compute_logits).lower(state, image).cost_analysis()
+  # The compiler counts BatchNorm, ReLU and pooling, too.
+  assert metrics.count_flops(config, 64, 64) == pytest.approx(
+    cost["flops"], rel=0.05
+  )
+
+
+@pytest.mark.parametrize(
+  ("device_kind", "dtype", "tflops"),
+  [
+    ("NVIDIA H200", "bfloat16", 989.0),
+    ("NVIDIA H100 80GB HBM3", "bfloat16", 989.0),
+    ("NVIDIA H100 PCIe", "bfloat16", 756.0),
+    ("NVIDIA L40S", "bfloat16", 362.0),
+    ("NVIDIA L40", "bfloat16", 181.0),
+    ("NVIDIA L4", "float32", 60.0),
+    ("NVIDIA A100-SXM4-80GB", "bfloat16", 312.0),
+    ("NVIDIA GH200 480GB", "bfloat16", 989.0),
+    ("TPU v5", "bfloat16", 459.0),
+    ("TPU v5 lite", "bfloat16", 197.0),
+    ("TPU v4", "float32", None),
+    ("cpu", "float32", None),
+  ],
+)
+def test_peak_of_known_devices(device_kind, dtype, tflops):
+  expected = None if tflops is None else tflops * 1e12
+  assert metrics.peak_flops(device_kind, dtype) == expected
+
+
+def test_pixel_scores_by_hand():
+  logits = jnp.array([[[1.0, -1, -1], [1, -1, -1], [-1, -1, 1]]])[None]
+  target = jnp.array([[[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]])[None]
+  valid = jnp.array([1.0, 1.0, 0.0]).reshape(1, 1, 3, 1)
+  sums = metrics.pixel_scores(logits, target, valid)
+  scores = metrics.finish_scores(jax.device_get(sums))
+  assert scores == {
+    "accuracy": 0.5,
+    "f1_nucleus": pytest.approx(2 / 3),
+    "f1_membrane": 0.0,
+    "f1_background": 1.0,  # Its only pixel is padding.
+  }
