@@ -94,8 +94,8 @@ def is_alive(pid):
 
 def test_workers_end_with_a_killed_main_process():
   code = (
-    "import test_batch as t; from dicexmbd_jax.commands import batch\n"
-    "for _, pid in batch.map_images(t.tell_pid, [0.0, 0.0, 60.0, 60.0], 2):\n"
+    "import test_pool as t; from dicexmbd_jax.runs import pool\n"
+    "for _, pid in pool.map_images(t.tell_pid, [0.0, 0.0, 60.0, 60.0], 2):\n"
     "  print(pid, flush=True)\n"
   )
   folder = str(pathlib.Path(__file__).parent)

@@ -18,7 +18,8 @@ CODE = """
 import json, jax, numpy as np
 from configs import default
 import record_datasets
-from dicexmbd_jax.model import program, sharding, unet
+from dicexmbd_jax.model import unet
+from dicexmbd_jax.train import program, sharding
 
 config = default.get_config()
 config.model.update(dict(width=4, depth=1))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from configs import tiny
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_the_tiny_configuration_learns(tmp_path):
