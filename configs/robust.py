@@ -6,7 +6,7 @@ Goes on from configs/base.py with three changes to its images: uneven
 backgrounds, as from autofluorescence; channels that are dark, since dust or few
 bright cells take the range that each marker is stretched to; and fields without
 cells, in which a network that has seen none finds thousands. They cost a little
-on images that have none of it (launch/experiments/ablations.md).
+on images that have none of it (ablations.md).
 
 Measured (F1 at IoU 0.5): 20 fresh simulated images 0.884, spleen ROIs 28 and 30
 0.781. 2,000 steps took 26 minutes on two CPU cores without AVX-512.

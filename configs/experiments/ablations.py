@@ -1,4 +1,4 @@
-"""Short runs from random weights, to see what matters: launch/experiments/ablations.md.
+"""Short runs from random weights, to see what matters: ablations.md.
 
     python launch/experiments/ablations.py DATA TRAINING OUTPUT
 

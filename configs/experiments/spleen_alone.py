@@ -4,7 +4,7 @@
       --workdir=training/spleen_alone
 
 Not part of the shipped weights' recipe: it shows what the simulated studies are
-worth (launch/experiments/ablations.md). The records are those of launch/experiments/base.sh.
+worth (ablations.md). The records are those of launch/experiments/base.sh.
 """
 
 from ml_collections import ConfigDict
