@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
     min_saddle_depth=float,  # Fall of the map that parts two nuclei, 0..1.
     min_nucleus_area_px=float,  # Square px; smaller nuclei are dropped.
     regularisation=float,  # Growth: a step against a change of intensity.
+    max_growth_um=float,  # Cells reach this far from their nuclei; 0: no limit.
     distance_px=float,  # Baseline "distance": how far from the nucleus.
     keeps_border=bool,  # Whether nuclei at the image's edge become cells.
     parts_cells=bool,  # Whether background parts neighbouring cells.

@@ -22,6 +22,11 @@ from ml_collections import ConfigDict
 SECTIONS = ("seed", "train", "records")
 # Sections that describe training; names in them are the trainer's to judge.
 _TRAINING = ("train", "records")
+# Values that came later, as they are where a model's folder lacks them.
+_LATER: dict[str, dict[str, Any]] = {
+  "predict": {"views": 1},
+  "segment": {"max_growth_um": None},
+}
 SHIPPED_MODEL = pathlib.Path(__file__).parent / "weights" / "base"
 
 
@@ -126,8 +131,10 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
     path = pathlib.Path(folder).resolve().parents[1] / "config.json"
   try:
     values = json.loads(path.read_text())
-    if "predict" in values:  # Some models were written before there were views.
-      values["predict"] = {"views": 1, **values["predict"]}
+    # Some models were written before there were these values.
+    for section, missing in _LATER.items():
+      if section in values:
+        values[section] = {**missing, **values[section]}
     return ConfigDict(values)
   except (OSError, ValueError) as error:
     raise ValueError(

@@ -426,7 +426,9 @@ def finish_image(
   shape = item.image.shape[:2]
   is_network = method == NETWORK
   if is_network:
-    masks = segment.segment_image(predicted.maps, values.segment, shape)
+    masks = segment.segment_image(
+      predicted.maps, values.segment, shape, values.image.pixel_size_um
+    )
   else:
     masks = segment.segment_baseline(
       predicted.maps, method, values.segment, shape

@@ -42,11 +42,13 @@ class SegmentJob(image_job.ImageJob):
     key, stem = self.make_key(image), image.stem
     probabilities = maps_reader.read_probabilities(image)
     maps_reader.check_scale(probabilities)
-    result = segment.segment_image(probabilities, self.config)
-    state.forget(self.output, stem)
     size_um = maps_reader.read_pixel_size(image)
     if size_um is not None:
       size_um *= resolve_settings(self.config).map_scale
+    result = segment.segment_image(
+      probabilities, self.config, map_um=size_um or 1.0
+    )
+    state.forget(self.output, stem)
     write.write_labels(self.locate("nuclei", stem), result.nuclei, size_um)
     write.write_labels(self.locate("masks", stem), result.cells, size_um)
     kinds = ["nuclei", "masks"]

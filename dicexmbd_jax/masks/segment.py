@@ -13,6 +13,7 @@ from dicexmbd_jax.masks import (
   propagate,
 )
 from dicexmbd_jax.masks.adjacency import list_edge_labels
+from dicexmbd_jax.masks.growth import limit_growth
 from dicexmbd_jax.masks.holes import fill_object_holes
 from dicexmbd_jax.masks.lookup import count_labels, replace_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
@@ -42,6 +43,7 @@ def segment_image(
   probabilities: Probabilities | np.ndarray,
   config: Config,
   shape: tuple[int, int] | None = None,
+  map_um: float = 1.0,
 ) -> Segmentation:
   """Finds nuclei and cells.
 
@@ -51,6 +53,7 @@ def segment_image(
     config: `config.segment`, see masks.settings.
     shape: rows and columns of the masks where the image's pixels are not the
       map's; None: the map's, divided by the preset's map_scale.
+    map_um: edge of map_scale pixels of the map, in um of the tissue.
 
   Returns:
     The masks; without any nucleus they are 0 and is_border is empty.
@@ -62,7 +65,8 @@ def segment_image(
   settings = resolve_settings(config)
   check_probabilities(probabilities)
   maps = WorkingMaps(probabilities, settings)
-  return segment_maps(maps, "propagation", settings, shape)
+  limit_px = settings.max_growth_um * settings.scale / map_um
+  return segment_maps(maps, "propagation", settings, shape, limit_px)
 
 
 def segment_baseline(
@@ -102,8 +106,12 @@ def segment_maps(
   method: str,
   settings: Settings,
   shape: tuple[int, int] | None,
+  limit_px: float = 0.0,
 ) -> Segmentation:
-  """Finds nuclei and cells in maps; the steps that all methods share."""
+  """Finds nuclei and cells in maps; the steps that all methods share.
+
+  `limit_px` is how far cells may reach, in working pixels; 0: no limit.
+  """
   seeds, numbers = nuclei.select_nuclei(
     nuclei.find_nuclei(maps, settings), settings
   )
@@ -115,6 +123,8 @@ def segment_maps(
     if method == "watershed":
       spread = baselines.spread_watershed
     cells = spread(maps, seeds, mask, settings)
+  if limit_px:
+    cells = limit_growth(cells, seeds, limit_px)
   cells = fill_object_holes(cells)
   if shape is None:
     shape = (

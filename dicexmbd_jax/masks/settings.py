@@ -13,7 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 class Settings:
   """How probabilities become nuclei and cells.
 
-  The defaults are the published pipeline with touching cells. px means pixels
+  The defaults are the published pipeline with touching cells that stay near
+  their nuclei. px means pixels
   of the image at 1 um; a working pixel is 1 / scale px.
 
   Attributes:
@@ -42,6 +43,8 @@ class Settings:
     min_nucleus_area_px: nuclei below this many square pixels are dropped.
     regularisation: weight of a step against a change of intensity when cells
       grow; larger gives rounder cells.
+    max_growth_um: how far cells that propagation grows may reach from their
+      nuclei, in um of the tissue; 0, as published: no limit.
     distance_px: how far cells reach from their nuclei, baseline "distance".
     keeps_border: whether nuclei at the image's edge become cells.
     parts_cells: whether a line of background parts neighbouring cells.
@@ -71,6 +74,7 @@ class Settings:
   min_saddle_depth: float = 0.0
   min_nucleus_area_px: float = 1.25
   regularisation: float = 0.05
+  max_growth_um: float = 1.25
   distance_px: float = 10.0
   keeps_border: bool = True
   parts_cells: bool = False
@@ -88,7 +92,9 @@ PRESETS = {
   # Cells touch and border cells stay: for measuring cells.
   "touching": Settings(),
   # CellProfiler 3.1.9 as published with Dice-XMBD: for repeating old studies.
-  "dice_xmbd": Settings(keeps_border=False, parts_cells=True),
+  "dice_xmbd": Settings(
+    keeps_border=False, parts_cells=True, max_growth_um=0.0
+  ),
   # steinbock's CellProfiler 4 pipeline, whose maps come at twice the scale.
   "steinbock": Settings(
     map_scale=2,
@@ -97,6 +103,7 @@ PRESETS = {
     min_diameter_px=3.5,
     max_diameter_px=12.5,
     declump_smoothing_px=0.5,
+    max_growth_um=0.0,
     aligns_corners=True,
     has_exact_ties=True,
   ),
@@ -170,6 +177,7 @@ _LOWEST = {
   "declump_smoothing_px": 0,
   "min_saddle_depth": 0,
   "min_nucleus_area_px": 0,
+  "max_growth_um": 0,
   "distance_px": 0,
   "regularisation": 0.001,
 }

@@ -58,7 +58,7 @@ def test_dice_xmbd_is_cellprofilers_pipeline(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_touching_keeps_border_cells_and_every_foreground_pixel(seed):
   pixels = cellprofiler.make_maps((70, 81), seed)
-  result = run(pixels, "touching")
+  result = run(pixels, "touching", max_growth_um=0.0)
   _, cells = cellprofiler.segment(pixels, keeps_border=True)
   expected = cellprofiler.renumber(cells[1::2, 1::2])
   np.testing.assert_array_equal(result.cells, expected)
@@ -198,7 +198,7 @@ def test_one_cell_that_fills_the_image(preset):
   y, x = np.mgrid[:41, :41]
   nucleus = np.clip(1.5 - np.hypot(y - 20, x - 20) / 8, 0, 1)
   pixels = np.stack([nucleus, 1 - nucleus, 0 * nucleus], -1)
-  result = run(pixels.astype(np.float32), preset)
+  result = run(pixels.astype(np.float32), preset, max_growth_um=0.0)
   assert (result.cells == 1).all()
   assert 0 < np.count_nonzero(result.nuclei) < result.cells.size / 2
   assert result.is_border.tolist() == [True]
@@ -210,9 +210,10 @@ def test_tissue_without_background_keeps_whole_cells():
   foreground = 1 - 0.05 * np.random.default_rng(0).random((60, 60))
   pixels = np.stack([nucleus * foreground, (1 - nucleus) * foreground], -1)
   # As published, the threshold parts foreground from foreground.
-  shrunk = run(pixels, cell_correction=1.2)
+  settings = {"cell_correction": 1.2, "max_growth_um": 0.0}
+  shrunk = run(pixels, **settings)
   assert (shrunk.cells > 0).mean() < 0.5
-  result = run(pixels, cell_correction=1.2, max_cell_threshold=0.6)
+  result = run(pixels, max_cell_threshold=0.6, **settings)
   assert (result.cells > 0).all()
   same(run(pixels, max_cell_threshold=1.0), run(pixels))
 
