@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
+from dicexmbd_jax.edges import mark_edges
 from dicexmbd_jax.types import Labels
 
 Target = Float32[np.ndarray, "y x 3"]
@@ -91,13 +92,7 @@ def measure_depth(cells: Labels) -> Float32[np.ndarray, "y x"]:
   An edge pixel has a 4-neighbour that is not of its cell; the image's border
   is no edge, since the cell may go on behind it.
   """
-  padded = np.pad(cells, 1, mode="edge")
-  centre = padded[1:-1, 1:-1]
-  is_edge = np.zeros(cells.shape, bool)
-  for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
-    height, width = cells.shape
-    is_edge |= padded[dy : dy + height, dx : dx + width] != centre
-  is_inner = ~is_edge & (cells > 0)
+  is_inner = ~mark_edges(cells) & (cells > 0)
   if is_inner.all():  # One cell fills the image: nowhere an edge.
     return np.ones(cells.shape, np.float32)
   return ndimage.distance_transform_edt(is_inner).astype(np.float32)

@@ -11,25 +11,6 @@ from dicexmbd_jax.masks.settings import Settings
 from dicexmbd_jax.types import Labels
 
 
-def spread_distance(seeds: Labels, settings: Settings) -> Labels:
-  """Gives each pixel near a nucleus to the nearest one ("Distance - N").
-
-  Args:
-    seeds: 1..n, on the working grid.
-    settings: distance_px says what is near, distance_px itself included.
-
-  Returns:
-    Labels of the seeds; ties as SciPy's distance transform has them.
-  """
-  if not seeds.any():
-    return seeds
-  reach = settings.distance_px * settings.scale
-  distances, (rows, columns) = ndimage.distance_transform_edt(
-    seeds == 0, return_indices=True
-  )
-  return np.where(distances <= reach, seeds[rows, columns], 0)
-
-
 def spread_watershed(
   maps: WorkingMaps,
   seeds: Labels,

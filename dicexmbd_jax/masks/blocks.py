@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Bool
 
+from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.types import Labels
 
 Shape = tuple[int, int]
@@ -121,3 +122,24 @@ def _solve_core(
   window = core.expand(margin, shape)
   solved = solve(window, window.list_open_sides(shape), is_retry)
   return solved[core.find_inside(window)]
+
+
+@compile_kernel
+def is_outer(y, x, shape, is_open):
+  """Tells whether a pixel lies on an open side of a window.
+
+  Args:
+    y: row in the window.
+    x: column.
+    shape: of the window.
+    is_open: bool (4,), whether the plane goes on above, below, left, right.
+
+  Returns:
+    bool.
+  """
+  return (
+    (is_open[0] and y == 0)
+    or (is_open[1] and y == shape[0] - 1)
+    or (is_open[2] and x == 0)
+    or (is_open[3] and x == shape[1] - 1)
+  )

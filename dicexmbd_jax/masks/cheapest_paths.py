@@ -10,8 +10,8 @@ an index: p = (y + 1) * (width + 2) + x + 1.
 
 import numpy as np
 
+from dicexmbd_jax.masks.blocks import is_outer
 from dicexmbd_jax.masks.compiler import compile_kernel
-from dicexmbd_jax.masks.rim import is_outer
 
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
 _NONE = -1  # Parent of a seed, or of a pixel not reached.

@@ -1,7 +1,6 @@
 """How the loops over pixels become machine code.
 
-Kernels live in modules of their own, without shape annotations, because numba
-compiles plain functions only.
+Kernels have no shape annotations, because numba compiles plain functions only.
 """
 
 import inspect

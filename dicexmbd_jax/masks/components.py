@@ -1,4 +1,4 @@
-"""Connected groups of pixels, compiled; time grows with the pixels only."""
+"""Labels: numbered, counted, replaced; time grows with the pixels only."""
 
 import numpy as np
 
@@ -78,3 +78,37 @@ def number_roots(parent, count, highest):
     else:
       parent[group] = parent[parent[group]]
   return highest
+
+
+@compile_kernel
+def count_labels(labels, size):
+  """Counts the pixels of each label.
+
+  Args:
+    labels: int32 (y, x), 0..size - 1.
+    size: one more than the highest label.
+
+  Returns:
+    int64 (size,).
+  """
+  counts = np.zeros(size, np.int64)
+  for row in labels:
+    for label in row:
+      counts[label] += 1
+  return counts
+
+
+@compile_kernel
+def replace_labels(labels, table):
+  """Returns each label's entry in a table: (y, x), of the table's dtype."""
+  replaced = np.empty(labels.shape, table.dtype)
+  for y in range(labels.shape[0]):
+    for x in range(labels.shape[1]):
+      replaced[y, x] = table[labels[y, x]]
+  return replaced
+
+
+def list_edge_labels(labels: np.ndarray) -> np.ndarray:
+  """Lists the labels on the outermost rows and columns, 0 included if there."""
+  rims = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+  return np.unique(np.concatenate(rims))

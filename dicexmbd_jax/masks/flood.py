@@ -6,8 +6,8 @@ Arrays are flat with a rim of one pixel: p = (y + 1) * (width + 2) + x + 1.
 
 import numpy as np
 
+from dicexmbd_jax.masks.blocks import is_outer
 from dicexmbd_jax.masks.compiler import compile_kernel
-from dicexmbd_jax.masks.rim import is_outer
 
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
 _CLOSED = -2  # Label of what lies outside the mask, while flooding.

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int32
 
+from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.types import Labels
 
 
@@ -33,3 +34,55 @@ def _align_edges(size: int, wanted: int) -> np.ndarray:
 def _align_corners(size: int, wanted: int) -> np.ndarray:
   step = (size - 1) / max(wanted - 1, 1)
   return np.floor(np.arange(wanted) * step + 0.5).astype(int)
+
+
+@compile_kernel
+def halve_labels(labels, numbers):
+  """Halves labels by bilinear means; what is no whole number is background.
+
+  Args:
+    labels: int32 (2y, 2x).
+    numbers: int32 (n,), what becomes of each label before.
+
+  Returns:
+    int32 (y, x). The mean of four different labels can be a whole number and
+    is then taken for a label, as CellProfiler's RescaleObjects does.
+  """
+  height = labels.shape[0] // 2
+  width = labels.shape[1] // 2
+  halved = np.empty((height, width), np.int32)
+  for y in range(height):
+    for x in range(width):
+      total = 0
+      for row in (2 * y, 2 * y + 1):
+        for column in (2 * x, 2 * x + 1):
+          total += numbers[labels[row, column]]
+      halved[y, x] = total // 4 if total % 4 == 0 else 0
+  return halved
+
+
+@compile_kernel
+def part_labels(labels):
+  """Clears the pixels that differ from one above, left or above left.
+
+  Coordinates are clamped at the edge.
+
+  Args:
+    labels: int32 (y, x).
+
+  Returns:
+    int32 (y, x), with a line of background between neighbours.
+  """
+  parted = np.zeros(labels.shape, np.int32)
+  for y in range(labels.shape[0]):
+    for x in range(labels.shape[1]):
+      label = labels[y, x]
+      above = max(y - 1, 0)
+      left = max(x - 1, 0)
+      if (
+        labels[above, x] == label
+        and labels[y, left] == label
+        and labels[above, left] == label
+      ):
+        parted[y, x] = label
+  return parted

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dicexmbd_jax.masks.compiler import compile_kernel
+from dicexmbd_jax.masks.peaks import list_disk
 from dicexmbd_jax.types import Labels
 
 
@@ -22,12 +23,8 @@ def limit_growth(cells: Labels, seeds: Labels, radius_px: float) -> Labels:
     The cells within their limit; 0 elsewhere. A label without a seed is
     dropped. The input is not changed.
   """
-  reach = int(radius_px)
-  steps = np.indices((2 * reach + 1, 2 * reach + 1)).reshape(2, -1).T - reach
-  squares = (steps**2).sum(axis=1)
   # The nearest first: most pixels find their nucleus in a few steps.
-  order = np.argsort(squares, kind="stable")
-  near = steps[order][squares[order] <= radius_px**2]
+  near = np.pad(list_disk(radius_px), ((1, 0), (0, 0)))  # The pixel itself.
   return _cut_far(cells, seeds, near)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
+from dicexmbd_jax.masks.distance import grow_labels
 from dicexmbd_jax.types import Labels, Stack
 
 REGION_COLUMNS = (
@@ -108,7 +108,7 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
     Both directions of every pair, ordered by Object, then Neighbor (int64);
     Distance is NaN (float32). No rows for an empty mask.
   """
-  grown = _grow_labels(cells, distance_px)
+  grown = grow_labels(cells, distance_px)
   sides = [(grown[1:], grown[:-1]), (grown[:, 1:], grown[:, :-1])]
   touching = [
     np.stack([one[mask], other[mask]], axis=-1)
@@ -142,12 +142,3 @@ def _find_eigenvalues(
   mean = (var_y + var_x) / 2
   spread = np.hypot((var_y - var_x) / 2, covariance)
   return mean + spread, np.maximum(mean - spread, 0.0)
-
-
-def _grow_labels(cells: Labels, distance_px: float) -> np.ndarray:
-  if not cells.any():
-    return cells
-  distances, (rows, columns) = ndimage.distance_transform_edt(
-    cells == 0, return_indices=True
-  )
-  return np.where(distances <= distance_px, cells[rows, columns], cells)

@@ -3,17 +3,20 @@
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from dicexmbd_jax.masks.adjacency import list_edge_labels
 from dicexmbd_jax.masks.blocks import (
   Sides,
   Window,
   cut_blocks,
   solve_blocks,
 )
-from dicexmbd_jax.masks.components import label_groups
+from dicexmbd_jax.masks.components import (
+  count_labels,
+  label_groups,
+  list_edge_labels,
+  replace_labels,
+)
 from dicexmbd_jax.masks.flood import flood_markers
 from dicexmbd_jax.masks.holes import fill_object_holes, fill_small_holes
-from dicexmbd_jax.masks.lookup import count_labels, replace_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.peaks import find_peaks, list_disk, shrink_peaks
 from dicexmbd_jax.masks.saddles import join_nuclei

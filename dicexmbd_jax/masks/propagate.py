@@ -36,7 +36,7 @@ def grow_cells(
 ) -> Labels:
   """Gives each masked pixel the seed with the cheapest path to it.
 
-  Steps go to the eight neighbours; forest.weigh_steps says what they cost.
+  Steps go to the eight neighbours; cheapest_paths.weigh_steps has their costs.
 
   Args:
     maps: the foreground's changes are what makes steps dear.

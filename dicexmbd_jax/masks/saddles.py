@@ -10,8 +10,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dicexmbd_jax.masks.compiler import compile_kernel
-from dicexmbd_jax.masks.components import find_root, number_roots
-from dicexmbd_jax.masks.lookup import replace_labels
+from dicexmbd_jax.masks.components import (
+  find_root,
+  number_roots,
+  replace_labels,
+)
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.types import Labels
 

@@ -8,14 +8,17 @@ from jaxtyping import Bool, Int32
 from dicexmbd_jax.masks import (
   baselines,
   grid,
-  halving,
   nuclei,
   propagate,
 )
-from dicexmbd_jax.masks.adjacency import list_edge_labels
+from dicexmbd_jax.masks.components import (
+  count_labels,
+  list_edge_labels,
+  replace_labels,
+)
+from dicexmbd_jax.masks.distance import grow_labels
 from dicexmbd_jax.masks.growth import limit_growth
 from dicexmbd_jax.masks.holes import fill_object_holes
-from dicexmbd_jax.masks.lookup import count_labels, replace_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Config, Settings, resolve_settings
 from dicexmbd_jax.types import Image, Labels, Probabilities
@@ -116,7 +119,7 @@ def segment_maps(
     nuclei.find_nuclei(maps, settings), settings
   )
   if method == "distance":
-    cells = baselines.spread_distance(seeds, settings)
+    cells = grow_labels(seeds, settings.distance_px * settings.scale)
   else:
     mask = propagate.mask_cells(maps, settings)
     spread = propagate.grow_cells
@@ -199,7 +202,7 @@ def rescale_labels(
 ) -> Int32[np.ndarray, "v u"]:
   """Numbers labels and brings them to the output grid, touching or parted."""
   if settings.parts_cells and labels.shape == (2 * shape[0], 2 * shape[1]):
-    return halving.part_labels(halving.halve_labels(labels, numbers))
+    return grid.part_labels(grid.halve_labels(labels, numbers))
   sampled = grid.sample_labels(labels, shape, settings.aligns_corners)
   sampled = replace_labels(sampled, numbers)
-  return halving.part_labels(sampled) if settings.parts_cells else sampled
+  return grid.part_labels(sampled) if settings.parts_cells else sampled

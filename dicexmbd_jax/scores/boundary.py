@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
+from dicexmbd_jax.edges import mark_edges
 from dicexmbd_jax.scores import match
 
 Outlines = Bool[np.ndarray, "y x"]
@@ -44,14 +45,7 @@ def find_boundaries(labels: match.AnyLabels) -> Outlines:
   Returns:
     bool (y, x); all False without cells.
   """
-  is_boundary = np.zeros(labels.shape, bool)
-  differs = labels[1:] != labels[:-1]
-  is_boundary[1:] |= differs
-  is_boundary[:-1] |= differs
-  differs = labels[:, 1:] != labels[:, :-1]
-  is_boundary[:, 1:] |= differs
-  is_boundary[:, :-1] |= differs
-  return is_boundary & (labels != 0)
+  return mark_edges(labels) & (labels != 0)
 
 
 def score_pixels(predicted: Outlines, reference: Outlines) -> PixelScores:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage, sparse
 
+from dicexmbd_jax.edges import mark_edges
 from dicexmbd_jax.simulate.cells import CELL_TYPES, Cells
 from dicexmbd_jax.simulate.noise import make_field
 
@@ -211,11 +212,7 @@ def cover_pixels(
 
 def _measure_depth(owner: np.ndarray) -> np.ndarray:
   """Distance in pixels from each cell's sub-pixels to the cell's edge."""
-  is_edge = np.zeros(owner.shape, bool)
-  is_edge[1:] |= owner[1:] != owner[:-1]
-  is_edge[:-1] |= owner[1:] != owner[:-1]
-  is_edge[:, 1:] |= owner[:, 1:] != owner[:, :-1]
-  is_edge[:, :-1] |= owner[:, 1:] != owner[:, :-1]
+  is_edge = mark_edges(owner)
   if not is_edge.any():
     return np.full(owner.shape, 9, np.float32)
   distance = ndimage.distance_transform_edt(~is_edge)

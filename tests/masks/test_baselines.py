@@ -4,6 +4,7 @@ import skimage.segmentation
 from scipy import ndimage
 
 from dicexmbd_jax.masks import baselines
+from dicexmbd_jax.masks.distance import grow_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings
 
@@ -20,8 +21,7 @@ def draw_seeds(seed, shape):
 def test_distance_takes_the_nearest_within_reach():
   seeds = np.zeros((1, 30), np.int32)
   seeds[0, 3], seeds[0, 15] = 1, 2
-  settings = Settings(distance_px=2.0)  # Four working pixels.
-  result = baselines.spread_distance(seeds, settings)[0]
+  result = grow_labels(seeds, 4.0)[0]
   expected = [1] * 8 + [0] * 3 + [2] * 9 + [0] * 10
   np.testing.assert_array_equal(result, expected)
 
@@ -29,8 +29,7 @@ def test_distance_takes_the_nearest_within_reach():
 @pytest.mark.parametrize("seed", range(5))
 def test_distance_is_by_brute_force(seed):
   seeds = draw_seeds(seed, (20, 24))
-  settings = Settings(scale=1, distance_px=4.5)
-  result = baselines.spread_distance(seeds, settings)
+  result = grow_labels(seeds, 4.5)
   points = np.argwhere(seeds)
   for y, x in np.ndindex(seeds.shape):
     distances = np.hypot(*(points - [y, x]).T)
@@ -41,7 +40,7 @@ def test_distance_is_by_brute_force(seed):
 
 def test_distance_without_nuclei():
   seeds = np.zeros((4, 4), np.int32)
-  assert not baselines.spread_distance(seeds, Settings()).any()
+  assert not grow_labels(seeds, 5.0).any()
 
 
 @pytest.mark.parametrize("block_px", [4, 1000])

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dicexmbd_jax.masks import grid, halving, lookup
+from dicexmbd_jax.masks import components, grid
 
 NUMBERS = np.arange(10, dtype=np.int32)  # Each label stays as it is.
 
@@ -48,32 +48,32 @@ def test_halving_and_parting_are_cellprofilers(seed):
   shape = 2 * rng.integers(1, 20, 2)
   labels = rng.integers(0, 5, shape).repeat(3, 0).repeat(3, 1)
   labels = labels[: shape[0], : shape[1]].astype(np.int32)
-  result = halving.part_labels(halving.halve_labels(labels, NUMBERS))
+  result = grid.part_labels(grid.halve_labels(labels, NUMBERS))
   np.testing.assert_array_equal(result, cellprofiler.halve(labels))
 
 
 def test_labels_are_numbered_before_they_are_halved():
   labels = np.array([[1, 1, 3, 2], [1, 1, 3, 2]], np.int32)
   numbers = np.array([0, 1, 0, 4], np.int32)
-  result = halving.halve_labels(labels, numbers)
+  result = grid.halve_labels(labels, numbers)
   np.testing.assert_array_equal(result, [[1, 2]])
 
 
 def test_four_labels_may_make_a_fifth():
   labels = np.array([[1, 5], [3, 3]], np.int32)
-  np.testing.assert_array_equal(halving.halve_labels(labels, NUMBERS), [[3]])
+  np.testing.assert_array_equal(grid.halve_labels(labels, NUMBERS), [[3]])
 
 
 def test_parting_clears_a_line():
   labels = np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.int32)
   expected = [[1, 1, 0, 2], [1, 1, 0, 2]]
-  np.testing.assert_array_equal(halving.part_labels(labels), expected)
+  np.testing.assert_array_equal(grid.part_labels(labels), expected)
 
 
 def test_counting_and_replacing():
   labels = np.array([[0, 2], [2, 1]], np.int32)
-  assert lookup.count_labels(labels, 4).tolist() == [1, 1, 2, 0]
+  assert components.count_labels(labels, 4).tolist() == [1, 1, 2, 0]
   table = np.array([5, 0, 9, 1], np.int32)
   np.testing.assert_array_equal(
-    lookup.replace_labels(labels, table), [[5, 9], [9, 0]]
+    components.replace_labels(labels, table), [[5, 9], [9, 0]]
   )

@@ -3,7 +3,7 @@ import pytest
 from centrosome import cpmorphology
 from scipy import ndimage
 
-from dicexmbd_jax.masks import adjacency, holes
+from dicexmbd_jax.masks import holes
 
 
 def fill(rows):
@@ -97,7 +97,7 @@ def test_uniform_masks_stay(shape, value):
 @pytest.mark.parametrize("seed", range(20))
 def test_regions_are_scipys_groups(seed):
   labels = draw_labels(seed)
-  regions, count = adjacency.number_regions(labels, int(labels.max()))
+  regions, count = holes.number_regions(labels, int(labels.max()))
   groups, num_groups = ndimage.label(labels == 0)
   expected = np.where(labels > 0, labels, groups + labels.max())
   np.testing.assert_array_equal(regions, expected)
