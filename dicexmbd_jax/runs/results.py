@@ -16,7 +16,7 @@ from dicexmbd_jax.io import h5ad, write
 from dicexmbd_jax.io import tables as tables_reader
 from dicexmbd_jax.masks import measure
 from dicexmbd_jax.masks.segment import Segmentation
-from dicexmbd_jax.report import html, overlay, summary
+from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
 from dicexmbd_jax.types import Image, LoadedImage, Panel, Probabilities
@@ -116,8 +116,8 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
   )
   write.write_table(path("neighbors"), measure.measure_neighbors(cells))
   write.write_png(path("overlays"), picture)
-  report = summary.summarise_image(
-    summary.ImageResult(
+  report = image_report.summarise_image(
+    image_report.ImageResult(
       stem=stem,
       source=str(outputs.row["source_file"]),
       shape=cells.shape,
@@ -140,7 +140,7 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
     key,
     kinds,
     row={**outputs.row, "num_cells": len(regions), "pixel_size_um": size},
-    report=json.loads(summary.dump_report(report)),
+    report=json.loads(image_report.dump_report(report)),
   )
 
 
@@ -163,13 +163,13 @@ def write_run(
   Raises:
     OSError: a file cannot be written; names it.
   """
-  is_compact = len(stems) + len(failures) > html.MAX_OPEN_IMAGES
+  is_compact = len(stems) + len(failures) > run_page.MAX_OPEN_IMAGES
   rows, reports = [], []
   for stem in stems:  # A state holds pictures: one at a time in memory.
     state = state_lib.read(output, stem)
     rows.append(state["row"])
     report = json.dumps(state["report"])
-    reports.append(summary.parse_report(report, is_compact))
+    reports.append(image_report.parse_report(report, is_compact))
   failures.write(output)
   table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=IMAGE_COLUMNS)
   write.write_table(output / "images.csv", table)
@@ -179,17 +179,19 @@ def write_run(
   ]
   write.write_h5ad(output / "cells.h5ad", h5ad.build_anndata(tables, panel))
   reports += [
-    summary.ImageReport(stem=stem or Path(file).name, source=file, error=error)
+    image_report.ImageReport(
+      stem=stem or Path(file).name, source=file, error=error
+    )
     for stem, file, error in failures.rows
   ]
-  page = html.render_report(reports, describe_run(run))
+  page = run_page.render_report(reports, describe_run(run))
   write.write_text(output / "report.html", page)
   stages = sum_stages(reports)
   seconds = {**stages, **run["seconds"]}
   write.write_json(output / "run.json", {**run, "seconds": seconds})
 
 
-def sum_stages(reports: Sequence[summary.ImageReport]) -> dict[str, float]:
+def sum_stages(reports: Sequence[image_report.ImageReport]) -> dict[str, float]:
   """Returns the seconds of each stage, over all images and processes."""
   totals: dict[str, float] = {}
   for report in reports:

@@ -103,14 +103,14 @@ def write_report(
 
   from dicexmbd_jax import __version__
   from dicexmbd_jax.io import write
-  from dicexmbd_jax.report import scores
+  from dicexmbd_jax.report import score_page
 
   images = [
     {"method": name, "image": stem, **values}
     for name, found in results.scores.items()
     for stem, values in found.items()
   ]
-  report = scores.ScoreReport(
+  report = score_page.ScoreReport(
     summary=summary,
     images=pd.DataFrame(images),
     ious=collect_matched(results, "iou"),
@@ -128,15 +128,17 @@ def write_report(
   )
   output = Path(flags.output)
   pictures = {}
-  for name, page in scores.draw_figures(report).items():
-    pictures[name] = scores.render_figure(page, "png")
+  for name, page in score_page.draw_figures(report).items():
+    pictures[name] = score_page.render_figure(page, "png")
     for kind, data in (
       ("png", pictures[name]),
-      ("pdf", scores.render_figure(page, "pdf")),
+      ("pdf", score_page.render_figure(page, "pdf")),
     ):
       with write.replace_file(output / "figures" / f"{name}.{kind}") as path:
         path.write_bytes(data)
-  write.write_text(output / "report.html", scores.render_page(report, pictures))
+  write.write_text(
+    output / "report.html", score_page.render_page(report, pictures)
+  )
 
 
 def collect_matched(results: Results, column: str) -> dict[str, "np.ndarray"]:

@@ -1,15 +1,24 @@
-"""From scores per image to scores per method, and which method is better."""
+"""From scores per image to scores per method, and which method is better.
+
+How sure a mean over images is, the percentile bootstrap over whole images
+tells. Cells of one image are alike, so images are drawn, never cells. With few
+images the interval is too narrow rather than too wide: 5 images give about 80
+to 85 % where 95 % is written (the percentile bootstrap of a mean).
+"""
 
 import itertools
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float64
 
-from dicexmbd_jax.scores import bootstrap
+NUM_RESAMPLES = 10_000
+COVERAGE = 0.95
 
 Scores = Mapping[str, float]
 Tables = Mapping[str, Mapping[str, Scores]]  # Method, image, score: value.
 Interval = tuple[float, float]
+Draws = Float64[np.ndarray, "b n"]
 
 
 def summarise_methods(tables: Tables, seed: int = 0) -> dict[str, dict]:
@@ -17,7 +26,7 @@ def summarise_methods(tables: Tables, seed: int = 0) -> dict[str, dict]:
 
   Args:
     tables: scores by method and image; methods may lack images.
-    seed: of the bootstrap.
+    seed: of the 
 
   Returns:
     `methods`: method -> score -> mean over its images, where NaN is left out,
@@ -31,7 +40,7 @@ def summarise_methods(tables: Tables, seed: int = 0) -> dict[str, dict]:
     Values that do not exist are NaN.
   """
   draws = {
-    count: bootstrap.draw_images(count, seed)
+    count: draw_images(count, seed)
     for count in {len(images) for images in tables.values()}
     if count
   }
@@ -66,14 +75,14 @@ def compare_methods(
     return {}
   ours = _columns({image: first[image] for image in images})
   theirs = _columns({image: second[image] for image in images})
-  draws = bootstrap.draw_images(len(images), seed)
+  draws = draw_images(len(images), seed)
   result = {}
   for name in ours:
     if name in theirs:
       values = ours[name] - theirs[name]
       result[name] = {
         "mean": _mean(values),
-        "interval": bootstrap.bound_mean(values, draws),
+        "interval": bound_mean(values, draws),
         "num_images": int(np.count_nonzero(~np.isnan(values))),
       }
   return result
@@ -94,6 +103,72 @@ def correlate_counts(images: Mapping[str, Scores]) -> float:
   return float(np.corrcoef(predicted, reference)[0, 1])
 
 
+def draw_images(
+  num_images: int, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> Draws:
+  """Draws images with replacement, as many as there are, many times.
+
+  Args:
+    num_images: n, at least 1.
+    seed: the same seed gives the same draws.
+    num_resamples: b.
+
+  Returns:
+    float64 (b, n): how often each image was drawn; rows sum to n.
+  """
+  shares = np.full(num_images, 1 / num_images)
+  generator = np.random.default_rng(seed)
+  return generator.multinomial(num_images, shares, num_resamples).astype(float)
+
+
+def bound_mean(values: np.ndarray, draws: Draws) -> Interval:
+  """Interval of the mean of the values that are not NaN.
+
+  Args:
+    values: one per image; NaN where an image has no such value.
+    draws: from draw_images.
+
+  Returns:
+    Lower and upper bound; NaN where fewer than two images have a value.
+  """
+  is_valid = ~np.isnan(values)
+  if np.count_nonzero(is_valid) < 2:
+    return float("nan"), float("nan")
+  weights = draws[:, is_valid]
+  totals = weights.sum(axis=1)
+  is_drawn = totals > 0
+  sums = weights[is_drawn] @ values[is_valid]
+  return _take_bounds(sums / totals[is_drawn])
+
+
+def bound_pearson(
+  a: np.ndarray, b: np.ndarray, draws: Draws
+) -> Interval:
+  """Interval of the Pearson correlation of two values per image.
+
+  Args:
+    a: one value per image.
+    b: likewise.
+    draws: from draw_images; those in which a or b is constant are left out.
+
+  Returns:
+    Lower and upper bound; NaN with fewer than five images: draws of so few
+    often hold only two different ones, whose correlation is 1 or -1.
+  """
+  if len(a) < 5:
+    return float("nan"), float("nan")
+  weights = draws / draws.sum(axis=1, keepdims=True)
+  # Centred first, so that equal values leave exactly 0 behind.
+  a, b = a - a.mean(), b - b.mean()
+  mean_a, mean_b = weights @ a, weights @ b
+  variances = (weights @ a**2 - mean_a**2) * (weights @ b**2 - mean_b**2)
+  covariances = weights @ (a * b) - mean_a * mean_b
+  is_valid = variances > 1e-12 * (a.var() * b.var())
+  if not is_valid.any():
+    return float("nan"), float("nan")
+  return _take_bounds(covariances[is_valid] / np.sqrt(variances[is_valid]))
+
+
 def _average(images: Mapping[str, Scores]) -> dict[str, float]:
   if not images:
     return {}
@@ -107,14 +182,14 @@ def _average(images: Mapping[str, Scores]) -> dict[str, float]:
 
 
 def _bound(
-  images: Mapping[str, Scores], draws: bootstrap.Draws
+  images: Mapping[str, Scores], draws: Draws
 ) -> dict[str, Interval]:
   columns = _columns(images)
   result = {
-    name: bootstrap.bound_mean(values, draws)
+    name: bound_mean(values, draws)
     for name, values in columns.items()
   }
-  result["count_pearson"] = bootstrap.bound_pearson(
+  result["count_pearson"] = bound_pearson(
     columns["num_predicted"], columns["num_reference"], draws
   )
   return result
@@ -140,3 +215,9 @@ def _columns(images: Mapping[str, Scores]) -> dict[str, np.ndarray]:
 def _mean(values: np.ndarray) -> float:
   values = values[~np.isnan(values)]
   return float(values.mean()) if values.size else float("nan")
+
+
+def _take_bounds(values: np.ndarray) -> Interval:
+  tail = 50 * (1 - COVERAGE)
+  low, high = np.percentile(values, [tail, 100 - tail])
+  return float(low), float(high)

@@ -7,7 +7,7 @@ from jaxtyping import UInt16
 
 from dicexmbd_jax.simulate import cells as cells_lib
 from dicexmbd_jax.simulate import layout as layout_lib
-from dicexmbd_jax.simulate import optics, outline, panel, staining, truth
+from dicexmbd_jax.simulate import optics, outline, staining, study_panel, truth
 from dicexmbd_jax.types import Labels
 
 MARGIN_PX = 16  # Cells beyond the edge press on and reach into the image.
@@ -41,7 +41,7 @@ class SimulatedImage:
 def simulate_image(
   rng: np.random.Generator,
   shape: tuple[int, int],
-  channels: tuple[panel.Channel, ...] | None = None,
+  channels: tuple[study_panel.Channel, ...] | None = None,
   style: str | None = None,
 ) -> SimulatedImage:
   """Simulates one image at one pixel per um.
@@ -63,7 +63,7 @@ def simulate_image(
   if style is not None and style not in layout_lib.STYLES:
     known = ", ".join(layout_lib.STYLES)
     raise ValueError(f"style: found {style!r}, expected one of {known}")
-  channels = channels or panel.draw_channels(rng)
+  channels = channels or study_panel.draw_channels(rng)
   style = style or str(
     rng.choice(list(layout_lib.STYLES), p=layout_lib.STYLE_WEIGHTS)
   )

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float32
 
+from dicexmbd_jax.simulate.antibodies import Marker
 from dicexmbd_jax.simulate.cells import CELL_TYPES, TYPE_INDEX
-from dicexmbd_jax.simulate.markers import Marker
-from dicexmbd_jax.simulate.panel import Channel
+from dicexmbd_jax.simulate.study_panel import Channel
 
 Levels = Float32[np.ndarray, "n m"]
 

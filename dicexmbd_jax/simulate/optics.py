@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float32, UInt16
 from scipy import ndimage
 
-from dicexmbd_jax.simulate.panel import Channel
+from dicexmbd_jax.simulate.study_panel import Channel
 
 Signal = Float32[np.ndarray, "y x m"]
 Counts = UInt16[np.ndarray, "y x m"]

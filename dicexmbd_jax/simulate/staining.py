@@ -9,7 +9,7 @@ from dicexmbd_jax.simulate.levels import draw_levels
 from dicexmbd_jax.simulate.noise import Field, make_fibres, make_field
 from dicexmbd_jax.simulate.optics import Signal, blur_signal
 from dicexmbd_jax.simulate.outline import Coverage
-from dicexmbd_jax.simulate.panel import Channel
+from dicexmbd_jax.simulate.study_panel import Channel
 
 
 def stain_cells(

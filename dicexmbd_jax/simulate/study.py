@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dicexmbd_jax.io import write
-from dicexmbd_jax.simulate import panel
+from dicexmbd_jax.simulate import study_panel
 from dicexmbd_jax.simulate.image import SimulatedImage, simulate_image
 
 # First words of the seeds, so that panel and images never share a stream.
@@ -30,9 +30,9 @@ class WrittenImage:
   style: str
 
 
-def draw_panel(seed: int) -> tuple[panel.Channel, ...]:
+def draw_panel(seed: int) -> tuple[study_panel.Channel, ...]:
   """Returns the channels of the study of this seed."""
-  return panel.draw_channels(np.random.default_rng([seed, _PANEL_STREAM]))
+  return study_panel.draw_channels(np.random.default_rng([seed, _PANEL_STREAM]))
 
 
 def draw_image(seed: int, index: int, shape: tuple[int, int]) -> SimulatedImage:
@@ -97,7 +97,7 @@ def _write_image(
   return WrittenImage(path, int(image.cells.max(initial=0)), image.style)
 
 
-def format_panel(channels: tuple[panel.Channel, ...]) -> str:
+def format_panel(channels: tuple[study_panel.Channel, ...]) -> str:
   """Returns a panel's CSV text, one row per channel of the stacks."""
   rows = ["channel,name,keep,nuclear,membrane_cytoplasm"]
   for c in channels:

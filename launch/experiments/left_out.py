@@ -15,7 +15,7 @@ import numpy as np
 import validation
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.scores import bootstrap, match
+from dicexmbd_jax.scores import match, summary
 
 SOURCES = ("spleen", "simulated", "imc_testdata")  # The table's columns.
 MIN_IMAGES = 5  # Fewer give no interval worth the name.
@@ -37,8 +37,8 @@ def format_mean(values: list[float]) -> str:
   mean = f"{np.mean(values):.3f}"
   if len(values) < MIN_IMAGES:
     return f"{mean} ({', '.join(f'{value:.3f}' for value in values)})"
-  draws = bootstrap.draw_images(len(values))
-  low, high = bootstrap.bound_mean(np.array(values), draws)
+  draws = summary.draw_images(len(values))
+  low, high = summary.bound_mean(np.array(values), draws)
   return f"{mean} ({low:.3f} to {high:.3f})"
 
 

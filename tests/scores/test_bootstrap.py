@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from dicexmbd_jax.scores import bootstrap
+from dicexmbd_jax.scores import summary
 
 
 def test_draws_are_seeded_and_hold_as_many_images_as_there_are():
-  draws = bootstrap.draw_images(7, seed=3)
-  assert draws.shape == (bootstrap.NUM_RESAMPLES, 7)
+  draws = summary.draw_images(7, seed=3)
+  assert draws.shape == (summary.NUM_RESAMPLES, 7)
   assert (draws.sum(axis=1) == 7).all()
-  np.testing.assert_array_equal(draws, bootstrap.draw_images(7, seed=3))
-  assert (draws != bootstrap.draw_images(7, seed=4)).any()
+  np.testing.assert_array_equal(draws, summary.draw_images(7, seed=3))
+  assert (draws != summary.draw_images(7, seed=4)).any()
 
 
 def test_interval_of_a_mean_is_that_of_plain_resampling():
   values = np.array([0.1, 0.5, 0.4, 0.9, 0.3, 0.7])
-  low, high = bootstrap.bound_mean(values, bootstrap.draw_images(6))
+  low, high = summary.bound_mean(values, summary.draw_images(6))
   rng = np.random.default_rng(1)
   means = rng.choice(values, (20_000, 6)).mean(axis=1)
   np.testing.assert_allclose(
@@ -26,29 +26,29 @@ def test_interval_of_a_mean_is_that_of_plain_resampling():
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says():
   rng = np.random.default_rng(0)
-  draws = bootstrap.draw_images(40, num_resamples=500)
+  draws = summary.draw_images(40, num_resamples=500)
   hits = 0
   for values in rng.normal(0.8, 0.1, (300, 40)):
-    low, high = bootstrap.bound_mean(values, draws)
+    low, high = summary.bound_mean(values, draws)
     hits += low <= 0.8 <= high
   assert 0.9 <= hits / 300 <= 0.98
 
 
 def test_missing_values_are_left_out():
   values = np.array([0.2, np.nan, 0.4, 0.4, 0.6])
-  low, high = bootstrap.bound_mean(values, bootstrap.draw_images(5))
+  low, high = summary.bound_mean(values, summary.draw_images(5))
   assert 0.2 <= low < 0.4 < high <= 0.6
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.5, np.nan], [np.nan, np.nan]])
 def test_too_few_values_have_no_interval(values):
-  draws = bootstrap.draw_images(len(values))
-  assert np.isnan(bootstrap.bound_mean(np.array(values), draws)).all()
+  draws = summary.draw_images(len(values))
+  assert np.isnan(summary.bound_mean(np.array(values), draws)).all()
 
 
 def test_equal_values_have_an_interval_of_no_width():
-  draws = bootstrap.draw_images(5)
-  low, high = bootstrap.bound_mean(np.full(5, 0.25), draws)
+  draws = summary.draw_images(5)
+  low, high = summary.bound_mean(np.full(5, 0.25), draws)
   assert low == high == pytest.approx(0.25)
 
 
@@ -56,7 +56,7 @@ def test_interval_of_a_correlation_is_that_of_plain_resampling():
   rng = np.random.default_rng(5)
   a = rng.normal(100, 30, 15)
   b = a + rng.normal(0, 20, 15)
-  low, high = bootstrap.bound_pearson(a, b, bootstrap.draw_images(15))
+  low, high = summary.bound_pearson(a, b, summary.draw_images(15))
   picks = rng.integers(0, 15, (5000, 15))
   values = [np.corrcoef(a[p], b[p])[0, 1] for p in picks]
   np.testing.assert_allclose(
@@ -67,5 +67,5 @@ def test_interval_of_a_correlation_is_that_of_plain_resampling():
 @pytest.mark.parametrize("b", [[1.0, 2.0, 4.0, 3.0], [5.0] * 8])
 def test_correlations_without_an_interval(b):
   a = np.arange(float(len(b)))
-  draws = bootstrap.draw_images(len(b))
-  assert np.isnan(bootstrap.bound_pearson(a, np.array(b), draws)).all()
+  draws = summary.draw_images(len(b))
+  assert np.isnan(summary.bound_pearson(a, np.array(b), draws)).all()

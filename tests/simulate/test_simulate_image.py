@@ -5,7 +5,7 @@ import pytest
 from skimage import measure
 
 from dicexmbd_jax import simulate
-from dicexmbd_jax.simulate import layout, panel
+from dicexmbd_jax.simulate import layout, study_panel
 
 STYLES = list(layout.STYLES)
 
@@ -131,7 +131,7 @@ def test_cell_sizes_span_lymphocytes_and_tumour_cells():
 
 @pytest.mark.parametrize("seed", range(60))
 def test_panels_differ_but_can_segment(seed):
-  channels = panel.draw_channels(np.random.default_rng(seed))
+  channels = study_panel.draw_channels(np.random.default_rng(seed))
   assert 30 <= len(channels) <= 45
   metals = [c.metal for c in channels]
   assert len(set(metals)) == len(metals)
@@ -145,7 +145,7 @@ def test_panels_differ_but_can_segment(seed):
 
 def test_panels_are_not_all_alike():
   panels = {
-    tuple(c.marker.name for c in panel.draw_channels(rng))
+    tuple(c.marker.name for c in study_panel.draw_channels(rng))
     for rng in map(np.random.default_rng, range(10))
   }
   assert len(panels) == 10

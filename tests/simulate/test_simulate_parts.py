@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from dicexmbd_jax.simulate import (
+  antibodies,
   cells,
   layout,
   levels,
-  markers,
   noise,
   optics,
   outline,
-  panel,
+  study_panel,
   truth,
 )
 
@@ -127,9 +127,9 @@ def test_an_empty_layout_has_no_cells():
 
 
 def test_spillover_goes_to_neighbouring_masses_and_oxides():
-  marker = markers.GENERAL[0]
+  marker = antibodies.GENERAL[0]
   channels = tuple(
-    panel.Channel(metal, marker, True, False, False)
+    study_panel.Channel(metal, marker, True, False, False)
     for metal in ("142Nd", "143Nd", "158Gd", "170Er")
   )
   matrix = optics.make_spillover(np.random.default_rng(0), channels)
@@ -142,8 +142,8 @@ def test_spillover_goes_to_neighbouring_masses_and_oxides():
 
 
 def test_detection_keeps_the_mean_of_poisson_counts():
-  marker = markers.Marker("CD45", "membrane", 1e-3, {})
-  channels = (panel.Channel("152Sm", marker, True, False, True),)
+  marker = antibodies.Marker("CD45", "membrane", 1e-3, {})
+  channels = (study_panel.Channel("152Sm", marker, True, False, True),)
   signal = np.full((200, 200, 1), 6, np.float32)
   counts = optics.detect_counts(np.random.default_rng(2), signal, channels)
   assert counts.dtype == np.uint16
@@ -153,8 +153,8 @@ def test_detection_keeps_the_mean_of_poisson_counts():
 
 
 def test_signal_beyond_the_dtype_is_clipped_not_wrapped():
-  marker = markers.Marker("X", "membrane", 1e-3, {})
-  channels = (panel.Channel("152Sm", marker, True, False, True),)
+  marker = antibodies.Marker("X", "membrane", 1e-3, {})
+  channels = (study_panel.Channel("152Sm", marker, True, False, True),)
   signal = np.full((8, 8, 1), 1e6, np.float32)
   rng = np.random.default_rng(2)
   assert optics.detect_counts(rng, signal, channels).min() > 20_000
@@ -162,9 +162,9 @@ def test_signal_beyond_the_dtype_is_clipped_not_wrapped():
 
 def test_types_show_their_own_markers():
   names = {"CD3": "t_cell", "CD20": "b_cell", "panCK": "epithelial"}
-  library = [m for group, _ in markers.GROUPS for m in group]
+  library = [m for group, _ in antibodies.GROUPS for m in group]
   channels = tuple(
-    panel.Channel(f"{150 + i}Sm", m, True, False, True)
+    study_panel.Channel(f"{150 + i}Sm", m, True, False, True)
     for i, m in enumerate(m for m in library if m.name in names)
   )
   types = np.repeat([cells.TYPE_INDEX[t] for t in names.values()], 50)

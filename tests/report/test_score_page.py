@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from matplotlib import colors
 
-from dicexmbd_jax.report import cell_figures, score_figures, scores, style
+from dicexmbd_jax.report import cell_figures, score_figures, score_page, style
 from dicexmbd_jax.scores import summary
 
 NAN = float("nan")
@@ -17,7 +17,7 @@ NAN = float("nan")
 
 def make_scores(i):
   names = (*score_figures.PIXEL_SCORES, *score_figures.CELL_SCORES)
-  events = [key for key, _ in scores.EVENT_SCORES]
+  events = [key for key, _ in score_page.EVENT_SCORES]
   return {
     **dict.fromkeys(names, 0.9 - 0.05 * i),
     **dict.fromkeys(events, 20 + i),
@@ -66,7 +66,7 @@ def make_report(num_methods, num_images, **changes):
     "failures": [],
     "details": {"Reference": "folder"},
   }
-  return scores.ScoreReport(**{**report, **changes})
+  return score_page.ScoreReport(**{**report, **changes})
 
 
 class Checker(html.parser.HTMLParser):
@@ -94,14 +94,14 @@ class Checker(html.parser.HTMLParser):
 )
 def test_figures_are_drawn_for_any_number_of_methods(num_methods, num_images):
   report = make_report(num_methods, num_images)
-  figures = scores.draw_figures(report)
-  expected = set(scores.CAPTIONS)
+  figures = score_page.draw_figures(report)
+  expected = set(score_page.CAPTIONS)
   if num_methods == 1:
     expected.remove("differences")
   assert set(figures) == expected
   for name in ("scores", "heat_map", "example"):
     picture = PIL.Image.open(
-      io.BytesIO(scores.render_figure(figures[name], "png"))
+      io.BytesIO(score_page.render_figure(figures[name], "png"))
     )
     pixels = np.asarray(picture.convert("L"))
     assert pixels.min() < 100 < 250 < pixels.max()
@@ -111,7 +111,7 @@ def test_figures_repeat_to_the_byte():
   report = make_report(2, 3)
   for kind in ("png", "pdf"):
     one, other = (
-      scores.render_figure(scores.draw_figures(report)["scores"], kind)
+      score_page.render_figure(score_page.draw_figures(report)["scores"], kind)
       for _ in range(2)
     )
     assert one == other
@@ -119,7 +119,7 @@ def test_figures_repeat_to_the_byte():
 
 def test_without_data_there_are_no_figures():
   report = make_report(1, 1, images=pd.DataFrame())
-  assert scores.draw_figures(report) == {}
+  assert score_page.draw_figures(report) == {}
   report = make_report(
     2,
     2,
@@ -128,17 +128,17 @@ def test_without_data_there_are_no_figures():
     profiles={"method 0": np.array([NAN])},
     markers=None,
   )
-  figures = scores.draw_figures(report)
+  figures = score_page.draw_figures(report)
   assert not {"ious", "example", "profiles", "markers"} & set(figures)
 
 
 def test_page_is_well_formed_and_says_what_is_known():
   report = make_report(2, 3, failures=["a<b.tiff: found <script>, expected"])
-  figures = dict.fromkeys(scores.CAPTIONS, b"png")
-  page = scores.render_page(report, figures)
+  figures = dict.fromkeys(score_page.CAPTIONS, b"png")
+  page = score_page.render_page(report, figures)
   found = Checker(page)
   assert found.open == []
-  assert found.counts["img"] == len(scores.CAPTIONS)
+  assert found.counts["img"] == len(score_page.CAPTIONS)
   assert "script" not in found.counts
   assert any("a<b.tiff: found <script>" in text for text in found.texts)
   assert "method 0: 3 images, method 1: 3 images" in found.texts
@@ -149,7 +149,7 @@ def test_page_is_well_formed_and_says_what_is_known():
 
 def test_the_best_value_is_marked_also_where_less_is_better():
   report = make_report(2, 1)
-  rows = {row["name"]: row for row in scores._list_rows(report.summary)}
+  rows = {row["name"]: row for row in score_page._list_rows(report.summary)}
   assert [c["is_best"] for c in rows["cell_f1"]["cells"]] == [True, False]
   assert [c["is_best"] for c in rows["merge"]["cells"]] == [True, False]
   assert [c["is_best"] for c in rows["pq"]["cells"]] == [True, True]
@@ -160,7 +160,7 @@ def test_page_without_any_result():
   report = make_report(
     1, 1, images=pd.DataFrame(), summary=summary.summarise_methods({"a": {}})
   )
-  found = Checker(scores.render_page(report, {}))
+  found = Checker(score_page.render_page(report, {}))
   assert "img" not in found.counts
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from dicexmbd_jax.simulate.markers import DNA, GROUPS, Marker
+from dicexmbd_jax.simulate.antibodies import DNA, GROUPS, Marker
 
 MIN_CHANNELS = 30
 MAX_ANTIBODIES = 34  # There are only so many metals.

@@ -2,24 +2,21 @@
 
 import base64
 import dataclasses
-import functools
 import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 
 from dicexmbd_jax.report import cell_figures, score_figures
-from dicexmbd_jax.report.html import CONTROLS
+from dicexmbd_jax.report.page import fill_template, format_score
 
 if TYPE_CHECKING:
   import pandas as pd
   from matplotlib.figure import Figure
 
-NO_VALUE = "–"
 # Score, heading, whether more is better (None: neither).
 TABLE_SCORES = (
   ("f1_iou_0.50", "F1 at IoU 0.5", True),
@@ -159,7 +156,9 @@ def render_page(report: ScoreReport, figures: Mapping[str, bytes]) -> str:
   Returns:
     HTML that encodes as UTF-8 without errors, figures inside.
   """
-  page = _load_template().render(
+  return fill_template(
+    "scores.html",
+    {},
     report=report,
     rows=_list_rows(report.summary),
     events=_list_events(report.summary),
@@ -174,15 +173,7 @@ def render_page(report: ScoreReport, figures: Mapping[str, bytes]) -> str:
       if name in figures
     ],
     has_few=any(0 < n < 10 for n in report.summary["num_images"].values()),
-  )
-  clean = CONTROLS.sub("\ufffd", page)
-  return clean.encode("utf-8", "replace").decode("utf-8")
-
-
-def format_value(value: float | None) -> str:
-  """Writes a score with three decimals, a dash where there is none."""
-  return (
-    NO_VALUE if value is None or not math.isfinite(value) else f"{value:.3f}"
+    event_titles=[title for _, title in EVENT_SCORES],
   )
 
 
@@ -202,10 +193,10 @@ def _list_rows(summary: Mapping[str, Mapping]) -> list[dict[str, Any]]:
       low, high = summary["intervals"][method].get(name, (math.nan, math.nan))
       cells.append(
         {
-          "value": format_value(value),
+          "value": format_score(value),
           "interval": ""
           if math.isnan(low)
-          else f"{format_value(low)} to {format_value(high)}",
+          else f"{format_score(low)} to {format_score(high)}",
           "is_best": len(finite) > 1 and value == best,
         }
       )
@@ -223,17 +214,3 @@ def _list_events(summary: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     for name, scores in summary["methods"].items()
     if scores
   ]
-
-
-@functools.cache
-def _load_template() -> jinja2.Template:
-  """Reads scores.html, once per process."""
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("dicexmbd_jax", "report"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.globals["event_titles"] = [title for _, title in EVENT_SCORES]
-  return environment.get_template("scores.html")

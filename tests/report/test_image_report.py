@@ -7,13 +7,13 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dicexmbd_jax.report import summary
+from dicexmbd_jax.report import image_report
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
 def make_result(**changes):
-  result = summary.ImageResult(
+  result = image_report.ImageResult(
     stem="ROI001",
     source="img/ROI001.tiff",
     shape=(50, 100),
@@ -30,7 +30,7 @@ def make_result(**changes):
 
 
 def test_summarise_image_counts_in_the_images_own_units():
-  report = summary.summarise_image(make_result())
+  report = image_report.summarise_image(make_result())
   assert report.num_cells == 3
   assert report.size_um == (25.0, 50.0)
   assert report.density_per_mm2 == pytest.approx(3 / 1250e-6)
@@ -46,7 +46,7 @@ def test_summarise_image_counts_in_the_images_own_units():
 
 
 def test_summarise_image_without_cells_has_no_numbers_and_no_nan():
-  report = summary.summarise_image(
+  report = image_report.summarise_image(
     make_result(
       areas_px=np.zeros(0),
       centroids_px=np.zeros((0, 2)),
@@ -56,8 +56,8 @@ def test_summarise_image_without_cells_has_no_numbers_and_no_nan():
   assert report.num_cells == 0
   assert report.density_per_mm2 == 0
   assert report.area_um2.median is None
-  assert report.markers[0] == summary.Distribution("CD3", (), ())
-  assert "NaN" not in summary.dump_report(report)
+  assert report.markers[0] == image_report.Distribution("CD3", (), ())
+  assert "NaN" not in image_report.dump_report(report)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_summarise_image_without_cells_has_no_numbers_and_no_nan():
 )
 def test_summarise_image_refuses_parts_that_disagree(change, match):
   with pytest.raises(ValueError, match=match):
-    summary.summarise_image(make_result(**change))
+    image_report.summarise_image(make_result(**change))
 
 
 def test_describe_areas_gathers_the_large_ones_in_the_last_bin():
-  areas = summary.describe_areas(np.array([0.0, 9.99, 10.0, 500.0, 1e9]))
+  areas = image_report.describe_areas(np.array([0.0, 9.99, 10.0, 500.0, 1e9]))
   assert areas.histogram[:2] == (2, 1)
-  assert len(areas.histogram) == summary.NUM_AREA_BINS
+  assert len(areas.histogram) == image_report.NUM_AREA_BINS
   assert areas.histogram[-1] == 2
 
 
@@ -83,8 +83,8 @@ def test_describe_areas_gathers_the_large_ones_in_the_last_bin():
 def test_distributions_keep_every_finite_value(values):
   num_finite = int(np.isfinite(values).sum())
   for part in (
-    summary.describe_areas(values),
-    summary.describe_intensities("x", values),
+    image_report.describe_areas(values),
+    image_report.describe_intensities("x", values),
   ):
     assert sum(part.histogram) == num_finite
     assert len(part.quantiles) == (5 if num_finite else 0)
@@ -95,10 +95,10 @@ def test_distributions_keep_every_finite_value(values):
 def test_pool_distributions_equals_the_distribution_of_all():
   rng = np.random.default_rng(1)
   parts = [rng.gamma(2, scale, 50) for scale in (0.1, 3, 40)]
-  pooled = summary.pool_distributions(
-    [summary.describe_intensities("CD3", part) for part in parts]
+  pooled = image_report.pool_distributions(
+    [image_report.describe_intensities("CD3", part) for part in parts]
   )
-  whole = summary.describe_intensities("CD3", np.concatenate(parts))
+  whole = image_report.describe_intensities("CD3", np.concatenate(parts))
   assert pooled.histogram == whole.histogram
   assert pooled.name == "CD3"
 
@@ -106,18 +106,20 @@ def test_pool_distributions_equals_the_distribution_of_all():
 def test_report_survives_the_way_to_disk():
   odd = 'a "b" <c> \u202e \udcff 日本'
   for report in (
-    summary.summarise_image(make_result(stem=odd)),
-    summary.ImageReport(odd, "img/x.tiff", error="x.tiff: found 1, expected 2"),
+    image_report.summarise_image(make_result(stem=odd)),
+    image_report.ImageReport(
+      odd, "img/x.tiff", error="x.tiff: found 1, expected 2"
+    ),
   ):
-    text = summary.dump_report(report)
+    text = image_report.dump_report(report)
     assert text.isascii()
-    assert summary.parse_report(text) == report
+    assert image_report.parse_report(text) == report
 
 
 def test_parse_report_compact_keeps_the_small_picture_only():
-  text = summary.dump_report(summary.summarise_image(make_result()))
-  assert set(summary.parse_report(text, True).pictures) == {"small"}
-  assert set(summary.parse_report(text).pictures) == {"small", "overview"}
+  text = image_report.dump_report(image_report.summarise_image(make_result()))
+  assert set(image_report.parse_report(text, True).pictures) == {"small"}
+  assert set(image_report.parse_report(text).pictures) == {"small", "overview"}
 
 
 @pytest.mark.parametrize(
@@ -131,11 +133,11 @@ def test_parse_report_compact_keeps_the_small_picture_only():
 )
 def test_parse_report_refuses_other_text(text, match):
   with pytest.raises(ValueError, match=match):
-    summary.parse_report(text)
+    image_report.parse_report(text)
 
 
 def test_density_is_unknown_without_pixels_or_size():
-  report = summary.ImageReport("a", "a.tiff", num_cells=0)
+  report = image_report.ImageReport("a", "a.tiff", num_cells=0)
   assert report.density_per_mm2 is None
   empty = dataclasses.replace(report, shape=(0, 5), pixel_size_um=1.0)
   assert empty.density_per_mm2 is None

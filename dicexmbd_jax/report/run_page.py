@@ -6,25 +6,21 @@ each image only and show the larger one from the `overlays` folder beside the
 page, when a reader opens an image's details.
 """
 
-import functools
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
-
-from dicexmbd_jax.report import figures
-from dicexmbd_jax.report.summary import (
+from dicexmbd_jax.report import run_figures
+from dicexmbd_jax.report.image_report import (
   Distribution,
   ImageReport,
   pool_distributions,
 )
+from dicexmbd_jax.report.page import NO_VALUE, fill_template, format_score
 
 # Up to here every image is shown in full; above, folded and compact.
 MAX_OPEN_IMAGES = 200
-NO_VALUE = "–"
 DEFAULTS: dict[str, Any] = {
   "title": "Cell segmentation report",
   "date": "",
@@ -36,8 +32,6 @@ DEFAULTS: dict[str, Any] = {
   "scores": {},
   "overlays": "overlays",
 }
-# Not allowed in HTML, whatever a file name or an error message holds.
-CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def render_report(images: Sequence[ImageReport], run: Mapping[str, Any]) -> str:
@@ -66,7 +60,13 @@ def render_report(images: Sequence[ImageReport], run: Mapping[str, Any]) -> str:
   """
   run = DEFAULTS | {k: v for k, v in run.items() if v is not None}
   views = _view_images(images, run)
-  page = _load_template().render(
+  return fill_template(
+    "report.html",
+    {
+      "count": format_count,
+      "seconds": format_seconds,
+      "score": format_score,
+    },
     run=run,
     images=views,
     totals=_sum_up(images, run),
@@ -76,32 +76,13 @@ def render_report(images: Sequence[ImageReport], run: Mapping[str, Any]) -> str:
     scores={"overall": {}, "f1": {}, **run["scores"]},
     is_compact=len(images) > MAX_OPEN_IMAGES,
   )
-  clean = CONTROLS.sub("\ufffd", page)
-  # File names that are no UTF-8 reach us as lone surrogates.
-  return clean.encode("utf-8", "replace").decode("utf-8")
-
-
-@functools.cache
-def _load_template() -> jinja2.Template:
-  """Reads report.html, once per process."""
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("dicexmbd_jax", "report"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters.update(
-    count=format_count, seconds=format_seconds, score=format_score
-  )
-  return environment.get_template("report.html")
 
 
 def _view_images(
   images: Sequence[ImageReport], run: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
   """What the template needs of each image, ready to print."""
-  num_bins = figures.choose_num_bins(
+  num_bins = run_figures.choose_num_bins(
     [marker for image in images for marker in image.markers]
   )
   densest = max((image.density_per_mm2 or 0.0 for image in images), default=0.0)
@@ -125,7 +106,7 @@ def _view_image(image: ImageReport, num_bins: int) -> dict[str, Any]:
     "size": format_size(image.size_um),
     "area": image.area_um2.median,
     "total_s": sum(image.seconds.values()) if image.seconds else None,
-    "area_figure": figures.draw_areas(image.area_um2),
+    "area_figure": run_figures.draw_areas(image.area_um2),
     "marker_figures": draw_columns(image.markers, num_bins),
     "bars": {
       name: choose_bar(picture.width_um)
@@ -136,11 +117,11 @@ def _view_image(image: ImageReport, num_bins: int) -> dict[str, Any]:
 
 def draw_columns(
   markers: Sequence[Distribution], num_bins: int
-) -> list[figures.Markup]:
+) -> list[run_figures.Markup]:
   """Draws up to 12 markers in one column, more in two of equal length."""
   num_rows = len(markers) if len(markers) <= 12 else -(-len(markers) // 2)
   return [
-    figures.draw_markers(markers[start : start + num_rows], num_bins)
+    run_figures.draw_markers(markers[start : start + num_rows], num_bins)
     for start in range(0, len(markers), max(1, num_rows))
   ]
 
@@ -197,10 +178,12 @@ def _view_pooled(images: Sequence[ImageReport]) -> dict[str, Any] | None:
       parts.setdefault(marker.name, []).append(marker)
   markers = [pool_distributions(part) for part in parts.values()]
   return {
-    "area_figure": figures.draw_areas(
+    "area_figure": run_figures.draw_areas(
       pool_distributions([image.area_um2 for image in done])
     ),
-    "marker_figures": draw_columns(markers, figures.choose_num_bins(markers)),
+    "marker_figures": draw_columns(
+      markers, run_figures.choose_num_bins(markers)
+    ),
     "num_images": len(done),
   }
 
@@ -225,11 +208,6 @@ def _is_missing(value: float | None) -> bool:
 def format_count(value: float | None) -> str:
   """Writes a number without decimals, thousands parted by commas."""
   return NO_VALUE if value is None or _is_missing(value) else f"{value:,.0f}"
-
-
-def format_score(value: float | None) -> str:
-  """Writes a score with three decimals."""
-  return NO_VALUE if value is None or _is_missing(value) else f"{value:.3f}"
 
 
 def format_seconds(value: float | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from dicexmbd_jax.report.summary import (
+from dicexmbd_jax.report.image_report import (
   AREA_BIN_UM2,
   INTENSITY_BINS_PER_UNIT,
   NUM_AREA_BINS,

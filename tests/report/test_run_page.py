@@ -7,8 +7,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
-from dicexmbd_jax.report import html as report_html
-from dicexmbd_jax.report import summary
+from dicexmbd_jax.report import image_report, run_page
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 # Attributes that load something at once, which an anchor's href does not.
@@ -54,8 +53,8 @@ class Page(html.parser.HTMLParser):
 
 def make_report(stem="ROI001", num_cells=50, num_markers=3, edge=100):
   rng = np.random.default_rng(num_cells)
-  return summary.summarise_image(
-    summary.ImageResult(
+  return image_report.summarise_image(
+    image_report.ImageResult(
       stem=stem,
       source=f"img/{stem}.tiff",
       shape=(edge, edge),
@@ -72,7 +71,7 @@ def make_report(stem="ROI001", num_cells=50, num_markers=3, edge=100):
 
 
 def render(images, **run):
-  text = report_html.render_report(images, run)
+  text = run_page.render_report(images, run)
   page = Page(text)
   assert len(page.ids) == len(set(page.ids))
   for tag, values in page.tags:
@@ -127,7 +126,7 @@ def test_page_shows_a_scale_bar_of_the_right_length():
   ],
 )
 def test_choose_bar(width_um, bar):
-  assert report_html.choose_bar(width_um) == (
+  assert run_page.choose_bar(width_um) == (
     bar if bar is None else pytest.approx(bar)
   )
 
@@ -138,7 +137,7 @@ def test_page_escapes_odd_names():
   )
   marker = dataclasses.replace(good.markers[0], name=ODD)
   good = dataclasses.replace(good, markers=(marker, *good.markers[1:]))
-  bad = summary.ImageReport(ODD, ODD, error=ODD)
+  bad = image_report.ImageReport(ODD, ODD, error=ODD)
   text, page = render(
     [good, bad], title=ODD, model=ODD, details={ODD: ODD}, device=ODD
   )
@@ -166,7 +165,9 @@ def test_page_of_an_empty_run():
 
 def test_page_of_failures_only():
   images = [
-    summary.ImageReport(f"bad{i}", f"bad{i}.tiff", error=f"bad{i}: found {i}")
+    image_report.ImageReport(
+      f"bad{i}", f"bad{i}.tiff", error=f"bad{i}: found {i}"
+    )
     for i in range(3)
   ]
   _, page = render(images, seconds=0.0)
@@ -195,7 +196,7 @@ def test_totals_and_pooled_distributions_leave_failures_out():
   images = [
     make_report("a", num_cells=10),
     make_report("b", num_cells=30),
-    summary.ImageReport("c", "c.tiff", error="c.tiff: unreadable"),
+    image_report.ImageReport("c", "c.tiff", error="c.tiff: unreadable"),
   ]
   _, page = render(images, seconds=75.0)
   words = " ".join(" ".join(page.text).split())
@@ -220,7 +221,7 @@ def test_page_of_a_thousand_images_is_quick_and_bounded():
   report = make_report(num_cells=3000, num_markers=36, edge=500)
   images = [dataclasses.replace(report, stem=f"ROI{i}") for i in range(1000)]
   start = time.perf_counter()
-  text = report_html.render_report(images, {})
+  text = run_page.render_report(images, {})
   assert time.perf_counter() - start < 20
   assert len(text.encode()) < 1000 * 25_000
   page = Page(text)
@@ -233,11 +234,11 @@ def test_page_of_a_thousand_images_is_quick_and_bounded():
 def test_an_image_shown_in_full_stays_below_its_bound():
   report = make_report(num_cells=3000, num_markers=36, edge=500)
   one, two = (
-    len(report_html.render_report([report] * n, {}).encode()) for n in (2, 3)
+    len(run_page.render_report([report] * n, {}).encode()) for n in (2, 3)
   )
   assert two - one < 280_000
-  assert len(summary.dump_report(report)) < 270_000
-  assert len(report_html.render_report([], {}).encode()) < 20_000
+  assert len(image_report.dump_report(report)) < 270_000
+  assert len(run_page.render_report([], {}).encode()) < 20_000
 
 
 @pytest.mark.parametrize(
@@ -256,4 +257,4 @@ def test_an_image_shown_in_full_stays_below_its_bound():
   ],
 )
 def test_format_seconds(seconds, written):
-  assert report_html.format_seconds(seconds) == written
+  assert run_page.format_seconds(seconds) == written
