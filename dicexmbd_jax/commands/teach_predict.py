@@ -16,10 +16,14 @@ from dicexmbd_jax.teach.inputs import (
   Eyes,
   check_view,
   list_inputs,
-  read_teacher,
   view_image,
 )
 from dicexmbd_jax.teach.teacher import Teacher, classify_planes
+from dicexmbd_jax.teach.teacher_folder import (
+  FOREST_FILE,
+  SETTINGS_FILE,
+  read_teacher,
+)
 from dicexmbd_jax.teach.uncertainty import KINDS, measure_uncertainty
 from dicexmbd_jax.types import ImageSource
 
@@ -100,7 +104,7 @@ def prepare_job(flags) -> TeachJob:
   view = teacher.view
   panel = read_panel(flags.panel) if flags.panel else None
   digest = hashlib.sha256()
-  for name in ("teacher.json", "forest.npz"):
+  for name in (SETTINGS_FILE, FOREST_FILE):
     digest.update((Path(flags.teacher) / name).read_bytes())
   digest.update(repr((panel, flags.uncertainty, __version__)).encode())
   return TeachJob(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
@@ -10,27 +10,24 @@ from absl import logging
 from dicexmbd_jax.io import pairing, write
 from dicexmbd_jax.io.pairing import Sources
 from dicexmbd_jax.io.panel import read_panel
-from dicexmbd_jax.report import overlay
+from dicexmbd_jax.report import strip
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
 from dicexmbd_jax.teach import annotations, inputs, rank
-from dicexmbd_jax.teach.rank import Region, Uncertainty
-from dicexmbd_jax.types import Image
+from dicexmbd_jax.teach.rank import Region
 
 Path = pathlib.Path
 
-PREVIEW_FACTOR = 4  # Single pixels are painted: they must be seen.
-GAP_PX = 8  # Between the two halves of a preview.
-
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-  """A round, checked and ready.
+class RankRequest:
+  """One call of `teach rank`.
 
   Attributes:
     maps: uncertainty maps, by stem.
     images: the images, by stem.
     drawn: annotations of earlier rounds, by stem.
     eyes: how images are looked at.
+    num_images: how many to annotate next.
     num_crops: squares per image.
     crop_px: their edge.
     output: the output folder; every round has a folder of its own in it.
@@ -40,6 +37,7 @@ class Job:
   images: Sources
   drawn: Sources
   eyes: inputs.Eyes
+  num_images: int
   num_crops: int
   crop_px: int
   output: Path
@@ -57,24 +55,25 @@ def run(flags) -> int:
   """
   failures = FailureLog()
   try:
-    job = prepare_job(flags, failures)
-    failures.write(job.output)  # Tells at once whether one can write there.
-    earlier = annotations.read_history(job.output / "history.csv")
-    means = measure_files(job, failures)
+    request = make_request(flags, failures)
+    failures.write(request.output)  # Tells at once whether one can write there.
+    earlier = annotations.read_history(request.output / "history.csv")
+    means = measure_files(request, failures)
     history = rank.add_round(earlier, means)
-    chosen = rank.rank_images(means)[: flags.num_images]
-    folder = job.output / f"round_{len(history):02d}"
-    write_crops(job, chosen, folder, failures)
-    write_ranking(folder, history)
-    annotations.write_history(job.output / "history.csv", history)
-    failures.write(job.output)
+    chosen = rank.rank_images(means)[: request.num_images]
+    folder = request.output / f"round_{len(history):02d}"
+    write_crops(request, chosen, folder, failures)
+    annotations.write_ranking(folder / "ranking.csv", history)
+    annotations.write_history(request.output / "history.csv", history)
+    failures.write(request.output)
   except (ValueError, OSError) as error:
     return refuse_call(error, flags.output)
-  describe_round(history, chosen)
+  for line in rank.describe_round(history, chosen):
+    logging.info("%s", line)
   return 1 if failures else 0
 
 
-def prepare_job(flags, failures: FailureLog) -> Job:
+def make_request(flags, failures: FailureLog) -> RankRequest:
   """Checks the call and lists the files; logs what cannot be used.
 
   Raises:
@@ -92,7 +91,7 @@ def prepare_job(flags, failures: FailureLog) -> Job:
   drawn = {}
   if flags.annotations and any(Path(flags.annotations).glob("*")):
     drawn = pairing.list_sources(flags.annotations)[0]
-  return Job(
+  return RankRequest(
     maps=maps,
     images={source.stem: source for source in sources},
     drawn=drawn,
@@ -102,20 +101,23 @@ def prepare_job(flags, failures: FailureLog) -> Job:
       scale=1,
       image=flags.config.image.to_dict(),
     ),
+    num_images=flags.num_images,
     num_crops=flags.num_crops,
     crop_px=flags.crop_px,
     output=Path(flags.output),
   )
 
 
-def measure_files(job: Job, failures: FailureLog) -> dict[str, float]:
+def measure_files(
+  request: RankRequest, failures: FailureLog
+) -> dict[str, float]:
   """Returns the mean uncertainty of every image.
 
   Raises:
     ValueError: no map can be read.
   """
   means = {}
-  for stem, source in job.maps.items():
+  for stem, source in request.maps.items():
     try:
       unsure = annotations.read_uncertainty(source.path)
     except ValueError as error:  # One bad map must not stop the others.
@@ -129,120 +131,55 @@ def measure_files(job: Job, failures: FailureLog) -> dict[str, float]:
 
 
 def write_crops(
-  job: Job, chosen: Sequence[str], folder: Path, failures: FailureLog
+  request: RankRequest,
+  chosen: Sequence[str],
+  folder: Path,
+  failures: FailureLog,
 ) -> None:
   """Writes templates, previews and regions.csv of the images to annotate.
 
   Raises:
     OSError: a file cannot be written.
   """
-  import pandas as pd
-
-  rows = []
+  found: list[tuple[str, Region]] = []
   for stem in chosen:
     try:
-      regions = write_template(job, stem, folder)
+      regions = write_template(request, stem, folder)
     except ValueError as error:  # One bad image must not stop the others.
-      failures.add(stem, job.maps[stem].path, error)
+      failures.add(stem, request.maps[stem].path, error)
       continue
-    rows += [{"image": stem, **dataclasses.asdict(one)} for one in regions]
-  names = [field.name for field in dataclasses.fields(Region)]
-  table = pd.DataFrame(rows, columns=["image", *names])
-  write.write_table(folder / "regions.csv", table)
+    found += [(stem, region) for region in regions]
+  annotations.write_regions(folder / "regions.csv", found)
 
 
-def write_template(job: Job, stem: str, folder: Path) -> list[Region]:
+def write_template(
+  request: RankRequest, stem: str, folder: Path
+) -> list[Region]:
   """Writes one image's template and previews; returns where to paint.
 
   Raises:
     ValueError: the image is missing, cannot be read or does not fit its map.
     OSError: a file cannot be written.
   """
-  if stem not in job.images:
-    raise ValueError(f"{job.maps[stem].path}: found no image {stem} to it")
-  viewed = inputs.view_image(job.images[stem], job.eyes)
+  if stem not in request.images:
+    raise ValueError(f"{request.maps[stem].path}: found no image {stem} to it")
+  viewed = inputs.view_image(request.images[stem], request.eyes)
   shape = viewed.planes.shape[:2]
-  unsure = annotations.read_uncertainty(job.maps[stem].path)
+  unsure = annotations.read_uncertainty(request.maps[stem].path)
   unsure = rank.shrink_map(unsure, shape)
   strokes = np.zeros(shape, np.uint8)
-  if stem in job.drawn:
-    path = job.drawn[stem].path
+  if stem in request.drawn:
+    path = request.drawn[stem].path
     strokes = annotations.read_annotation(path)
     if strokes.shape != shape:
       raise ValueError(
         f"{path}: found an annotation of {strokes.shape}, expected {shape}"
       )
-  regions = rank.find_regions(unsure, job.num_crops, job.crop_px)
+  regions = rank.find_regions(unsure, request.num_crops, request.crop_px)
   for region in regions:
-    picture = draw_preview(viewed.planes, unsure, region)
+    picture = strip.draw_preview(viewed.planes, unsure, region.slices)
     name = f"{stem}_y{region.y_px}_x{region.x_px}.png"
     write.write_png(folder / "crops" / name, picture)
   path = folder / "templates" / f"{stem}.tiff"
   write.write_strokes(path, strokes, viewed.pixel_size_um)
   return regions
-
-
-def draw_preview(
-  image: Image, uncertainty: Uncertainty, region: Region
-) -> overlay.Rgb:
-  """Draws a region, enlarged: the tissue, and beside it the uncertainty.
-
-  The tissue is stretched over the whole image, as a person would see it;
-  uncertainty is grey, white for 1.
-  """
-  part = region.slices
-  nuclear, membrane = (
-    overlay.stretch_channel(image[..., k])[part] for k in (0, 1)
-  )
-  grey = np.rint(255 * uncertainty[part]).astype(np.uint8)
-  tissue, unsure = (
-    rgb.repeat(PREVIEW_FACTOR, axis=0).repeat(PREVIEW_FACTOR, axis=1)
-    for rgb in (
-      overlay.blend_channels(nuclear, membrane),
-      np.repeat(grey[..., None], 3, axis=2),
-    )
-  )
-  gap = np.full((tissue.shape[0], GAP_PX, 3), 255, np.uint8)
-  return np.concatenate([tissue, gap, unsure], axis=1)
-
-
-def write_ranking(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-  """Writes ranking.csv: rank, image, uncertainty, change since last round.
-
-  Raises:
-    OSError: the file cannot be written.
-  """
-  import pandas as pd
-
-  means = history[-1]
-  before = history[-2] if len(history) > 1 else {}
-  rows = [
-    (place, image, means[image], means[image] - before.get(image, np.nan))
-    for place, image in enumerate(rank.rank_images(means), 1)
-  ]
-  columns = ["rank", "image", "uncertainty", "change"]
-  table = pd.DataFrame(rows, columns=columns).round(6)
-  write.write_table(folder / "ranking.csv", table)
-
-
-def describe_round(
-  history: Sequence[Mapping[str, float]], chosen: Sequence[str]
-) -> None:
-  """Says what to do next."""
-  means = history[-1]
-  mean = float(np.mean(list(means.values())))
-  logging.info(
-    "round %d: %d images, mean uncertainty %.3f, fell in %d",
-    len(history),
-    len(means),
-    mean,
-    len(rank.list_falls(history, len(history) - 1)),
-  )
-  if rank.should_stop(history):
-    logging.info(
-      "stop: no image's uncertainty fell for %d rounds",
-      rank.count_quiet_rounds(history),
-    )
-    return
-  parts = [f"{stem} ({means[stem]:.3f})" for stem in chosen]
-  logging.info("annotate next: %s", ", ".join(parts))

@@ -1,9 +1,9 @@
-"""A picture of validation records: what came in, was wanted, was found."""
+"""Pictures side by side: validation records, and where to annotate next."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from dicexmbd_jax.report import overlay
 from dicexmbd_jax.types import Image, Labels, Probabilities
@@ -11,6 +11,8 @@ from dicexmbd_jax.types import Image, Labels, Probabilities
 Row = tuple[Image, Probabilities, Probabilities, Labels]
 LARGEST_PX = 256  # Of a panel: more is cut off, around the centre.
 GAP_PX = 4
+PREVIEW_FACTOR = 4  # Single pixels are painted: they must be seen.
+PREVIEW_GAP_PX = 8
 
 
 def draw_strip(rows: Sequence[Row]) -> UInt8[np.ndarray, "y x 3"]:
@@ -33,11 +35,40 @@ def draw_strip(rows: Sequence[Row]) -> UInt8[np.ndarray, "y x 3"]:
   return np.concatenate(pictures)[:-GAP_PX]
 
 
+def draw_preview(
+  image: Image,
+  uncertainty: Float32[np.ndarray, "y x"],
+  part: tuple[slice, slice],
+) -> overlay.Rgb:
+  """Draws a part of an image, enlarged: the tissue, beside it the uncertainty.
+
+  The tissue is stretched over the whole image, as a person would see it;
+  uncertainty is grey, white for 1.
+  """
+  grey = np.rint(255 * uncertainty[part]).astype(np.uint8)
+  tissue, unsure = (
+    rgb.repeat(PREVIEW_FACTOR, axis=0).repeat(PREVIEW_FACTOR, axis=1)
+    for rgb in (
+      _draw_tissue(image, part),
+      np.repeat(grey[..., None], 3, axis=2),
+    )
+  )
+  gap = np.full((tissue.shape[0], PREVIEW_GAP_PX, 3), 255, np.uint8)
+  return np.concatenate([tissue, gap, unsure], axis=1)
+
+
+def _draw_tissue(
+  image: Image, part: tuple[slice, slice] = (slice(None), slice(None))
+) -> overlay.Rgb:
+  nuclear, membrane = (
+    overlay.stretch_channel(image[..., index])[part] for index in (0, 1)
+  )
+  return overlay.blend_channels(nuclear, membrane)
+
+
 def _draw_row(row: Row) -> UInt8[np.ndarray, "y x 3"]:
   image, target, probabilities, cells = (_cut_centre(field) for field in row)
-  tissue = overlay.blend_channels(
-    *(overlay.stretch_channel(image[..., index]) for index in (0, 1))
-  )
+  tissue = _draw_tissue(image)
   outlined = tissue.copy()
   outlines = overlay.find_outlines(cells)
   overlay.paint_outline(outlined, outlines, overlay.CELL_RGB, 1.0)

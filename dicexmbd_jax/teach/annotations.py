@@ -1,16 +1,17 @@
 """Reads and writes what the rounds of annotation pass on to one another."""
 
+import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from dicexmbd_jax.io import labels, tables, tiff, write
+from dicexmbd_jax.teach.rank import Means, Region, rank_images
 
 Strokes = UInt8[np.ndarray, "y x"]
-Means = Mapping[str, float]
 
 NUM_CLASSES = 3
 _REGION = ("y_px", "x_px", "height_px", "width_px")
@@ -79,15 +80,40 @@ def write_history(path: str | pathlib.Path, history: Sequence[Means]) -> None:
   Raises:
     OSError: the file cannot be written.
   """
-  import pandas as pd
-
   rows = [
     (number, image, mean)
     for number, means in enumerate(history, 1)
     for image, mean in means.items()
   ]
-  columns = ["round", "image", "uncertainty"]
-  write.write_table(path, pd.DataFrame(rows, columns=columns))
+  _write_rows(path, rows, ("round", "image", "uncertainty"))
+
+
+def write_ranking(path: str | pathlib.Path, history: Sequence[Means]) -> None:
+  """Writes ranking.csv: rank, image, uncertainty, change since last round.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  means = history[-1]
+  before = history[-2] if len(history) > 1 else {}
+  rows = [
+    (place, image, means[image], means[image] - before.get(image, np.nan))
+    for place, image in enumerate(rank_images(means), 1)
+  ]
+  _write_rows(path, rows, ("rank", "image", "uncertainty", "change"), 6)
+
+
+def write_regions(
+  path: str | pathlib.Path, regions: Sequence[tuple[str, Region]]
+) -> None:
+  """Writes regions.csv: which rectangles of which images to annotate next.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  rows = [(image, *dataclasses.astuple(region)) for image, region in regions]
+  names = [field.name for field in dataclasses.fields(Region)]
+  _write_rows(path, rows, ("image", *names))
 
 
 def read_regions(
@@ -120,3 +146,17 @@ def _read_table(path: str | pathlib.Path, wanted: Sequence[str]):
       f"{', '.join(wanted)}"
     )
   return table
+
+
+def _write_rows(
+  path: str | pathlib.Path,
+  rows: Sequence[tuple],
+  columns: Sequence[str],
+  decimals: int | None = None,
+) -> None:
+  import pandas as pd
+
+  table = pd.DataFrame(rows, columns=list(columns))
+  if decimals is not None:
+    table = table.round(decimals)
+  write.write_table(path, table)

@@ -12,10 +12,12 @@ import math
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from dicexmbd_jax.teach.trees import sum_leaves
+from dicexmbd_jax.masks.compiler import compile_kernel
 
 NUM_TREES = 100
 CLASSES = ("nucleus", "membrane/cytoplasm", "background")  # Labels 1, 2, 3.
+
+_ROWS_AT_ONCE = 256
 
 Rows = Float32[np.ndarray, "n columns"]
 
@@ -146,3 +148,36 @@ def _gather_trees(model) -> Forest:
     leaves=leaves,
     num_columns=model.n_features_in_,
   )
+
+
+@compile_kernel
+def sum_leaves(rows, roots, columns, thresholds, children, leaves):
+  """Adds up, for every row, the class shares of the leaves that it falls into.
+
+  Args:
+    rows: float32 (n, columns).
+    roots: int64 (trees,), each tree's first node.
+    columns: int32 (nodes,), what a node looks at; -1 for a leaf.
+    thresholds: float64 (nodes,); values up to it go to the first child.
+    children: int32 (nodes, 2).
+    leaves: float64 (nodes, classes), the shares of a leaf.
+
+  Returns:
+    float64 (n, classes), added in the trees' order.
+  """
+  num_rows, num_classes = rows.shape[0], leaves.shape[1]
+  sums = np.zeros((num_rows, num_classes))
+  # A few rows at a time stay in the cache while all the trees see them.
+  for start in range(0, num_rows, _ROWS_AT_ONCE):
+    stop = min(start + _ROWS_AT_ONCE, num_rows)
+    for tree in range(roots.shape[0]):
+      for row in range(start, stop):
+        node = roots[tree]
+        while columns[node] >= 0:
+          if rows[row, columns[node]] <= thresholds[node]:
+            node = children[node, 0]
+          else:
+            node = children[node, 1]
+        for k in range(num_classes):
+          sums[row, k] += leaves[node, k]
+  return sums

@@ -1,7 +1,6 @@
 """What the `teach` commands share: images as a teacher sees them."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,6 @@ from ml_collections import ConfigDict
 from dicexmbd_jax.image import preparation, resample
 from dicexmbd_jax.io import hdf5, images, listing, pictures
 from dicexmbd_jax.io.selection import resolve_panel
-from dicexmbd_jax.teach import packing, teacher_folder
 from dicexmbd_jax.teach.features import Planes
 from dicexmbd_jax.teach.teacher import Teacher
 from dicexmbd_jax.types import ImageSource, LoadedImage, Panel, Stack
@@ -129,19 +127,6 @@ def view_image(
     planes = resample.resample_image(planes, shape)
   size_um = size_um / eyes.scale if size_um else None
   return Viewed(planes, names, size_um, warnings)
-
-
-def read_teacher(folder: str | os.PathLike) -> Teacher:
-  """Reads a teacher's folder.
-
-  Raises:
-    ValueError: missing, broken or of another version; names the folder.
-  """
-  settings, arrays = teacher_folder.read_teacher(Path(folder))
-  try:
-    return packing.unpack_teacher(settings, arrays)
-  except ValueError as error:
-    raise ValueError(f"{folder}: {error}") from error
 
 
 def check_view(viewed: Viewed, teacher: Teacher) -> None:

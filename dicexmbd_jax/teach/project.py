@@ -1,6 +1,7 @@
 """`teach fit` on Ilastik's projects: their features, and their own forest."""
 
-import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from absl import logging
 
@@ -8,7 +9,6 @@ from dicexmbd_jax import __version__
 from dicexmbd_jax.teach import (
   features,
   ilastik,
-  packing,
   strokes,
   teacher_folder,
   vigra,
@@ -16,10 +16,8 @@ from dicexmbd_jax.teach import (
 from dicexmbd_jax.teach.features import Feature
 from dicexmbd_jax.teach.teacher import Teacher, View
 
-Path = pathlib.Path
 
-
-def read_project(path: str) -> tuple[ilastik.Project, tuple[Feature, ...]]:
+def open_project(path: str) -> tuple[ilastik.Project, tuple[Feature, ...]]:
   """Reads a project and its features; says which label is which class.
 
   Raises:
@@ -35,18 +33,23 @@ def read_project(path: str) -> tuple[ilastik.Project, tuple[Feature, ...]]:
   return project, selection
 
 
-def adopt_project(flags) -> None:
-  """Writes a teacher with the forest that a project stores; fits none.
+def adopt_project(
+  path: str, channels: str, scale: int, image: Mapping[str, Any]
+) -> Teacher:
+  """Returns a teacher with the forest that a project stores; fits none.
+
+  Args:
+    path: the project.
+    channels: what the teacher sees of an image, as teacher.View has it.
+    scale: likewise.
+    image: likewise.
 
   Raises:
     ValueError: no project, or one without a forest that fits its features.
-    OSError: a file cannot be written.
   """
-  if not strokes.is_project(flags.annotations):
-    raise ValueError(
-      f"--keep_forest: found {flags.annotations}, expected an .ilp file"
-    )
-  project, selection = read_project(flags.annotations)
+  if not strokes.is_project(path):
+    raise ValueError(f"--keep_forest: found {path}, expected an .ilp file")
+  project, selection = open_project(path)
   trees, labels = ilastik.read_trees(project.path)
   depth = features.count_columns(selection, 1)
   try:
@@ -59,23 +62,20 @@ def adopt_project(flags) -> None:
         f"of its features' {depth}"
       )
     view = View(
-      channels=flags.channels or "all",
+      channels=channels,
       names=(),
       num_channels=num_channels,
-      scale=flags.scale,
-      image=flags.config.image.to_dict(),
+      scale=scale,
+      image=image,
     )
     record = {
       "version": __version__,
       "num_trees": len(trees),
-      "annotations": str(flags.annotations),
+      "annotations": path,
       "forest": f"fit by Ilastik {project.version}",
     }
     teacher = Teacher(view, selection, adopted, record)
-    packing.check_teacher(teacher)
+    teacher_folder.check_teacher(teacher)
   except (ValueError, IndexError) as error:
     raise ValueError(f"{project.path}: {error}") from error
-  teacher_folder.write_teacher(
-    Path(flags.output), *packing.pack_teacher(teacher)
-  )
-  logging.info("%d trees taken over: %s", len(trees), flags.output)
+  return teacher

@@ -12,9 +12,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
-Uncertainty = Float32[np.ndarray, "y x"]
+from dicexmbd_jax.teach.uncertainty import Uncertainty
+
 Means = Mapping[str, float]  # Image -> mean uncertainty, 0..1.
 
 QUIET_ROUNDS = 3  # Paper, section 2.3.
@@ -131,6 +132,24 @@ def count_quiet_rounds(history: Sequence[Means]) -> int:
 def should_stop(history: Sequence[Means]) -> bool:
   """Whether no image's uncertainty has fallen for three rounds."""
   return count_quiet_rounds(history) >= QUIET_ROUNDS
+
+
+def describe_round(
+  history: Sequence[Means], chosen: Sequence[str]
+) -> list[str]:
+  """Says how the round went and what to do next, a line each."""
+  means = history[-1]
+  mean = float(np.mean(list(means.values())))
+  falls = list_falls(history, len(history) - 1)
+  told = (
+    f"round {len(history)}: {len(means)} images, mean uncertainty {mean:.3f}, "
+    f"fell in {len(falls)}"
+  )
+  if should_stop(history):
+    quiet = count_quiet_rounds(history)
+    return [told, f"stop: no image's uncertainty fell for {quiet} rounds"]
+  parts = [f"{stem} ({means[stem]:.3f})" for stem in chosen]
+  return [told, f"annotate next: {', '.join(parts)}"]
 
 
 def _average_windows(

@@ -11,6 +11,7 @@ from absl import logging
 
 from dicexmbd_jax.io import pairing
 from dicexmbd_jax.io.labels import read_labels
+from dicexmbd_jax.io.pairing import Failure
 from dicexmbd_jax.teach import ilastik
 from dicexmbd_jax.teach.forest import CLASSES
 from dicexmbd_jax.teach.ilastik import Project
@@ -19,7 +20,6 @@ from dicexmbd_jax.teach.inputs import list_inputs, list_tiffs
 from dicexmbd_jax.types import ImageSource, Labels
 
 Path = pathlib.Path
-Failure = tuple[str, str, str]  # Image (the stem), file, error.
 
 
 @dataclasses.dataclass(frozen=True)

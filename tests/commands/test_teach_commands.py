@@ -11,8 +11,8 @@ import tifffile
 from configs.default import get_config
 from dicexmbd_jax.commands import teach_fit, teach_predict
 from dicexmbd_jax.io import write
-from dicexmbd_jax.teach.inputs import read_teacher
 from dicexmbd_jax.teach.strokes import match_name
+from dicexmbd_jax.teach.teacher_folder import read_teacher
 from dicexmbd_jax.types import ImageSource
 
 SHAPE = (40, 52)

@@ -9,6 +9,7 @@ from PIL import Image as pillow
 from configs.default import get_config
 from dicexmbd_jax.commands import teach_rank
 from dicexmbd_jax.io import write
+from dicexmbd_jax.report import strip
 from dicexmbd_jax.teach import annotations
 
 SHAPE = (30, 40)
@@ -87,7 +88,7 @@ def test_previews_show_tissue_and_uncertainty(folder):
   teach_rank.run(make_flags(folder))
   path = folder / "rank" / "round_01" / "crops" / "b_y12_x16.png"
   picture = np.asarray(pillow.open(path).convert("RGB"))
-  assert picture.shape == (32, 2 * 32 + teach_rank.GAP_PX, 3)
+  assert picture.shape == (32, 2 * 32 + strip.PREVIEW_GAP_PX, 3)
   assert (picture[:, -32:] == 255).all()
   assert picture[:, :32].std() > 0
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dicexmbd_jax.teach import features, packing, teacher_folder
+from dicexmbd_jax.teach import features, teacher_folder
 from dicexmbd_jax.teach.forest import fit_forest
 from dicexmbd_jax.teach.teacher import (
   Teacher,
@@ -60,8 +60,8 @@ def test_strokes_of_another_size():
 
 
 def test_a_folder_keeps_the_teacher(teacher, tmp_path):
-  teacher_folder.write_teacher(tmp_path / "a", *packing.pack_teacher(teacher))
-  found = packing.unpack_teacher(*teacher_folder.read_teacher(tmp_path / "a"))
+  teacher_folder.write_teacher(tmp_path / "a", teacher)
+  found = teacher_folder.read_teacher(tmp_path / "a")
   assert found.view == teacher.view
   assert found.selection == teacher.selection
   planes = make_planes((20, 20), 2)
@@ -70,7 +70,7 @@ def test_a_folder_keeps_the_teacher(teacher, tmp_path):
     for one in (teacher, found)
   ]
   np.testing.assert_array_equal(*maps)
-  teacher_folder.write_teacher(tmp_path / "b", *packing.pack_teacher(found))
+  teacher_folder.write_teacher(tmp_path / "b", found)
   for name in ("teacher.json", "forest.npz"):
     first, second = ((tmp_path / k / name).read_bytes() for k in "ab")
     assert first == second
@@ -79,7 +79,7 @@ def test_a_folder_keeps_the_teacher(teacher, tmp_path):
 def test_broken_folders(teacher, tmp_path):
   with pytest.raises(ValueError, match="teacher.json: found No such file"):
     teacher_folder.read_teacher(tmp_path / "none")
-  teacher_folder.write_teacher(tmp_path, *packing.pack_teacher(teacher))
+  teacher_folder.write_teacher(tmp_path, teacher)
   (tmp_path / "forest.npz").write_bytes(b"PK")
   with pytest.raises(ValueError, match="forest.npz: found .*teach fit"):
     teacher_folder.read_teacher(tmp_path)
@@ -90,19 +90,19 @@ def test_broken_folders(teacher, tmp_path):
 
 @pytest.mark.parametrize("name", ["schema", "view", "features", "num_columns"])
 def test_settings_that_are_missing(teacher, name):
-  settings, arrays = packing.pack_teacher(teacher)
+  settings, arrays = teacher_folder.pack_teacher(teacher)
   del settings[name]
   with pytest.raises(ValueError, match="found"):
-    packing.unpack_teacher(settings, arrays)
+    teacher_folder.unpack_teacher(settings, arrays)
 
 
 def test_forests_that_could_not_be_walked(teacher):
-  settings, arrays = packing.pack_teacher(teacher)
+  settings, arrays = teacher_folder.pack_teacher(teacher)
   loop = np.where(arrays["children"] > 0, 0, arrays["children"])
   beyond = arrays["columns"] + teacher.forest.num_columns
   for changed in ({"children": loop}, {"columns": beyond}):
     with pytest.raises(ValueError, match="does not fit"):
-      packing.unpack_teacher(settings, arrays | changed)
+      teacher_folder.unpack_teacher(settings, arrays | changed)
   view = dataclasses.replace(teacher.view, num_channels=3)
   with pytest.raises(ValueError, match="does not fit"):
-    packing.check_teacher(dataclasses.replace(teacher, view=view))
+    teacher_folder.check_teacher(dataclasses.replace(teacher, view=view))

@@ -1,0 +1,176 @@
+"""From strokes on images to a fitted teacher."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import logging
+
+from dicexmbd_jax import __version__
+from dicexmbd_jax.teach import features, forest, project, strokes
+from dicexmbd_jax.teach.features import Feature
+from dicexmbd_jax.teach.inputs import Eyes, view_image
+from dicexmbd_jax.teach.strokes import Annotated, Failure
+from dicexmbd_jax.teach.teacher import Teacher, View, gather_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRequest:
+  """One call of `teach fit`.
+
+  Attributes:
+    annotations: folder of label files, or an Ilastik project.
+    images: where the images are; None: where the project says.
+    panel: the panel's file, for the teacher's record.
+    eyes: how images are looked at.
+    seed: decides everything random.
+    output: the teacher's folder.
+    keeps_forest: whether to take over the project's own forest.
+    num_workers: processes, or None: one per core.
+  """
+
+  annotations: str
+  images: str | None
+  panel: str | None
+  eyes: Eyes
+  seed: int
+  output: pathlib.Path
+  keeps_forest: bool
+  num_workers: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRows:
+  """What one image adds: its annotated pixels.
+
+  Attributes:
+    values: float32 (n, columns).
+    labels: int32 (n,).
+    names: of the channels.
+    num_channels: how many these are.
+    warnings: one line each.
+  """
+
+  values: np.ndarray
+  labels: np.ndarray
+  names: tuple[str, ...]
+  num_channels: int
+  warnings: tuple[str, ...]
+
+
+def pair_strokes(
+  request: FitRequest,
+) -> tuple[list[Annotated], list[Failure], tuple[Feature, ...]]:
+  """Returns the images with strokes, what cannot be used, and the features.
+
+  Raises:
+    ValueError: nothing is there, or the project cannot be used.
+  """
+  if strokes.is_project(request.annotations):
+    found, selection = project.open_project(request.annotations)
+    return *strokes.pair_lanes(found, request.images), selection
+  # Label files come with the images: the command sees to that.
+  pairs = strokes.pair_labels(request.annotations, request.images or "")
+  return *pairs, features.list_features()
+
+
+def gather_image(
+  eyes: Eyes, selection: tuple[Feature, ...], item: Annotated
+) -> ImageRows:
+  """Returns one image's annotated pixels.
+
+  Raises:
+    ValueError: strokes or image cannot be read or do not fit one another.
+  """
+  drawn = strokes.read_strokes(item)
+  viewed = view_image(item.source, eyes, item.inner, item.axes)
+  shape = viewed.planes.shape[:2]
+  drawn = strokes.fit_strokes(item, drawn, shape, eyes.scale)
+  values, labels = gather_rows(viewed.planes, drawn, selection)
+  num_channels = viewed.planes.shape[2]
+  return ImageRows(values, labels, viewed.names, num_channels, viewed.warnings)
+
+
+def fit_teacher(
+  request: FitRequest,
+  selection: tuple[Feature, ...],
+  rows: Mapping[str, ImageRows],
+) -> Teacher:
+  """Fits the forest.
+
+  Args:
+    request: seed, eyes, and what the record names.
+    selection: the features.
+    rows: by what holds the strokes.
+
+  Raises:
+    ValueError: no rows, images of different channels, fewer than two classes.
+  """
+  where, eyes = request.annotations, request.eyes
+  parts = list(rows.values())
+  if not parts:
+    raise ValueError(
+      f"{where}: found no strokes that can be used, expected some"
+    )
+  names, num_channels = check_channels(rows)
+  labels = np.concatenate([part.labels for part in parts])
+  values = np.concatenate([part.values for part in parts])
+  try:
+    trees = forest.fit_forest(values, labels, request.seed)
+  except ValueError as error:
+    raise ValueError(f"{where}: {error}") from error
+  for name, count in zip(forest.CLASSES, count_classes(labels), strict=True):
+    if not count:
+      logging.warning(
+        "%s: found no pixel of %s: its probability will be 0", where, name
+      )
+  logging.info("%s", describe_counts(labels))
+  record = {  # For people.
+    "version": __version__,
+    "seed": request.seed,
+    "num_trees": forest.NUM_TREES,
+    "annotations": where,
+    "panel": request.panel,
+    "pixels": {
+      shown: count_classes(part.labels) for shown, part in rows.items()
+    },
+  }
+  view = View(eyes.channels, names, num_channels, eyes.scale, eyes.image)
+  return Teacher(view, selection, trees, record)
+
+
+def check_channels(
+  rows: Mapping[str, ImageRows],
+) -> tuple[tuple[str, ...], int]:
+  """Returns the channels' names and number; all images must agree.
+
+  Raises:
+    ValueError: they do not.
+  """
+  first, *others = rows.items()
+  for shown, part in others:
+    for mine, theirs in (
+      (part.num_channels, first[1].num_channels),
+      (part.names, first[1].names),
+    ):
+      if mine != theirs:
+        raise ValueError(
+          f"{shown}: found channels {mine}, expected {theirs} as in {first[0]}"
+        )
+  return first[1].names, first[1].num_channels
+
+
+def count_classes(labels: np.ndarray) -> list[int]:
+  """Counts the pixels of every class."""
+  counts = np.bincount(labels, minlength=len(forest.CLASSES) + 1)
+  return [int(count) for count in counts[1:]]
+
+
+def describe_counts(labels: np.ndarray) -> str:
+  """Says how many pixels of each class there are."""
+  counts: Sequence[int] = count_classes(labels)
+  return ", ".join(
+    f"{count} px {name}"
+    for count, name in zip(counts, forest.CLASSES, strict=True)
+  )
