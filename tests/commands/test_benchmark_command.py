@@ -14,7 +14,6 @@ from dicexmbd_jax import __main__ as program
 from dicexmbd_jax.commands import benchmark
 from dicexmbd_jax.io import labels as label_reader
 from dicexmbd_jax.io import write
-from dicexmbd_jax.model import unet, weights
 
 NAMES = ("DNA1_Ir191", "CD45_Sm152")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -22,26 +21,6 @@ Ir191,DNA1_Ir191,1,1,0
 Sm152,CD45_Sm152,1,0,1
 """
 METHODS = ["dicexmbd_jax", "CP-distance", "CP-watershed", "CP-propagation"]
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-  """A tiny network whose maps are about its two inputs."""
-  config = default.get_config()
-  config.model.update({"width": 2, "depth": 1})
-  config.predict.update({"tile_px": 64, "batch_size": 1})
-  model = unet.build_model(config.model)
-  for block in (model.encoders[0], model.decoders[0]):
-    for conv in (block.conv1, block.conv2):
-      kernel = np.zeros(conv.kernel.shape, np.float32)
-      kernel[1, 1, -2:, :] = np.eye(2)
-      conv.kernel[...] = kernel
-  head = np.array([[0.05, -0.02, -0.05], [-0.02, 0.05, -0.05]], np.float32)
-  model.head.kernel[...] = head[None, None]
-  model.head.bias[...] = np.array([-3.0, -3.0, 3.0], np.float32)
-  folder = tmp_path_factory.mktemp("model")
-  weights.write_model(folder, model, config)
-  return folder
 
 
 @pytest.fixture

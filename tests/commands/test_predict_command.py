@@ -14,12 +14,11 @@ import pytest
 import tifffile
 from flax import nnx
 
-from configs import default
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import write
-from dicexmbd_jax.model import unet, weights
+from dicexmbd_jax.model import weights
 
 NAMES = ("DNA1_Ir191", "CD45_Sm152", "Ki67_Er168")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -45,27 +44,6 @@ def make_stack(shape=(70, 50), seed=0):
   distance = np.hypot(y % 10 - 4.5, x % 10 - 4.5)
   means = [20 * (distance < 3), 8 * (abs(distance - 4) < 1), 1 + 0 * distance]
   return rng.poisson(np.stack(means, -1)).astype(np.float32)
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory):
-  """A tiny network, good enough to find the cells of make_stack."""
-  config = default.get_config()
-  config.model.update({"width": 2, "depth": 1})
-  config.predict.update({"tile_px": 64, "batch_size": 2})
-  model = unet.build_model(config.model)
-  # The decoder passes the nuclear and the membrane channel through.
-  for block in (model.encoders[0], model.decoders[0]):
-    for conv in (block.conv1, block.conv2):
-      kernel = np.zeros(conv.kernel.shape, np.float32)
-      kernel[1, 1, -2:, :] = np.eye(2)
-      conv.kernel[...] = kernel
-  head = np.array([[0.05, -0.02, -0.05], [-0.02, 0.05, -0.05]], np.float32)
-  model.head.kernel[...] = head[None, None]
-  model.head.bias[...] = np.array([-3.0, -3.0, 3.0], np.float32)
-  folder = tmp_path_factory.mktemp("model")
-  weights.write_model(folder, model, config)
-  return folder
 
 
 @pytest.fixture
