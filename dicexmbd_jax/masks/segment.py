@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from dicexmbd_jax.masks import (
-  baselines,
+  flood,
   grid,
   nuclei,
   propagate,
@@ -17,7 +17,6 @@ from dicexmbd_jax.masks.components import (
   replace_labels,
 )
 from dicexmbd_jax.masks.distance import grow_labels
-from dicexmbd_jax.masks.growth import limit_growth
 from dicexmbd_jax.masks.holes import fill_object_holes
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Config, Settings, resolve_settings
@@ -124,10 +123,10 @@ def segment_maps(
     mask = propagate.mask_cells(maps, settings)
     spread = propagate.grow_cells
     if method == "watershed":
-      spread = baselines.spread_watershed
+      spread = flood.spread_watershed
     cells = spread(maps, seeds, mask, settings)
   if limit_px:
-    cells = limit_growth(cells, seeds, limit_px)
+    cells = propagate.limit_growth(cells, seeds, limit_px)
   cells = fill_object_holes(cells)
   if shape is None:
     shape = (

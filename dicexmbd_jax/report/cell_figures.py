@@ -14,12 +14,16 @@ from matplotlib import colors, patches
 from matplotlib.axes import Axes
 
 from dicexmbd_jax.report import style
+from dicexmbd_jax.scores.evaluate import (
+  ALONE_VALUE,
+  MERGED_VALUE,
+  SPLIT_VALUE,
+)
 
 if TYPE_CHECKING:
   import pandas as pd
 
 MERGED, SPLIT, OTHER = "#E69F00", "#CC79A7", "#222222"
-MERGED_VALUE, SPLIT_VALUE, OTHER_VALUE = -0.4, -0.8, -1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +121,7 @@ def draw_profiles(profiles: Mapping[str, np.ndarray]) -> style.Figure | None:
   return page
 
 
-def draw_markers(markers: "pd.DataFrame") -> style.Figure | None:
+def draw_marker_correlations(markers: "pd.DataFrame") -> style.Figure | None:
   """Box plots over images of each marker's correlation (figure 4C).
 
   Args:
@@ -189,7 +193,7 @@ def color_matches(values: np.ndarray, outlines: np.ndarray) -> np.ndarray:
   for value, color in (
     (MERGED_VALUE, MERGED),
     (SPLIT_VALUE, SPLIT),
-    (OTHER_VALUE, OTHER),
+    (ALONE_VALUE, OTHER),
   ):
     pixels[np.isclose(values, value)] = colors.to_rgb(color)
   pixels[outlines] = 0.45 * pixels[outlines] + 0.55 * 0.5

@@ -126,7 +126,7 @@ def draw_figures(report: ScoreReport) -> dict[str, "Figure"]:
     figures["example"] = cell_figures.draw_example(report.example)
   figures["profiles"] = cell_figures.draw_profiles(report.profiles)
   if report.markers is not None:
-    figures["markers"] = cell_figures.draw_markers(report.markers)
+    figures["markers"] = cell_figures.draw_marker_correlations(report.markers)
   return {name: page for name, page in figures.items() if page is not None}
 
 

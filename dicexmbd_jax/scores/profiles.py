@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dicexmbd_jax.scores import evaluate, match
+from dicexmbd_jax.scores.summary import average_valid
 from dicexmbd_jax.masks import measure
 from dicexmbd_jax.types import Stack
 
@@ -31,8 +32,8 @@ class Correlations:
   def score(self) -> dict[str, float]:
     """Means of both: over markers, and over cells; NaN if all are."""
     return {
-      "marker_pearson": _mean(self.markers),
-      "profile_pearson": _mean(self.cells),
+      "marker_pearson": average_valid(self.markers),
+      "profile_pearson": average_valid(self.cells),
     }
 
 
@@ -112,8 +113,3 @@ def correlate_rows(a: np.ndarray, b: np.ndarray) -> Float64[np.ndarray, " n"]:
     return np.where(
       scale > 0, np.clip((a * b).sum(axis=1) / scale, -1, 1), np.nan
     )
-
-
-def _mean(values: np.ndarray) -> float:
-  values = values[~np.isnan(values)]
-  return float(values.mean()) if values.size else float("nan")

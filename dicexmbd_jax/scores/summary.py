@@ -81,7 +81,7 @@ def compare_methods(
     if name in theirs:
       values = ours[name] - theirs[name]
       result[name] = {
-        "mean": _mean(values),
+        "mean": average_valid(values),
         "interval": bound_mean(values, draws),
         "num_images": int(np.count_nonzero(~np.isnan(values))),
       }
@@ -173,7 +173,7 @@ def _average(images: Mapping[str, Scores]) -> dict[str, float]:
   if not images:
     return {}
   columns = _columns(images)
-  result = {name: _mean(values) for name, values in columns.items()}
+  result = {name: average_valid(values) for name, values in columns.items()}
   num_cells = (columns["num_predicted"] + columns["num_reference"]).sum()
   pairs = columns["tp_iou_0.50"].sum()
   result["f1_iou_0.50_pooled"] = 2 * pairs / num_cells if num_cells else 1.0
@@ -212,7 +212,8 @@ def _columns(images: Mapping[str, Scores]) -> dict[str, np.ndarray]:
   }
 
 
-def _mean(values: np.ndarray) -> float:
+def average_valid(values: np.ndarray) -> float:
+  """Returns the mean of the values that are not NaN; NaN where all are."""
   values = values[~np.isnan(values)]
   return float(values.mean()) if values.size else float("nan")
 

@@ -7,7 +7,7 @@ sigma where it smooths first, at 2 sigma where it filters, rounded to whole
 pixels; borders are mirrored at the pixels' centres. Of the structure tensor,
 its library takes the two scales in turned order: the gradient is taken at half
 the scale, and its products are smoothed at the whole. All this is held by
-tests/teacher/test_parity.py, where a forest that Ilastik trained sees these
+tests/teach/test_parity.py, where a forest that Ilastik trained sees these
 features and gives Ilastik's own maps.
 """
 

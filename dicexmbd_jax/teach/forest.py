@@ -60,7 +60,7 @@ def fit_forest(
   Raises:
     ValueError: rows that are not finite, an unknown class, or fewer than two.
   """
-  check_labels(labels)
+  check_classes(labels)
   if not np.isfinite(rows).all():
     raise ValueError("rows: found features that are not finite")
   # Only here: prediction never loads it.
@@ -106,7 +106,7 @@ def predict_forest(
   return shares.reshape(height, width, -1)
 
 
-def check_labels(labels: np.ndarray) -> None:
+def check_classes(labels: np.ndarray) -> None:
   """Raises a ValueError where a forest cannot be fit on these labels."""
   found = np.unique(labels)
   unknown = found[(found < 1) | (found > len(CLASSES))]

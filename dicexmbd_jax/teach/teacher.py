@@ -127,8 +127,8 @@ def _iterate_blocks(
       if wanted is not None and not wanted[inner].any():
         continue
       outer, part = zip(
-        _widen(inner[0], halo, height),
-        _widen(inner[1], halo, width),
+        _add_halo(inner[0], halo, height),
+        _add_halo(inner[1], halo, width),
         strict=True,
       )
       yield (
@@ -137,7 +137,7 @@ def _iterate_blocks(
       )
 
 
-def _widen(part: slice, halo: int, size: int) -> tuple[slice, slice]:
+def _add_halo(part: slice, halo: int, size: int) -> tuple[slice, slice]:
   """Returns a slice with its halo, and where in it the slice itself lies."""
   start, stop = max(part.start - halo, 0), min(part.stop + halo, size)
   return slice(start, stop), slice(part.start - start, part.stop - start)

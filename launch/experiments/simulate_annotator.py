@@ -26,7 +26,7 @@ Regions = Mapping[str, Sequence[tuple[slice, slice]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Round:
   """A round of annotation, checked and ready.
 
   Attributes:
@@ -73,7 +73,7 @@ def run(flags) -> int:
   return 1 if failures else 0
 
 
-def prepare_job(flags) -> tuple[Job, list[pairing.Failure]]:
+def prepare_job(flags) -> tuple[Round, list[pairing.Failure]]:
   """Checks the call and pairs the files by stem.
 
   Returns:
@@ -90,7 +90,7 @@ def prepare_job(flags) -> tuple[Job, list[pairing.Failure]]:
       line = f"{flags.reference}: found no mask {stem}, expected one"
       lost.append((stem, flags.reference, line))
     cells = {stem: mask for stem, mask in cells.items() if stem in regions}
-  job = Job(
+  job = Round(
     cells=cells,
     nuclei=list_folder(flags.nuclei),
     maps=list_folder(flags.uncertainty_maps),
@@ -115,7 +115,7 @@ def list_folder(pattern: str | None) -> Sources | None:
   return pairing.list_sources(pattern)[0] if pattern else None
 
 
-def draw_files(job: Job, failures: FailureLog) -> int:
+def draw_files(job: Round, failures: FailureLog) -> int:
   """Annotates every image; returns the number of pixels added."""
   total = 0
   for stem, share_px in job.shares_px.items():
@@ -129,7 +129,7 @@ def draw_files(job: Job, failures: FailureLog) -> int:
   return total
 
 
-def draw_file(job: Job, stem: str, share_px: int) -> int:
+def draw_file(job: Round, stem: str, share_px: int) -> int:
   """Adds strokes to one image's annotation; returns how many pixels.
 
   Raises:
@@ -157,7 +157,7 @@ def draw_file(job: Job, stem: str, share_px: int) -> int:
   return int(np.count_nonzero(strokes) - np.count_nonzero(drawn))
 
 
-def make_guide(job: Job, stem: str, shape: tuple[int, int]) -> np.ndarray:
+def make_guide(job: Round, stem: str, shape: tuple[int, int]) -> np.ndarray:
   """Returns how much each pixel invites a stroke.
 
   Raises:

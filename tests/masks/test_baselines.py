@@ -3,7 +3,7 @@ import pytest
 import skimage.segmentation
 from scipy import ndimage
 
-from dicexmbd_jax.masks import baselines
+from dicexmbd_jax.masks import flood
 from dicexmbd_jax.masks.distance import grow_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings
@@ -52,7 +52,7 @@ def test_watershed_is_cellprofilers(seed, block_px):
   maps = WorkingMaps(pixels, settings, adds_nucleus=False)
   seeds = draw_seeds(seed, (20, 24))
   mask = rng.random((20, 24)) < 0.8
-  result = baselines.spread_watershed(maps, seeds, mask, settings)
+  result = flood.spread_watershed(maps, seeds, mask, settings)
   expected = skimage.segmentation.watershed(
     np.abs(ndimage.sobel(pixels[..., 1].astype(float))),
     seeds,

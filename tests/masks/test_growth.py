@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dicexmbd_jax.masks import segment
-from dicexmbd_jax.masks.growth import limit_growth
+from dicexmbd_jax.masks.propagate import limit_growth
 
 SEEDS = np.array([[0, 2, 0, 0, 0, 3], [0, 0, 0, 0, 0, 0]], np.int32)
 CELLS = np.array([[2, 2, 2, 2, 3, 3], [2, 2, 2, 2, 3, 3]], np.int32)
