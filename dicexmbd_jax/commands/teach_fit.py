@@ -14,9 +14,8 @@ from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.teach import fit, project
 from dicexmbd_jax.teach.features import Feature
 from dicexmbd_jax.teach.fit import FitRequest, ImageRows
-from dicexmbd_jax.teach.inputs import Eyes
 from dicexmbd_jax.teach.strokes import Annotated, is_project
-from dicexmbd_jax.teach.teacher import CHANNELS
+from dicexmbd_jax.teach.teacher import CHANNELS, View
 from dicexmbd_jax.teach.teacher_folder import write_teacher
 
 
@@ -62,13 +61,9 @@ def make_request(flags) -> FitRequest:
   return FitRequest(
     annotations=flags.annotations,
     images=flags.images,
-    panel=flags.panel or None,
-    eyes=Eyes(
-      panel=read_panel(flags.panel) if flags.panel else None,
-      channels=channels,
-      scale=flags.scale,
-      image=flags.config.image.to_dict(),
-    ),
+    panel_file=flags.panel or None,
+    panel=read_panel(flags.panel) if flags.panel else None,
+    view=View(channels, scale=flags.scale, image=flags.config.image.to_dict()),
     seed=flags.seed,
     output=pathlib.Path(flags.output),
     keeps_forest=flags.keep_forest,
@@ -83,10 +78,7 @@ def adopt(request: FitRequest) -> int:
     ValueError: no project, or none with a forest that fits its features.
     OSError: a file cannot be written.
   """
-  eyes = request.eyes
-  teacher = project.adopt_project(
-    request.annotations, eyes.channels, eyes.scale, eyes.image
-  )
+  teacher = project.adopt_project(request.annotations, request.view)
   write_teacher(request.output, teacher)
   num_trees = teacher.forest.roots.size
   logging.info("%d trees taken over: %s", num_trees, request.output)
@@ -121,7 +113,7 @@ def gather_images(
 ) -> dict[str, ImageRows]:
   """Returns the rows of every image that can be read; logs the others."""
   num_workers = pool.count_workers(request.num_workers, len(items))
-  function = functools.partial(fit.gather_image, request.eyes, selection)
+  function = functools.partial(fit.gather_image, request, selection)
   found: dict[str, ImageRows] = {}
   with Progress(len(items)) as progress:
     for item, result in pool.map_images(function, items, num_workers):

@@ -13,7 +13,6 @@ from dicexmbd_jax.io import write
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.runs import image_job, state
 from dicexmbd_jax.teach.inputs import (
-  Eyes,
   check_view,
   list_inputs,
   view_image,
@@ -25,7 +24,7 @@ from dicexmbd_jax.teach.teacher_folder import (
   read_teacher,
 )
 from dicexmbd_jax.teach.uncertainty import KINDS, measure_uncertainty
-from dicexmbd_jax.types import ImageSource
+from dicexmbd_jax.types import ImageSource, Panel
 
 Path = pathlib.Path
 
@@ -36,12 +35,12 @@ class TeachJob(image_job.ImageJob):
 
   Attributes:
     teacher: the teacher.
-    eyes: how images are looked at.
+    panel: which channels are what, or None.
     uncertainty: "margin" or "entropy".
   """
 
   teacher: Teacher
-  eyes: Eyes
+  panel: Panel | None
   uncertainty: str
   SUFFIXES: ClassVar[Mapping[str, str]] = {
     "probabilities": ".tiff",
@@ -57,7 +56,7 @@ class TeachJob(image_job.ImageJob):
       OSError: a file cannot be written; names it.
     """
     key, stem = self.make_key(image), image.stem
-    viewed = view_image(image, self.eyes)
+    viewed = view_image(image, self.teacher.view, self.panel)
     check_view(viewed, self.teacher)
     for line in viewed.warnings:
       logging.warning("%s: %s", stem, line)
@@ -101,7 +100,6 @@ def prepare_job(flags) -> TeachJob:
       f"{', '.join(KINDS)}"
     )
   teacher = read_teacher(flags.teacher)
-  view = teacher.view
   panel = read_panel(flags.panel) if flags.panel else None
   digest = hashlib.sha256()
   for name in (SETTINGS_FILE, FOREST_FILE):
@@ -111,6 +109,6 @@ def prepare_job(flags) -> TeachJob:
     output=Path(flags.output),
     hash=digest.hexdigest(),
     teacher=teacher,
-    eyes=Eyes(panel, view.channels, view.scale, view.image),
+    panel=panel,
     uncertainty=flags.uncertainty,
   )

@@ -14,6 +14,8 @@ from dicexmbd_jax.report import strip
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
 from dicexmbd_jax.teach import annotations, inputs, rank
 from dicexmbd_jax.teach.rank import Region
+from dicexmbd_jax.teach.teacher import View
+from dicexmbd_jax.types import Panel
 
 Path = pathlib.Path
 
@@ -26,7 +28,8 @@ class RankRequest:
     maps: uncertainty maps, by stem.
     images: the images, by stem.
     drawn: annotations of earlier rounds, by stem.
-    eyes: how images are looked at.
+    view: how images are looked at.
+    panel: which channels are what, or None.
     num_images: how many to annotate next.
     num_crops: squares per image.
     crop_px: their edge.
@@ -36,7 +39,8 @@ class RankRequest:
   maps: Sources
   images: Sources
   drawn: Sources
-  eyes: inputs.Eyes
+  view: View
+  panel: Panel | None
   num_images: int
   num_crops: int
   crop_px: int
@@ -95,12 +99,8 @@ def make_request(flags, failures: FailureLog) -> RankRequest:
     maps=maps,
     images={source.stem: source for source in sources},
     drawn=drawn,
-    eyes=inputs.Eyes(
-      panel=read_panel(flags.panel) if flags.panel else None,
-      channels="merged",
-      scale=1,
-      image=flags.config.image.to_dict(),
-    ),
+    view=View("merged", image=flags.config.image.to_dict()),
+    panel=read_panel(flags.panel) if flags.panel else None,
     num_images=flags.num_images,
     num_crops=flags.num_crops,
     crop_px=flags.crop_px,
@@ -163,7 +163,7 @@ def write_template(
   """
   if stem not in request.images:
     raise ValueError(f"{request.maps[stem].path}: found no image {stem} to it")
-  viewed = inputs.view_image(request.images[stem], request.eyes)
+  viewed = inputs.view_image(request.images[stem], request.view, request.panel)
   shape = viewed.planes.shape[:2]
   unsure = annotations.read_uncertainty(request.maps[stem].path)
   unsure = rank.shrink_map(unsure, shape)

@@ -10,9 +10,10 @@ from absl import logging
 from dicexmbd_jax import __version__
 from dicexmbd_jax.teach import features, forest, project, strokes
 from dicexmbd_jax.teach.features import Feature
-from dicexmbd_jax.teach.inputs import Eyes, view_image
+from dicexmbd_jax.teach.inputs import view_image
 from dicexmbd_jax.teach.strokes import Annotated, Failure
 from dicexmbd_jax.teach.teacher import Teacher, View, gather_rows
+from dicexmbd_jax.types import Panel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +23,9 @@ class FitRequest:
   Attributes:
     annotations: folder of label files, or an Ilastik project.
     images: where the images are; None: where the project says.
-    panel: the panel's file, for the teacher's record.
-    eyes: how images are looked at.
+    panel_file: for the teacher's record.
+    panel: which channels are what, or None.
+    view: how images are looked at.
     seed: decides everything random.
     output: the teacher's folder.
     keeps_forest: whether to take over the project's own forest.
@@ -32,8 +34,9 @@ class FitRequest:
 
   annotations: str
   images: str | None
-  panel: str | None
-  eyes: Eyes
+  panel_file: str | None
+  panel: Panel | None
+  view: View
   seed: int
   output: pathlib.Path
   keeps_forest: bool
@@ -76,7 +79,7 @@ def pair_strokes(
 
 
 def gather_image(
-  eyes: Eyes, selection: tuple[Feature, ...], item: Annotated
+  request: FitRequest, selection: tuple[Feature, ...], item: Annotated
 ) -> ImageRows:
   """Returns one image's annotated pixels.
 
@@ -84,9 +87,11 @@ def gather_image(
     ValueError: strokes or image cannot be read or do not fit one another.
   """
   drawn = strokes.read_strokes(item)
-  viewed = view_image(item.source, eyes, item.inner, item.axes)
+  viewed = view_image(
+    item.source, request.view, request.panel, item.inner, item.axes
+  )
   shape = viewed.planes.shape[:2]
-  drawn = strokes.fit_strokes(item, drawn, shape, eyes.scale)
+  drawn = strokes.fit_strokes(item, drawn, shape, request.view.scale)
   values, labels = gather_rows(viewed.planes, drawn, selection)
   num_channels = viewed.planes.shape[2]
   return ImageRows(values, labels, viewed.names, num_channels, viewed.warnings)
@@ -100,14 +105,14 @@ def fit_teacher(
   """Fits the forest.
 
   Args:
-    request: seed, eyes, and what the record names.
+    request: seed, view, and what the record names.
     selection: the features.
     rows: by what holds the strokes.
 
   Raises:
     ValueError: no rows, images of different channels, fewer than two classes.
   """
-  where, eyes = request.annotations, request.eyes
+  where = request.annotations
   parts = list(rows.values())
   if not parts:
     raise ValueError(
@@ -131,12 +136,14 @@ def fit_teacher(
     "seed": request.seed,
     "num_trees": forest.NUM_TREES,
     "annotations": where,
-    "panel": request.panel,
+    "panel": request.panel_file,
     "pixels": {
       shown: count_classes(part.labels) for shown, part in rows.items()
     },
   }
-  view = View(eyes.channels, names, num_channels, eyes.scale, eyes.image)
+  view = dataclasses.replace(
+    request.view, names=names, num_channels=num_channels
+  )
   return Teacher(view, selection, trees, record)
 
 

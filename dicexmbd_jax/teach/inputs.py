@@ -2,8 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,7 +10,7 @@ from dicexmbd_jax.image import preparation, resample
 from dicexmbd_jax.io import hdf5, images, listing, pictures
 from dicexmbd_jax.io.selection import resolve_panel
 from dicexmbd_jax.teach.features import Planes
-from dicexmbd_jax.teach.teacher import Teacher
+from dicexmbd_jax.teach.teacher import Teacher, View
 from dicexmbd_jax.types import ImageSource, LoadedImage, Panel, Stack
 
 Path = pathlib.Path
@@ -33,23 +31,6 @@ class Viewed:
   names: tuple[str, ...]
   pixel_size_um: float | None
   warnings: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Eyes:
-  """How images are looked at; crosses to the worker processes.
-
-  Attributes:
-    panel: which channels are what, or None.
-    channels: "merged" or "all", see teacher.View.
-    scale: working pixels per pixel of the image.
-    image: the config's section `image`.
-  """
-
-  panel: Panel | None
-  channels: str
-  scale: int
-  image: Mapping[str, Any]
 
 
 def list_inputs(
@@ -83,7 +64,8 @@ def list_tiffs(
 
 def view_image(
   source: ImageSource,
-  eyes: Eyes,
+  view: View,
+  panel: Panel | None = None,
   inner: str | None = None,
   axes: str | None = None,
 ) -> Viewed:
@@ -91,7 +73,8 @@ def view_image(
 
   Args:
     source: the image.
-    eyes: how it is looked at.
+    view: how it is looked at.
+    panel: which channels are what, or None.
     inner: the dataset in an HDF5 file, or None.
     axes: names of its axes, or None, as io.hdf5.read_hdf5 takes them.
 
@@ -102,18 +85,18 @@ def view_image(
   suffix = source.path.suffix.lower()
   if suffix in (*hdf5.SUFFIXES, ".ilp"):
     stack = hdf5.read_hdf5(source.path, inner, axes)
-    loaded = _choose_channels(source, stack, eyes)
+    loaded = _choose_channels(source, stack, view, panel)
   elif suffix in pictures.PNG:
     pixels = pictures.read_png(source.path).astype(np.float32)
     stack = pixels.reshape(*pixels.shape[:2], -1)
-    loaded = _choose_channels(source, stack, eyes)
-  elif eyes.channels == "all" and eyes.panel is None:
+    loaded = _choose_channels(source, stack, view, panel)
+  elif view.channels == "all" and panel is None:
     loaded = images.read_every_channel(source)
   else:
-    loaded = images.read_image(source, eyes.panel)
+    loaded = images.read_image(source, panel)
   warnings = loaded.warnings
-  if eyes.channels == "merged":
-    section = ConfigDict(dict(eyes.image))
+  if view.channels == "merged":
+    section = ConfigDict(dict(view.image))
     planes, found = preparation.merge_loaded(loaded, section)
     warnings += found
     names: tuple[str, ...] = ("nuclear", "membrane/cytoplasm")
@@ -122,10 +105,10 @@ def view_image(
     if planes.size == 0 or not np.isfinite(planes).all():
       raise ValueError("found no pixels or pixels that are not finite")
   size_um = loaded.pixel_size_um
-  if eyes.scale != 1:
-    shape = (planes.shape[0] * eyes.scale, planes.shape[1] * eyes.scale)
+  if view.scale != 1:
+    shape = (planes.shape[0] * view.scale, planes.shape[1] * view.scale)
     planes = resample.resample_image(planes, shape)
-  size_um = size_um / eyes.scale if size_um else None
+  size_um = size_um / view.scale if size_um else None
   return Viewed(planes, names, size_um, warnings)
 
 
@@ -146,12 +129,12 @@ def check_view(viewed: Viewed, teacher: Teacher) -> None:
 
 
 def _choose_channels(
-  source: ImageSource, stack: Stack, eyes: Eyes
+  source: ImageSource, stack: Stack, view: View, panel: Panel | None
 ) -> LoadedImage:
   """Chooses among the channels of a file that names none."""
-  if eyes.channels == "all" and eyes.panel is None:
+  if view.channels == "all" and panel is None:
     return LoadedImage(stack, (), (), (), None)
-  chosen = resolve_panel(eyes.panel, (), stack.shape[2], source.path)
+  chosen = resolve_panel(panel, (), stack.shape[2], source.path)
   return LoadedImage(
     stack=np.ascontiguousarray(stack[..., list(chosen.channels)]),
     names=chosen.names,

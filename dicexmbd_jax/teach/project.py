@@ -1,7 +1,6 @@
 """`teach fit` on Ilastik's projects: their features, and their own forest."""
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
 
 from absl import logging
 
@@ -33,16 +32,12 @@ def open_project(path: str) -> tuple[ilastik.Project, tuple[Feature, ...]]:
   return project, selection
 
 
-def adopt_project(
-  path: str, channels: str, scale: int, image: Mapping[str, Any]
-) -> Teacher:
+def adopt_project(path: str, view: View) -> Teacher:
   """Returns a teacher with the forest that a project stores; fits none.
 
   Args:
     path: the project.
-    channels: what the teacher sees of an image, as teacher.View has it.
-    scale: likewise.
-    image: likewise.
+    view: how images are looked at.
 
   Raises:
     ValueError: no project, or one without a forest that fits its features.
@@ -61,13 +56,7 @@ def adopt_project(
         f"found a forest of {adopted.num_columns} columns, expected a multiple "
         f"of its features' {depth}"
       )
-    view = View(
-      channels=channels,
-      names=(),
-      num_channels=num_channels,
-      scale=scale,
-      image=image,
-    )
+    view = dataclasses.replace(view, num_channels=num_channels)
     record = {
       "version": __version__,
       "num_trees": len(trees),

@@ -29,16 +29,16 @@ class View:
       network sees them; "all": every channel of the file, or every one that
       the panel keeps, as it is.
     names: of the channels, for the check in prediction; empty where unknown.
-    num_channels: how many there are.
+    num_channels: how many there are; 0 before the first image is read.
     scale: working pixels per pixel of the image, 1 or 2.
     image: the config's section `image`, for "merged".
   """
 
   channels: str
-  names: tuple[str, ...]
-  num_channels: int
-  scale: int
-  image: Mapping[str, Any]
+  names: tuple[str, ...] = ()
+  num_channels: int = 0
+  scale: int = 1
+  image: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,10 +33,10 @@ from dicexmbd_jax.teach import inputs, strokes
 from dicexmbd_jax.teach.features import Feature, compute_features
 from dicexmbd_jax.teach.forest import fit_forest
 from dicexmbd_jax.teach.ilastik import read_project
-from dicexmbd_jax.teach.teacher import classify_planes, gather_rows
+from dicexmbd_jax.teach.teacher import View, classify_planes, gather_rows
 from dicexmbd_jax.types import ImageSource
 
-EYES = inputs.Eyes(None, "all", 1, {})
+VIEW = View("all")
 NUM_SEEDS = 5
 
 
@@ -58,7 +58,7 @@ def main(arguments):
   forests = fit_forests(project, drawn_on, selection)
   for name, images in (("exported", exported), ("drawn_on", drawn_on)):
     sources, _ = inputs.list_inputs(str(images))
-    planes = [inputs.view_image(one, EYES).planes for one in sources]
+    planes = [inputs.view_image(one, VIEW).planes for one in sources]
     stored = predict_stored(project_path, planes, selection)
     ours = [
       [quantise(classify_planes(one, selection, trees)) for one in planes]
@@ -78,7 +78,7 @@ def fit_forests(project, drawn_on, selection):
     raise SystemExit(failures)
   parts = [
     gather_rows(
-      inputs.view_image(item.source, EYES).planes,
+      inputs.view_image(item.source, VIEW).planes,
       item.strokes,
       selection,
     )

@@ -12,12 +12,12 @@ from dicexmbd_jax.teach import strokes
 from dicexmbd_jax.teach.features import Feature, compute_features
 from dicexmbd_jax.teach.forest import fit_forest
 from dicexmbd_jax.teach.ilastik import read_project, read_trees
-from dicexmbd_jax.teach.inputs import Eyes, list_inputs, view_image
-from dicexmbd_jax.teach.teacher import classify_planes, gather_rows
+from dicexmbd_jax.teach.inputs import list_inputs, view_image
+from dicexmbd_jax.teach.teacher import View, classify_planes, gather_rows
 from dicexmbd_jax.teach.vigra import adopt_forest
 
 pytestmark = pytest.mark.real
-EYES = Eyes(None, "all", 1, {})
+VIEW = View("all")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def rows(folder, project, selection):
   items, failures = strokes.pair_lanes(project, str(folder / "ilastik_crops"))
   assert not failures
   parts = [
-    gather_rows(view_image(item.source, EYES).planes, item.strokes, selection)
+    gather_rows(view_image(item.source, VIEW).planes, item.strokes, selection)
     for item in items
   ]
   values, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -53,7 +53,7 @@ def images(folder):
   """(planes, Ilastik's maps) of all 15 images."""
   return [
     (
-      view_image(source, EYES).planes,
+      view_image(source, VIEW).planes,
       tifffile.imread(folder / "ilastik_probabilities" / f"{source.stem}.tiff"),
     )
     for source in list_inputs(str(folder / "ilastik_img"))[0]
@@ -127,7 +127,7 @@ def test_masks_agree_on_the_images_that_were_drawn_on(
   ours = fit_forest(*rows, seed=0)
   theirs = adopt_forest(read_trees(project.path)[0], project.classes)
   planes = [
-    view_image(source, EYES).planes
+    view_image(source, VIEW).planes
     for source in list_inputs(str(folder / "ilastik_crops"))[0]
   ]
   first, second = (
