@@ -27,7 +27,7 @@ from dicexmbd_jax.report import style
 from dicexmbd_jax.scores import match
 
 CLASSES = ("nucleus", "membrane/cytoplasm", "background")
-MEASURES = ("foreground_probability", "boundary_sharpness")
+MEASURES = ("confidence", "foreground_probability")
 
 
 def list_cells(maps, config) -> pd.DataFrame:

@@ -16,38 +16,43 @@ def test_by_hand():
   table = confidence.measure_confidence(maps.astype(np.float32), CELLS)
   assert table.columns.tolist() == [
     "Object",
+    "confidence",
     "foreground_probability",
-    "boundary_sharpness",
   ]
   assert table["Object"].tolist() == [1, 2]
   foreground = table["foreground_probability"]
   assert foreground.tolist() == pytest.approx([(0.7 + 1.0) / 2, 0.7])
-  # Half of |0.8| + |-0.5| + |-0.3|, and of |0.1| + |0.5| + |-0.6|.
-  sharpness = table["boundary_sharpness"]
-  assert sharpness.tolist() == pytest.approx([0.8, (0.8 + 0.6) / 2], abs=1e-6)
+  # Peaks 0.9 and 0.1; uncertainties (1 + 0.2) / 2 and 0.2.
+  constant, peak, uncertainty = confidence.WEIGHTS
+  scores = constant + np.array([0.9, 0.1]) * peak
+  scores += np.array([0.6, 0.2]) * uncertainty
+  assert table["confidence"].tolist() == pytest.approx(
+    (1 / (1 + np.exp(-scores))).tolist(), abs=1e-6
+  )
 
 
-def test_certain_cells_on_certain_ground_score_one():
-  cells = np.zeros((6, 6), np.int32)
-  cells[2:4, 2:4] = 1
-  maps = np.zeros((6, 6, 3), np.float32)
-  maps[..., 2] = 1
-  maps[2:4, 2:4] = [1, 0, 0]
-  row = confidence.measure_confidence(maps, cells).iloc[0]
-  assert row.tolist() == [1, 1, 1]
+def test_a_sure_nucleus_is_trusted_and_a_flat_one_is_not():
+  maps = make_row([1.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0])
+  table = confidence.measure_confidence(maps.astype(np.float32), CELLS)
+  sure, flat = table["confidence"]
+  assert sure > 0.98
+  assert flat < 0.01
 
 
-def test_flat_maps_have_no_boundary():
-  maps = np.full((1, 4, 3), 1 / 3, np.float32)
+def test_a_cell_between_the_maps_pixels_has_no_confidence():
+  cells = np.zeros((3, 3), np.int32)
+  cells[0, 0] = 1
+  table = confidence.measure_confidence(np.ones((1, 1, 3), np.float32), cells)
+  assert table.iloc[0].tolist() == [1, 0, 0]
+
+
+def test_doubt_is_what_the_cells_lack_in_confidence():
+  maps = make_row([0.9, 0.7, 0.6, 0.0], [0.0, 0.1, 0.1, 0.0])
+  maps = maps.astype(np.float32)
   table = confidence.measure_confidence(maps, CELLS)
-  assert table["boundary_sharpness"].tolist() == [0, 0]
-
-
-def test_a_cell_that_fills_the_image_has_no_outline():
-  maps = np.full((3, 3, 3), 1 / 3, np.float32)
-  table = confidence.measure_confidence(maps, np.ones((3, 3), np.int32))
-  assert table["boundary_sharpness"].tolist() == [0]
-  assert not table.isna().any().any()
+  doubt = confidence.measure_doubt(maps, CELLS)
+  assert doubt == pytest.approx(1 - table["confidence"].mean())
+  assert confidence.measure_doubt(maps, np.zeros_like(CELLS)) is None
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
