@@ -28,6 +28,7 @@ from dicexmbd_jax.image import channels, preparation
 from dicexmbd_jax.io import images as image_reader
 from dicexmbd_jax.io import listing, metadata, panel, source, write
 from dicexmbd_jax.masks import segment
+from dicexmbd_jax.masks.confidence import measure_doubt
 from dicexmbd_jax.model import unet, weights
 from dicexmbd_jax.runs import config_check, pool, results, shards, state
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
@@ -442,6 +443,7 @@ def finish_image(
     masks=masks,
     model_pixel_um=values.image.pixel_size_um,
     pixel_size_um=item.pixel_size_um,
+    doubt=measure_doubt(predicted.maps, masks.cells) if is_network else None,
     seconds={
       **item.seconds,
       "network": predicted.network_s,

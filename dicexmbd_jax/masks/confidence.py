@@ -102,6 +102,21 @@ def measure_doubt(probabilities: np.ndarray, cells: Labels) -> float | None:
   return float(1 - confidence.mean()) if len(confidence) else None
 
 
+def advise(doubt: float | None) -> tuple[str, ...]:
+  """Returns what to do about a doubtful image: one line, or none.
+
+  Args:
+    doubt: of measure_doubt.
+  """
+  if doubt is None or doubt <= HIGH_DOUBT:
+    return ()
+  return (
+    f"the cells are doubtful ({doubt:.2f} of 1): look at the overlay; check "
+    "panel, focus and pixel size; if they are right, the network does not "
+    "know such tissue, and training on a few corrected images would help",
+  )
+
+
 @compile_kernel
 def sum_evidence(pixels, divisor, labels, num_cells):
   """Adds up, per cell, what its probabilities say.

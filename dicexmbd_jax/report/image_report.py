@@ -2,14 +2,15 @@
 
 A run that was stopped goes on later, and its report shows all images; so what
 the report needs of an image is kept as JSON beside the image's tables, and can
-be made again from the tables and the overlay alone. The schema, version 1:
+be made again from the tables and the overlay alone. The schema, version 2:
 
-    {"schema": 1,
+    {"schema": 2,
      "stem": "ROI002",            # name of all output files
      "source": "img/ROI002.tiff", # as shown to the reader
      "shape": [501, 500],         # y, x of the input; null if it was not read
      "pixel_size_um": 1.0,        # null if not read
      "num_cells": 3211,           # null if the image failed
+     "doubt": 0.31,               # null without cells or network
      "area_um2": DISTRIBUTION,    # in bins of 10 um2, the last is open;
      "markers": [DISTRIBUTION],   # in bins of 0.1 of log10(1 + 10 counts)
      "pictures": {"small": PICTURE, "overview": PICTURE, "detail": PICTURE},
@@ -38,7 +39,7 @@ from jaxtyping import Float, Real
 from dicexmbd_jax.report.overlay import Rgb
 from dicexmbd_jax.report.thumbnail import Picture, make_pictures
 
-SCHEMA = 1
+SCHEMA = 2
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 AREA_BIN_UM2 = 10.0
 NUM_AREA_BINS = 51  # The last bin holds all cells of 500 um2 and more.
@@ -60,6 +61,7 @@ class ImageResult:
     names: the m markers.
     intensities: mean counts per cell, (n, m).
     overlay: uint8 (y * k, x * k, 3) for an integer k, as `draw_overlay` has it.
+    doubt: 0 (sure) to 1; None where it is not known.
     warnings: one line each.
     seconds: time by stage, in order.
   """
@@ -73,6 +75,7 @@ class ImageResult:
   names: Sequence[str]
   intensities: Real[np.ndarray, "n m"]
   overlay: Rgb
+  doubt: float | None = None
   warnings: Sequence[str] = ()
   seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -100,6 +103,7 @@ class ImageReport:
   shape: tuple[int, int] | None = None
   pixel_size_um: float | None = None
   num_cells: int | None = None
+  doubt: float | None = None
   area_um2: Distribution = Distribution("area")
   markers: tuple[Distribution, ...] = ()
   pictures: Mapping[str, Picture] = dataclasses.field(default_factory=dict)
@@ -139,6 +143,7 @@ def summarise_image(result: ImageResult) -> ImageReport:
     shape=(int(result.shape[0]), int(result.shape[1])),
     pixel_size_um=float(result.pixel_size_um),
     num_cells=len(result.areas_px),
+    doubt=result.doubt,
     area_um2=describe_areas(
       np.asarray(result.areas_px) * result.pixel_size_um**2
     ),
@@ -275,6 +280,7 @@ def _build_report(data: dict[str, Any], is_compact: bool) -> ImageReport:
     shape=tuple(data["shape"]) if data["shape"] else None,
     pixel_size_um=data["pixel_size_um"],
     num_cells=data["num_cells"],
+    doubt=data["doubt"],
     area_um2=_build_distribution(data["area_um2"]),
     markers=tuple(_build_distribution(part) for part in data["markers"]),
     pictures={

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dicexmbd_jax.io import h5ad, write
 from dicexmbd_jax.io import tables as tables_reader
-from dicexmbd_jax.masks import measure
+from dicexmbd_jax.masks import confidence, measure
 from dicexmbd_jax.masks.segment import Segmentation
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
@@ -51,6 +51,7 @@ class ImageOutputs:
     masks: nuclei and cells, on the input grid.
     model_pixel_um: pixel size of the network's grid.
     pixel_size_um: of the input grid.
+    doubt: of confidence.measure_doubt; None without cells or network.
     seconds: by stage.
   """
 
@@ -62,6 +63,7 @@ class ImageOutputs:
   masks: Segmentation
   model_pixel_um: float
   pixel_size_um: float
+  doubt: float | None
   seconds: Mapping[str, float]
 
 
@@ -127,7 +129,8 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
       names=loaded.names,
       intensities=intensities.to_numpy()[:, 1:],
       overlay=picture,
-      warnings=loaded.warnings,
+      doubt=outputs.doubt,
+      warnings=(*loaded.warnings, *confidence.advise(outputs.doubt)),
       seconds={
         **outputs.seconds,
         "measure, draw, write": time.perf_counter() - started,
@@ -139,7 +142,12 @@ def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
     stem,
     key,
     kinds,
-    row={**outputs.row, "num_cells": len(regions), "pixel_size_um": size},
+    row={
+      **outputs.row,
+      "num_cells": len(regions),
+      "pixel_size_um": size,
+      "doubt": outputs.doubt,
+    },
     report=json.loads(image_report.dump_report(report)),
   )
 

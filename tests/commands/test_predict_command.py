@@ -118,6 +118,7 @@ def test_every_file_is_there_and_they_agree(study, model_folder):
   np.testing.assert_array_equal(regions["is_border"], is_border)
   images = pd.read_csv(out / "images.csv")
   assert list(images["image"]) == ["ROI0.tiff", "ROI1.tiff", "ROI2.tiff"]
+  assert images["doubt"].between(0, 1).all()
   assert len(read_failures(out)) == 0
   assert "ROI2" in (out / "report.html").read_text()
   run = json.loads((out / "run.json").read_text())

@@ -55,6 +55,15 @@ def test_doubt_is_what_the_cells_lack_in_confidence():
   assert confidence.measure_doubt(maps, np.zeros_like(CELLS)) is None
 
 
+def test_advice_comes_above_the_limit_alone():
+  limit = confidence.HIGH_DOUBT
+  assert confidence.advise(None) == ()
+  assert confidence.advise(limit) == ()
+  (line,) = confidence.advise(limit + 0.25)
+  assert "0.75 of 1" in line
+  assert "\n" not in line
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_whole_numbers_and_two_maps(dtype):
   highest = np.iinfo(dtype).max

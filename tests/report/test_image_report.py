@@ -23,6 +23,7 @@ def make_result(**changes):
     names=("CD3", "DNA"),
     intensities=np.array([[0.0, 10.0], [0.1, 20.0], [1.0, 30.0]]),
     overlay=np.full((200, 400, 3), 128, np.uint8),
+    doubt=0.25,
     warnings=("dim",),
     seconds={"read": 0.5, "segment": 1.25},
   )
@@ -41,6 +42,7 @@ def test_summarise_image_counts_in_the_images_own_units():
   # log10(1 + 10 * 0.1) = 0.301, log10(1 + 10 * 1) = 1.04.
   assert report.markers[0].histogram == (1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1)
   assert report.pictures["overview"].width_um == 50.0
+  assert report.doubt == 0.25
   assert report.warnings == ("dim",)
   assert report.error is None
 
@@ -126,9 +128,9 @@ def test_parse_report_compact_keeps_the_small_picture_only():
   ("text", "match"),
   [
     ("", "Expecting value"),
-    ("[]", "schema None, expected 1"),
-    ('{"schema": 2}', "schema 2, expected 1"),
-    ('{"schema": 1, "stem": "a"}', "damaged"),
+    ("[]", "schema None, expected 2"),
+    ('{"schema": 1}', "schema 1, expected 2"),
+    ('{"schema": 2, "stem": "a"}', "damaged"),
   ],
 )
 def test_parse_report_refuses_other_text(text, match):
