@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from data_builders import jobs, report, verify
+from data_builders import jobs, report, teacher_files, verify
 from data_builders.imc_patches import imc_patches_dataset_builder
 from dicexmbd_jax import __main__ as command_line
 from dicexmbd_jax import config as config_lib
@@ -70,7 +70,11 @@ def make_parser() -> argparse.ArgumentParser:
   add("--teacher", help="Folder or glob: probability maps, or masks.")
   add("--panel", help="CSV; none where images are the two channels.")
   add("--nuclei", help="Masks of nuclei, beside a teacher of masks.")
-  add("--teacher_kind", choices=("maps", "masks"), help="If both are there.")
+  add(
+    "--teacher_kind",
+    choices=teacher_files.KINDS,
+    help="maps or masks, if both are there; nuclei: masks of nuclei alone.",
+  )
   add("--groups", help="CSV with columns image and group.")
   add("--pixel_size_um", type=float, help="Of all images; else metadata, 1.")
   add("--num_workers", type=int, help="Processes; one per core.")

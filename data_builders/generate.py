@@ -16,7 +16,7 @@ from dicexmbd_jax.image import preparation, resample
 from dicexmbd_jax.io import images, source
 from dicexmbd_jax.masks import grid
 from dicexmbd_jax.train import records
-from dicexmbd_jax.types import Image, ImageSource, LoadedImage
+from dicexmbd_jax.types import Image, ImageSource, Labels, LoadedImage
 
 Example = dict[str, Any]
 Shape = tuple[int, int]
@@ -31,12 +31,14 @@ class Prepared:
     images: float32 (y, x, 2), 0..255: under its panel, and under those drawn
       from it, see draw_panels.
     target: float32 (y, x, 3), 0..1.
+    known: uint8 (y, x, 3), 0 where the teacher does not tell a class.
     scale: um of a source pixel per um of a network pixel.
     map_scale: teacher pixels per image pixel: 1 or 2.
   """
 
   images: list[Image]
   target: targets.Target
+  known: targets.Known
   scale: float
   map_scale: int
 
@@ -57,14 +59,18 @@ def prepare_item(item: Item, job: Job) -> Prepared:
   # A drawn marker may be empty here, and no cell is found without nuclei.
   merged = merged[:1] + [image for image in merged[1:] if image[..., 0].any()]
   source_shape, shape = loaded.stack.shape[:2], merged[0].shape[:2]
+  map_scale = 1
+  known = np.ones((*shape, 3), np.uint8)
   if job.kind == "maps":
     target, map_scale = read_map_target(pair, source_shape, shape)
-  else:
+  elif job.kind == "masks":
     target = read_mask_target(pair, source_shape, shape, job)
-    map_scale = 1
+  else:
+    nuclei = read_mask(pair.teacher, source_shape, shape)
+    target, known = targets.make_partial_target(nuclei)
   size_um = choose_pixel_size_um(loaded, job)
   scale = size_um / float(config.pixel_size_um)
-  return Prepared(merged, target, scale, map_scale)
+  return Prepared(merged, target, known, scale, map_scale)
 
 
 def draw_panels(loaded: LoadedImage, stem: str, job: Job) -> list[LoadedImage]:
@@ -142,14 +148,20 @@ def read_mask_target(
   pair, source_shape: Shape, shape: Shape, job: Job
 ) -> targets.Target:
   """Reads masks, and makes the target from them on the network's grid."""
-  masks = []
-  for file in (pair.teacher, pair.nuclei):
-    if file is None:
-      continue
-    mask = teacher_files.read_mask(file)
-    teacher_files.check_mask_size(mask.shape, source_shape, file.path)
-    masks.append(grid.sample_labels(mask, shape))
+  files = (file for file in (pair.teacher, pair.nuclei) if file is not None)
+  masks = [read_mask(file, source_shape, shape) for file in files]
   return targets.make_target(masks[0], job.records["rim_fraction"], *masks[1:])
+
+
+def read_mask(file: ImageSource, source_shape: Shape, shape: Shape) -> Labels:
+  """Reads one mask, on the network's grid.
+
+  Raises:
+    ValueError: a mask that cannot be read or is not as large as its image.
+  """
+  mask = teacher_files.read_mask(file)
+  teacher_files.check_mask_size(mask.shape, source_shape, file.path)
+  return grid.sample_labels(mask, shape)
 
 
 def cut_records(
@@ -178,6 +190,7 @@ def cut_records(
         prepared.target, (y, x), patch_px, _BACKGROUND
       ),
       "valid": patches.cut_patch(valid, (y, x), patch_px),
+      "known": patches.cut_patch(prepared.known, (y, x), patch_px, 1),
       "record_id": name,
       "source": describe_file(item.pair.image),
       "group": item.group,

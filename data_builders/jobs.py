@@ -36,7 +36,7 @@ class Request:
     teacher: folder or glob; None in the published layout.
     panel: its file, None for images that are the two channels.
     nuclei: folder or glob of masks of nuclei, where cells are the teacher.
-    teacher_kind: "maps" or "masks", where a folder holds both.
+    teacher_kind: "maps" or "masks", where a folder holds both; or "nuclei".
     groups: a CSV with the columns `image` and config.records.group_column.
     pixel_size_um: of all images; None: as each one's metadata says, else 1.
     num_workers: processes; None: one per core.
@@ -59,7 +59,7 @@ class Job:
 
   Attributes:
     panel: which channels are what; None for two-channel images.
-    kind: "maps" or "masks", as the teacher's files are.
+    kind: "maps", "masks" or "nuclei", as the teacher's files are.
     image: the config's section `image`, plain.
     records: the fields of the config's section `records` that decide pixels.
     pixel_size_um: of all images, or None.

@@ -20,7 +20,7 @@ from dicexmbd_jax.io.arrays import BROKEN
 from dicexmbd_jax.runs import pool
 
 FOLDER = ".parts"
-_ARRAYS = ("image", "target", "valid", "origin", "scale", "schema")
+_ARRAYS = ("image", "target", "valid", "known", "origin", "scale", "schema")
 
 
 @dataclasses.dataclass(frozen=True)

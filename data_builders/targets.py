@@ -7,13 +7,14 @@ there are masks of nuclei, too, these say what is nucleus.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 from scipy import ndimage
 
 from dicexmbd_jax.edges import mark_edges
 from dicexmbd_jax.types import Labels
 
 Target = Float32[np.ndarray, "y x 3"]
+Known = UInt8[np.ndarray, "y x 3"]
 
 
 def make_target(
@@ -70,6 +71,25 @@ def make_nuclear_target(cells: Labels, nuclei: Labels) -> Target:
   is_cell = (cells > 0) | (nuclei > 0)
   maps = [is_nucleus, is_cell & ~is_nucleus, ~is_cell]
   return np.stack(maps, axis=-1).astype(np.float32)
+
+
+def make_partial_target(nuclei: Labels) -> tuple[Target, Known]:
+  """Returns the target of masks of nuclei alone, and what of it is known.
+
+  What is nucleus is known everywhere. Around the nuclei nobody has said where
+  membrane/cytoplasm ends and background begins: there these two are unknown
+  (and stored as background).
+
+  Args:
+    nuclei: 0 = none.
+
+  Returns:
+    The target as make_nuclear_target has it, and uint8 (y, x, 3): 1 = known.
+  """
+  target = make_nuclear_target(nuclei, nuclei)
+  known = np.ones(target.shape, np.uint8)
+  known[nuclei == 0, 1:] = 0
+  return target, known
 
 
 def find_contacts(labels: Labels) -> Bool[np.ndarray, "y x"]:

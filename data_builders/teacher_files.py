@@ -14,7 +14,7 @@ from dicexmbd_jax.io.labels import read_labels
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.types import ImageSource, Labels, Probabilities
 
-KINDS = ("maps", "masks")
+KINDS = ("maps", "masks", "nuclei")
 _MAP_SCALES = (1, 2)  # Map pixels per image pixel: Ilastik's `_s2` are 2.
 _MORE_SUFFIXES = (*hdf5.SUFFIXES, *pictures.PNG)  # Not among images.
 _MAX_SUM_ERROR = 0.05  # As in records.py: mean |sum of the maps - 1|.
@@ -33,7 +33,8 @@ class Teacher:
   """Where a teacher's files are, and what they are.
 
   Attributes:
-    kind: "maps", probabilities; or "masks", cells by id.
+    kind: "maps", probabilities; "masks", cells by id; or "nuclei", nuclei by
+      id where nothing is known of the cells around them.
     pattern: folder or glob.
     nuclei: folder or glob of masks of nuclei beside those of cells, or None.
   """
@@ -56,7 +57,8 @@ def find_teacher(
   Args:
     pattern: folder or glob.
     nuclei: folder or glob of masks of nuclei.
-    kind: "maps" or "masks", where a folder holds both.
+    kind: "maps" or "masks", where a folder holds both; "nuclei", which no
+      file tells by itself.
 
   Raises:
     ValueError: nothing is there, both kinds are, or neither.
@@ -84,9 +86,9 @@ def find_teacher(
     if name == "masks" and nuclei is None and beside.is_dir():
       nuclei = str(beside)
     teacher = Teacher(_FOLDERS[name], str(folder / name), nuclei)
-  if teacher.nuclei is not None and teacher.kind == "maps":
+  if teacher.nuclei is not None and teacher.kind != "masks":
     raise ValueError(
-      f"--nuclei: found {teacher.nuclei} beside probability maps in "
+      f"--nuclei: found {teacher.nuclei} beside a teacher of {teacher.kind} in "
       f"{teacher.pattern}, expected masks of cells there"
     )
   return teacher

@@ -14,6 +14,8 @@ From a random generator to a raw stack of ion counts and the labels behind it:
     optics    point spread, spill-over, counts, artefacts
     image     all of these in turn, one image
     study     a folder of images, panel and truth
+
+`drawn_nuclei` stands apart: images around nuclei that people drew.
 """
 
 from dicexmbd_jax.simulate.image import SimulatedImage, simulate_image

@@ -9,7 +9,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
+
+_ALL_KNOWN = 0.999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,10 @@ class Strengths:
 
 
 Patches = tuple[
-  Float[Array, "b h w c"], Float[Array, "b h w k"], Float[Array, "b h w 1"]
+  Float[Array, "b h w c"],  # image
+  Float[Array, "b h w k"],  # target
+  Float[Array, "b h w 1"],  # valid
+  Float[Array, "b h w k"],  # known
 ]
 
 
@@ -77,32 +83,36 @@ def augment_batch(
   strengths: Strengths,
   crop_px: int,
 ) -> Patches:
-  """Returns (image, target, valid) of crop_px x crop_px, each changed.
+  """Returns (image, target, valid, known) of crop_px x crop_px, each changed.
 
   Args:
     key: one key for the batch; example i uses the i-th split of it.
     patches: image, values 0..255, larger than the crop by what the rotation
-      needs; target, which moves with it; valid, 1 where there are pixels.
+      needs; target, which moves with it; valid, 1 where there are pixels;
+      known, 1 where the target is. Where a pixel comes to lie between known
+      and unknown ones, it is unknown.
     strengths: how much each step may change.
     crop_px: edge of the result, cut around the centre where nothing shifts.
   """
-  image, target, valid = patches
-  size = target.shape[-1]
+  sizes = np.cumsum([part.shape[-1] for part in patches])[:-1].tolist()
 
-  def augment_one(key, image, target, valid):
+  def augment_one(key, *patch):
     key_move, key_change = jax.random.split(key)
     # One gather for all channels: gathers are what costs here.
-    fields = jnp.concatenate([image, target, valid], -1)
+    fields = jnp.concatenate(patch, -1)
     fields = move(key_move, fields, strengths, crop_px)
-    num = image.shape[-1]
-    image, target = fields[..., :num], fields[..., num : num + size]
+    image, target, valid, known = jnp.split(fields, sizes, -1)
+    # Rounding may leave a little less than 1 of what is known all around.
+    known = (known > _ALL_KNOWN).astype(known.dtype)
     if strengths.empty:
-      image, target = empty_some(key_change, image, target, strengths.empty)
+      image, target, known = empty_some(
+        key_change, image, target, known, strengths.empty
+      )
     image = change_intensities(key_change, image, strengths)
-    return image, target, fields[..., num + size :]
+    return image, target, valid, known
 
-  keys = jax.random.split(key, image.shape[0])
-  return jax.vmap(augment_one)(keys, image, target, valid)
+  keys = jax.random.split(key, patches[0].shape[0])
+  return jax.vmap(augment_one)(keys, *patches)
 
 
 def move(key, fields: Float[Array, "h w c"], strengths, crop_px: int):
@@ -155,9 +165,15 @@ def sample_bilinear(fields, rows, columns):
 
 
 def empty_some(
-  key, image: Float[Array, "h w c"], target: Float[Array, "h w k"], share: float
+  key,
+  image: Float[Array, "h w c"],
+  target: Float[Array, "h w k"],
+  known: Float[Array, "h w k"],
+  share: float,
 ):
   """Puts noise in the place of some examples; see Strengths.empty.
+
+  All of their target is known.
 
   The noise looks as preprocessing leaves it, which stretches each marker to its
   own range: single ions of up to six markers, of 0.003 to 3 counts a pixel.
@@ -180,6 +196,7 @@ def empty_some(
   return (
     jnp.where(is_empty, noise, image),
     jnp.where(is_empty, background, target),
+    jnp.where(is_empty, 1, known),
   )
 
 

@@ -42,13 +42,14 @@ class Source:
 class Batch(TypedDict):
   """What a process feeds to its devices in one step.
 
-  `is_real` is False where the last batch of an evaluation was filled up; image,
-  target and valid are zero there, record_id is empty.
+  `is_real` is False where the last batch of an evaluation was filled up; all
+  arrays are zero there, record_id is empty.
   """
 
   image: np.ndarray  # f32[b, p, p, 2], 0..255
   target: np.ndarray  # f32[b, p, p, 3], 0..1
   valid: np.ndarray  # f32[b, p, p, 1], 1 = image, 0 = padding
+  known: np.ndarray  # f32[b, p, p, 3], 0 = the teacher does not know this class
   is_real: np.ndarray  # bool[b]
   record_id: list[str]
 
@@ -108,6 +109,7 @@ class BatchReader:
       image=np.zeros((size, p, p, 2), np.float32),
       target=np.zeros((size, p, p, 3), np.float32),
       valid=np.zeros((size, p, p, 1), np.float32),
+      known=np.zeros((size, p, p, 3), np.float32),
       is_real=np.array([i < self._num_records for i in indices], bool),
       record_id=[""] * size,
     )
@@ -116,6 +118,7 @@ class BatchReader:
       batch["image"][row] = record["image"]
       batch["target"][row] = record["target"]
       batch["valid"][row] = record["valid"]
+      batch["known"][row] = record["known"]
       batch["record_id"][row] = record["record_id"]
     return batch
 

@@ -20,7 +20,8 @@ from dicexmbd_jax.train.program import Program
 from dicexmbd_jax.train.speed import Speed
 from dicexmbd_jax.train.step import Example, TrainState, Weights
 
-FIELDS = ("image", "target", "valid", "is_real")  # Of a batch, on the device.
+# Of a batch, on the device.
+FIELDS = ("image", "target", "valid", "known", "is_real")
 RUN_AHEAD = 2  # Steps the host may be ahead of the devices.
 
 

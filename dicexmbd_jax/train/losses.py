@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 def compute_loss(
   logits: Float[Array, "b h w 3"],
   target: Float[Array, "b h w 3"],
-  valid: Float[Array, "b h w 1"],
+  valid: Float[Array, "b h w k"],
   config: Any,
 ) -> Float[Array, ""]:
   """Returns the loss that the configuration asks for.
@@ -19,7 +19,8 @@ def compute_loss(
   Args:
     logits: the network's output before the sigmoid.
     target: the teacher's probabilities, 0..1; they need not be 0 or 1.
-    valid: weight of each pixel; 0 leaves it out. All zero gives 0.
+    valid: weight of each pixel, or (k = 3) of each of its classes; 0 leaves it
+      out. All zero gives 0.
     config: `config.train.loss`: class_weights of nucleus, membrane/cytoplasm
       and background; dice_weight, the share of the dice loss in the sum.
   """
@@ -34,7 +35,7 @@ def compute_loss(
 def binary_cross_entropy(
   logits: Float[Array, "b h w 3"],
   target: Float[Array, "b h w 3"],
-  valid: Float[Array, "b h w 1"],
+  valid: Float[Array, "b h w k"],
   class_weights: Float[Array, " 3"],
 ) -> Float[Array, ""]:
   """Returns the weighted mean binary cross-entropy (paper, equation 2).
@@ -50,7 +51,7 @@ def binary_cross_entropy(
 def soft_dice(
   logits: Float[Array, "b h w 3"],
   target: Float[Array, "b h w 3"],
-  valid: Float[Array, "b h w 1"],
+  valid: Float[Array, "b h w k"],
   class_weights: Float[Array, " 3"],
 ) -> Float[Array, ""]:
   """Returns 1 - the weighted mean over the classes of the soft dice overlap.
@@ -58,8 +59,8 @@ def soft_dice(
   Twice the product over the sum of squares (Milletari et al. 2016), over the
   pixels of each example: soft targets can reach 1. The examples' mean by their
   valid pixels, so that parts of a batch add up to the whole. A class that is
-  nowhere in the target and nowhere predicted has overlap 1; without valid
-  pixels the loss is 0.
+  nowhere in the target and nowhere predicted, or nowhere valid, has overlap 1;
+  without valid pixels the loss is 0.
   """
   found = jax.nn.sigmoid(logits) * valid
   wanted = target * valid

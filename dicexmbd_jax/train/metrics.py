@@ -35,14 +35,16 @@ def pixel_scores(logits, target, valid) -> dict:
   Args:
     logits: (b, h, w, 3).
     target: (b, h, w, 3), 0..1; one half or more is the class.
-    valid: (b, h, w, 1), 0 or 1.
+    valid: (b, h, w, 1 or 3), 0 or 1: of each pixel, or of each of its classes.
+      A pixel counts to the accuracy where all its classes are valid.
   """
   is_right = logits.argmax(-1) == target.argmax(-1)
   found, wanted = logits >= 0, target >= 0.5
   axes = (0, 1, 2)
+  is_whole = valid.min(-1)
   return {
-    "num_right": (is_right * valid[..., 0]).sum(),
-    "num_px": valid.sum(),
+    "num_right": (is_right * is_whole).sum(),
+    "num_px": is_whole.sum(),
     "num_both": ((found & wanted) * valid).sum(axes),
     "num_either": ((found * 1 + wanted * 1) * valid).sum(axes),
   }

@@ -93,6 +93,7 @@ def trace_step(program: Program, config: ConfigDict, patch_px: int):
     "image": describe((*shape, 2), jnp.float32),
     "target": describe((*shape, 3), jnp.float32),
     "valid": describe((*shape, 1), jnp.float32),
+    "known": describe((*shape, 3), jnp.float32),
     "is_real": describe(shape[:1], jnp.bool_),
   }
   # As the run will call it, so that the first step is not traced again.

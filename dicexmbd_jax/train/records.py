@@ -1,7 +1,8 @@
 """The schema of training records: what builders write and readers get.
 
 A record is one patch: the two-channel image as the network sees it, the
-teacher's three maps and which pixels are real. Everything that is stored is
+teacher's three maps, which pixels are real and which of their classes the
+teacher knows. Everything that is stored is
 named here, and nowhere else.
 
 Versions: fields may be added without a new number, since readers ignore what
@@ -38,7 +39,9 @@ def make_features(patch_px: int) -> tfds.features.FeaturesDict:
 
   image float32 (p, p, 2) in 0..255; target uint16 (p, p, 3), 65535 = 1:
   nucleus, membrane/cytoplasm, background; valid uint8 (p, p, 1), 1 = pixel of
-  the image, 0 = padding, whose target is background; origin int32 (y, x) in
+  the image, 0 = padding, whose target is background; known uint8 (p, p, 3), 0
+  = the teacher does not tell whether the pixel is of this class, and the loss
+  leaves it out (as where only nuclei were drawn); origin int32 (y, x) in
   px of the network's grid; scale float32, um of a source pixel per um of a
   network pixel; schema int32; and the texts.
   """
@@ -53,6 +56,7 @@ def make_features(patch_px: int) -> tfds.features.FeaturesDict:
       "image": tensor(2, np.float32),
       "target": tensor(3, np.uint16),
       "valid": tensor(1, np.uint8),
+      "known": tensor(3, np.uint8),
       "origin": tfds.features.Tensor(shape=(2,), dtype=np.int32),
       "scale": np.float32,
       "schema": np.int32,
@@ -66,7 +70,7 @@ def encode_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
   Args:
     record: what `decode_record` gives; `schema` and `pixels_sha256` are set
-      here.
+      here. Without `known` all is known.
 
   Returns:
     The features of `make_features`; targets are rounded to 1 / 65535.
@@ -82,6 +86,7 @@ def encode_record(record: Mapping[str, Any]) -> dict[str, Any]:
     "image": image,
     "target": np.rint(target * np.float32(FULL)).astype(np.uint16),
     "valid": np.ascontiguousarray(record["valid"], np.uint8),
+    "known": _get_known(record),
     "origin": np.asarray(record["origin"], np.int32),
     "scale": np.float32(record["scale"]),
     "schema": np.int32(SCHEMA_VERSION),
@@ -98,8 +103,8 @@ def decode_record(raw: Mapping[str, Any]) -> dict[str, Any]:
 
   Returns:
     image float32 (p, p, 2), target float32 (p, p, 3) in 0..1, valid float32
-    (p, p, 1), origin (y, x) as a tuple, scale float, schema int, texts as
-    str; a text that the record lacks is "".
+    (p, p, 1), known float32 (p, p, 3), origin (y, x) as a tuple, scale float,
+    schema int, texts as str; a text that the record lacks is "".
 
   Raises:
     ValueError: a record of a newer schema.
@@ -116,6 +121,7 @@ def decode_record(raw: Mapping[str, Any]) -> dict[str, Any]:
     "image": np.asarray(raw["image"], np.float32),
     "target": raw["target"].astype(np.float32) / np.float32(FULL),
     "valid": raw["valid"].astype(np.float32),
+    "known": _get_known(raw).astype(np.float32),
     "origin": tuple(int(value) for value in raw.get("origin", (0, 0))),
     "scale": float(raw.get("scale", 1.0)),
     "schema": schema,
@@ -123,10 +129,17 @@ def decode_record(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hash_pixels(raw: Mapping[str, Any]) -> str:
-  """Returns a SHA-256 of the stored image, target and valid mask."""
+  """Returns a SHA-256 of the stored image, target, valid and known masks.
+
+  What is known counts only where something is not: older records, which have
+  no such mask, keep their checksum.
+  """
   digest = hashlib.sha256()
   for name in ("image", "target", "valid"):
     digest.update(np.ascontiguousarray(raw[name]).tobytes())
+  known = _get_known(raw)
+  if not known.all():
+    digest.update(known.tobytes())
   return digest.hexdigest()
 
 
@@ -143,20 +156,29 @@ def check_record(raw: Mapping[str, Any]) -> list[str]:
     lines.append("image has values that are not finite")
   elif image.min() < 0 or image.max() > _MAX_LEVEL:
     lines.append(f"image has values {image.min()} to {image.max()}, not 0..255")
-  if not np.isin(valid, (0, 1)).all():
-    lines.append("valid has values other than 0 and 1")
+  known = _get_known(raw)
+  for name, mask in (("valid", valid), ("known", known)):
+    if not np.isin(mask, (0, 1)).all():
+      lines.append(f"{name} has values other than 0 and 1")
   off = np.abs(target.sum(axis=-1, dtype=np.int64) - FULL).mean() / FULL
   if off > MAX_SUM_ERROR:
     lines.append(f"target's maps miss a sum of 1 by {off:.3f} on average")
   padding = valid[..., 0] == 0
   if image[padding].any() or (target[padding] != (0, 0, FULL)).any():
     lines.append("padding is not zero with background as its target")
-  if not valid.any():
-    lines.append("no valid pixel")
-  known = _read_text(raw, "pixels_sha256")
-  if known and known != hash_pixels(raw):
+  if not (valid * known).any():
+    lines.append("no valid pixel of which a class is known")
+  stored = _read_text(raw, "pixels_sha256")
+  if stored and stored != hash_pixels(raw):
     lines.append("pixels do not have their checksum")
   return lines
+
+
+def _get_known(record: Mapping[str, Any]) -> np.ndarray:
+  """Returns the mask, uint8; all 1 where the record has none."""
+  if "known" not in record:
+    return np.ones(np.shape(record["target"]), np.uint8)
+  return np.ascontiguousarray(record["known"], np.uint8)
 
 
 def _check_range(

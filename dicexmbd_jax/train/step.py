@@ -14,7 +14,6 @@ from dicexmbd_jax.model import unet
 from dicexmbd_jax.train import augment, losses, metrics
 from dicexmbd_jax.train import optimizer as optimizer_lib
 
-Patches = tuple[jax.Array, jax.Array, jax.Array]  # image, target, valid
 Weights = dict[str, nnx.State]  # "params", "stats"
 Example = dict[str, Any]  # record_id, image, target, valid, probabilities
 
@@ -86,14 +85,15 @@ def take_step(
     tx: the optimizer.
     config: the whole configuration.
     state: before the step.
-    batch: image (b, p, p, c) 0..255, target (b, p, p, 3), valid (b, p, p, 1).
+    batch: image (b, p, p, c) 0..255, target (b, p, p, 3), valid (b, p, p, 1),
+      known (b, p, p, 3).
   """
   train = config.train
   # Of seed and step alone: the same on any number of devices, and again.
   key = jax.random.fold_in(jax.random.key(config.seed), state.step)
   patches = augment.augment_batch(
     key,
-    (batch["image"], batch["target"], batch["valid"]),
+    (batch["image"], batch["target"], batch["valid"], batch["known"]),
     augment.Strengths(**train.augment),
     train.crop_px,
   )
@@ -139,11 +139,14 @@ def take_step(
 
 
 def accumulate_gradients(
-  graph: nnx.GraphDef, config: ConfigDict, weights: Weights, patches: Patches
+  graph: nnx.GraphDef,
+  config: ConfigDict,
+  weights: Weights,
+  patches: augment.Patches,
 ):
   """Returns loss, statistics and gradient of a batch, part by part.
 
-  The parts are summed by their share of valid pixels, which gives the whole
+  The parts are summed by their share of what is known, which gives the whole
   batch's mean cross-entropy and its gradient, but for BatchNorm: it sees each
   part by itself (over all devices), and its running statistics move once a
   part. A scan inside the step, and not optax.MultiSteps: a step then means the
@@ -153,7 +156,7 @@ def accumulate_gradients(
     graph: the network's structure.
     config: `config.train`.
     weights: parameters and statistics.
-    patches: image, target and valid, each (b, h, w, *).
+    patches: image, target, valid and known, each (b, h, w, *).
   """
   num_parts = config.accumulate_steps
   if num_parts == 1:
@@ -162,7 +165,8 @@ def accumulate_gradients(
   parts = jax.tree.map(
     lambda x: x.reshape(-1, num_parts, *x.shape[1:]).swapaxes(0, 1), patches
   )
-  share = parts[2].sum((1, 2, 3, 4))
+  class_weights = jnp.asarray(config.loss.class_weights, jnp.float32)
+  share = (parts[2] * parts[3] * class_weights).sum((1, 2, 3, 4))
   share = share / jnp.maximum(share.sum(), 1)
 
   def add_part(total, part):
@@ -180,16 +184,19 @@ def accumulate_gradients(
 
 
 def compute_gradients(
-  graph: nnx.GraphDef, config: ConfigDict, weights: Weights, patches: Patches
+  graph: nnx.GraphDef,
+  config: ConfigDict,
+  weights: Weights,
+  patches: augment.Patches,
 ):
   """Returns loss, statistics and gradient; see accumulate_gradients."""
-  image, target, valid = patches
+  image, target, valid, known = patches
 
   def compute_loss(params):
     model = nnx.merge(graph, params, weights["stats"], copy=True)
     model.train()
     logits = model(add_channels(image, model), valid)
-    loss = losses.compute_loss(logits, target, valid, config.loss)
+    loss = losses.compute_loss(logits, target, valid * known, config.loss)
     return loss, nnx.state(model, nnx.BatchStat)
 
   (loss, stats), grads = jax.value_and_grad(compute_loss, has_aux=True)(
@@ -218,11 +225,12 @@ def run_network(graph: nnx.GraphDef, weights: Weights, batch) -> jax.Array:
 def score_batch(
   graph: nnx.GraphDef, config: ConfigDict, weights: Weights, batch
 ) -> dict[str, Any]:
-  """Returns sums over the valid pixels of a batch's real examples."""
+  """Returns sums over what is known of a batch's real examples."""
   logits = run_network(graph, weights, batch)
-  valid = batch["valid"] * batch["is_real"][:, None, None, None]
+  valid = batch["valid"] * batch["known"]
+  valid = valid * batch["is_real"][:, None, None, None]
   loss = losses.compute_loss(logits, batch["target"], valid, config.loss)
-  num_px = valid.sum()
+  num_px = valid.mean(-1).sum()
   return {
     "loss_sum": loss * num_px,
     "num_px": num_px,

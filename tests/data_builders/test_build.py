@@ -386,3 +386,17 @@ def test_verify_finds_damage(study, tmp_path, damage, capfd):
 
 def test_verify_needs_a_dataset(tmp_path):
   assert verify(tmp_path) == 2
+
+
+def test_masks_of_nuclei_alone_leave_cytoplasm_unknown(study, tmp_path):
+  teacher = str(study / "truth" / "nuclei")
+  words = (f"--teacher={teacher}", "--teacher_kind=nuclei")
+  assert call(study, tmp_path, *words) == 0
+  for _, raw in read_records(tmp_path).values():
+    record = records.decode_record(raw)
+    is_nucleus = record["target"][..., 0] == 1
+    inside = record["valid"][..., 0] == 1
+    assert record["known"][..., 0].all()
+    np.testing.assert_array_equal(
+      record["known"][..., 1][inside], is_nucleus[inside]
+    )

@@ -89,3 +89,14 @@ def test_nuclei_of_another_shape_are_refused():
   cells = np.zeros((3, 4), np.int32)
   with pytest.raises(ValueError, match="nuclei: found"):
     targets.make_target(cells, 0.7, cells.T)
+
+
+def test_around_nuclei_alone_only_that_there_is_no_nucleus_is_known():
+  nuclei = np.array([[0, 1, 1, 1, 2, 2, 0]], np.int32)
+  target, known = targets.make_partial_target(nuclei)
+  # The pixels between the two nuclei are membrane, and known to be.
+  np.testing.assert_array_equal(target[0, :, 0], [0, 1, 1, 0, 0, 1, 0])
+  np.testing.assert_array_equal(target[0, :, 1], [0, 0, 0, 1, 1, 0, 0])
+  assert known[..., 0].all()
+  np.testing.assert_array_equal(known[0, :, 1], [0, 1, 1, 1, 1, 1, 0])
+  np.testing.assert_array_equal(known[0, :, 2], known[0, :, 1])

@@ -32,14 +32,15 @@ def make_batch(num=3, size=24):
   rng = np.random.default_rng(0)
   image = rng.uniform(0, 255, (num, size, size, 2)).astype(np.float32)
   target = rng.uniform(0, 1, (num, size, size, 3)).astype(np.float32)
-  return image, target, np.ones((num, size, size, 1), np.float32)
+  valid = np.ones((num, size, size, 1), np.float32)
+  return image, target, valid, np.ones_like(target)
 
 
 def test_no_strength_is_the_identity():
-  image, target, valid = make_batch()
+  image, target, valid, known = make_batch()
   key = jax.random.key(0)
   found = augment.augment_batch(
-    key, (image, target, valid), augment.Strengths(), 24
+    key, (image, target, valid, known), augment.Strengths(), 24
   )
   np.testing.assert_allclose(found[0], image, atol=1e-3)
   np.testing.assert_allclose(found[1], target, atol=1e-5)
@@ -47,21 +48,21 @@ def test_no_strength_is_the_identity():
 
 
 def test_no_strength_cuts_the_centre():
-  image, target, valid = make_batch()
+  image, target, valid, known = make_batch()
   key = jax.random.key(0)
   found = augment.augment_batch(
-    key, (image, target, valid), augment.Strengths(), 16
+    key, (image, target, valid, known), augment.Strengths(), 16
   )
   np.testing.assert_allclose(found[0], image[:, 4:20, 4:20], atol=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_target_moves_with_the_image(seed):
-  image, target, valid = make_batch()
+  image, target, valid, known = make_batch()
   target[..., :2] = image / 255
   strengths = augment.Strengths(rotation_deg=180, flip=True, log_scale=0.3)
   found = augment.augment_batch(
-    jax.random.key(seed), (image, target, valid), strengths, 16
+    jax.random.key(seed), (image, target, valid, known), strengths, 16
   )
   np.testing.assert_allclose(found[0] / 255, found[1][..., :2], atol=1e-5)
   assert not np.allclose(found[0], image[:, 4:20, 4:20], atol=1)
@@ -80,7 +81,7 @@ def test_quarter_turns_move_pixels_and_mix_none():
   strengths = augment.Strengths(
     rotation_deg=180, log_scale=0.3, interpolated=0.0
   )
-  found, _, _ = augment.augment_batch(jax.random.key(0), patches, strengths, 24)
+  found, *_ = augment.augment_batch(jax.random.key(0), patches, strengths, 24)
   turns = set()
   for before, after in zip(patches[0], np.asarray(found), strict=True):
     fits = [
@@ -93,29 +94,60 @@ def test_quarter_turns_move_pixels_and_mix_none():
 
 @pytest.mark.parametrize("size", [23, 24, 25])
 def test_pixels_stay_whole_where_patch_and_crop_differ_by_an_odd_number(size):
-  image, target, valid = make_batch(num=32, size=size)
+  image, target, valid, known = make_batch(num=32, size=size)
   y, x = np.mgrid[:size, :size]
   image[..., 0], image[..., 1] = y, x
   strengths = augment.Strengths(
     rotation_deg=180, interpolated=0.0, flip=True, shift=1.0
   )
-  found, _, inside = augment.augment_batch(
-    jax.random.key(0), (image, target, valid), strengths, 16
+  found, _, inside, _ = augment.augment_batch(
+    jax.random.key(0), (image, target, valid, known), strengths, 16
   )
   np.testing.assert_allclose(found, np.rint(found), atol=1e-3)
   assert np.asarray(inside).min() == 1
 
 
 def test_outside_the_patch_is_zero_and_not_valid():
-  image, target, valid = make_batch(size=8)
+  image, target, valid, known = make_batch(size=8)
   found = augment.augment_batch(
-    jax.random.key(0), (image, target, valid), augment.Strengths(), 16
+    jax.random.key(0), (image, target, valid, known), augment.Strengths(), 16
   )
   is_inside = np.zeros((16, 16), bool)
   is_inside[4:12, 4:12] = True
   for field in found:
     assert not np.asarray(field)[:, ~is_inside].any()
   assert np.asarray(found[2])[:, is_inside].all()
+
+
+def test_what_lies_beside_unknown_pixels_is_unknown():
+  image, target, valid, known = make_batch(num=1, size=16)
+  known[:, :, :8, 1] = 0
+  found = augment.augment_batch(
+    jax.random.key(0),
+    (image, target, valid, known),
+    augment.Strengths(),
+    16,
+  )
+  np.testing.assert_array_equal(found[3], known)
+  turned = augment.augment_batch(
+    jax.random.key(0),
+    (image, target, valid, known),
+    augment.Strengths(rotation_deg=45),
+    8,
+  )[3]
+  assert set(np.unique(turned)) == {0, 1}
+  np.testing.assert_array_equal(np.asarray(turned)[..., (0, 2)], 1)
+
+
+def test_an_empty_field_is_known():
+  image, target, valid, known = make_batch(num=2)
+  *_, found = augment.augment_batch(
+    jax.random.key(0),
+    (image, target, valid, 0 * known),
+    augment.Strengths(empty=1.0),
+    24,
+  )
+  assert np.asarray(found).all()
 
 
 def test_seeds_reproduce_and_differ():
@@ -142,11 +174,11 @@ def test_seeds_reproduce_and_differ():
   ],
 )
 def test_each_step_alone_changes_the_image_within_its_range(name):
-  image, target, valid = make_batch(num=8)
+  image, target, valid, known = make_batch(num=8)
   value = {"flip": True, "channel_dropout": 1.0}.get(name, getattr(ALL, name))
   strengths = augment.Strengths(**{name: value})
-  found, moved, _ = augment.augment_batch(
-    jax.random.key(0), (image, target, valid), strengths, 24
+  found, moved, *_ = augment.augment_batch(
+    jax.random.key(0), (image, target, valid, known), strengths, 24
   )
   assert not np.allclose(found, image, atol=0.5)
   assert found.min() >= 0
@@ -157,8 +189,9 @@ def test_each_step_alone_changes_the_image_within_its_range(name):
 
 def test_constant_image_stays_finite():
   zero = np.zeros((2, 16, 16, 2), np.float32)
+  one = zero[..., :1]
   found = augment.augment_batch(
-    jax.random.key(0), (zero, zero[..., :1], zero[..., :1]), ALL, 16
+    jax.random.key(0), (zero, one, one, one), ALL, 16
   )
   assert all(np.isfinite(field).all() for field in found)
 
@@ -173,13 +206,13 @@ def test_blur_keeps_a_constant_and_spreads_a_point():
 
 
 def test_crops_lie_anywhere_in_the_patch_and_target_with_them():
-  image, target, valid = make_batch(num=64, size=24)
+  image, target, valid, known = make_batch(num=64, size=24)
   y, x = np.mgrid[:24, :24]
   image[..., 0], image[..., 1] = y, x
   target[..., 0], target[..., 1] = y / 24, x / 24
   strengths = augment.Strengths(shift=1.0)
-  found, moved, inside = augment.augment_batch(
-    jax.random.key(0), (image, target, valid), strengths, 16
+  found, moved, inside, _ = augment.augment_batch(
+    jax.random.key(0), (image, target, valid, known), strengths, 16
   )
   corners = np.asarray(found[:, 0, 0])
   np.testing.assert_allclose(corners, np.rint(corners), atol=1e-3)
@@ -203,10 +236,10 @@ def test_counts_drawn_anew_keep_the_mean_and_have_poisson_noise():
 
 
 def test_a_channel_may_be_lost_but_never_both():
-  image, target, valid = make_batch(num=64)
+  image, target, valid, known = make_batch(num=64)
   strengths = augment.Strengths(channel_dropout=0.5, nuclear_dropout=0.5)
   found, *_ = augment.augment_batch(
-    jax.random.key(0), (image, target, valid), strengths, 24
+    jax.random.key(0), (image, target, valid, known), strengths, 24
   )
   is_lit = np.asarray(found).max((1, 2)) > 0
   assert is_lit.any(axis=1).all()
@@ -215,11 +248,11 @@ def test_a_channel_may_be_lost_but_never_both():
 
 
 def test_empty_fields_are_noise_and_background():
-  image, target, valid = make_batch(num=64)
+  image, target, valid, known = make_batch(num=64)
   image[..., 1] = 0
-  found, aim, _ = augment.augment_batch(
+  found, aim, *_ = augment.augment_batch(
     jax.random.key(0),
-    (image, target, valid),
+    (image, target, valid, known),
     augment.Strengths(empty=0.5),
     24,
   )
@@ -238,13 +271,13 @@ def test_empty_fields_are_noise_and_background():
 
 
 def test_a_background_is_smooth_and_under_the_signal():
-  image, target, valid = make_batch(num=16, size=32)
+  image, target, valid, known = make_batch(num=16, size=32)
   image[...] = 100
   image[:, 16, 16] = 255
   image[8:, ..., 1] = 0
-  found, aim, _ = augment.augment_batch(
+  found, aim, *_ = augment.augment_batch(
     jax.random.key(0),
-    (image, target, valid),
+    (image, target, valid, known),
     augment.Strengths(background=0.5),
     32,
   )
@@ -262,11 +295,11 @@ def test_a_background_is_smooth_and_under_the_signal():
 
 
 def test_a_missing_channel_stays_missing_behind_a_changed_grey_curve():
-  image, target, valid = make_batch(num=64, size=32)
+  image, target, valid, known = make_batch(num=64, size=32)
   image[..., 1] = 0
   found, *_ = augment.augment_batch(
     jax.random.key(0),
-    (image, target, valid),
+    (image, target, valid, known),
     augment.Strengths(gamma=0.3, background=0.4, nuclear_dropout=0.5),
     32,
   )
@@ -276,11 +309,11 @@ def test_a_missing_channel_stays_missing_behind_a_changed_grey_curve():
 
 
 def test_channels_are_dimmed_smoothly_and_not_too_far():
-  image, target, valid = make_batch(num=64, size=32)
+  image, target, valid, known = make_batch(num=64, size=32)
   image[...] = 200
-  found, aim, _ = augment.augment_batch(
+  found, aim, *_ = augment.augment_batch(
     jax.random.key(0),
-    (image, target, valid),
+    (image, target, valid, known),
     augment.Strengths(dim=1.6),
     32,
   )

@@ -31,6 +31,23 @@ def test_pixels_that_are_not_valid_do_not_count():
   assert compute_loss(logits, target, 0 * valid) == 0
 
 
+@pytest.mark.parametrize("dice", [0.0, 1.0])
+def test_a_class_that_is_not_valid_does_not_count(dice):
+  rng = np.random.default_rng(0)
+  logits = jnp.asarray(rng.normal(size=(1, 2, 3, 3)), jnp.float32)
+  target = jnp.asarray(rng.random((1, 2, 3, 3)), jnp.float32)
+  valid = jnp.ones((1, 2, 3, 3)).at[..., 2].set(0)
+  found = compute_loss(logits, target, valid, dice=dice)
+  changed = compute_loss(
+    logits.at[..., 2].set(9), target.at[..., 2].set(0), valid, dice=dice
+  )
+  assert found == changed
+  if not dice:
+    whole = jnp.ones((1, 2, 3, 1))
+    alone = compute_loss(logits, target, whole, weights=(1, 1, 0))
+    np.testing.assert_allclose(found, alone, rtol=1e-6)
+
+
 def test_large_logits_stay_finite():
   logits = jnp.full((1, 1, 1, 3), -1e4)
   target = jnp.ones((1, 1, 1, 3))

@@ -51,6 +51,16 @@ def test_peak_of_known_devices(device_kind, dtype, tflops):
   assert metrics.peak_flops(device_kind, dtype) == expected
 
 
+def test_scores_leave_out_classes_that_are_not_valid():
+  logits = jnp.array([[[1.0, -1, -1], [-1, 1, -1]]])[None]
+  target = jnp.array([[[1.0, 0, 0], [1, 0, 0]]])[None]
+  valid = jnp.array([[[1.0, 1, 1], [0, 1, 1]]])[None]
+  sums = metrics.pixel_scores(logits, target, valid)
+  assert (float(sums["num_right"]), float(sums["num_px"])) == (1, 1)
+  np.testing.assert_array_equal(sums["num_both"], [1, 0, 0])
+  np.testing.assert_array_equal(sums["num_either"], [2, 1, 0])
+
+
 def test_pixel_scores_by_hand():
   logits = jnp.array([[[1.0, -1, -1], [1, -1, -1], [-1, -1, 1]]])[None]
   target = jnp.array([[[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]])[None]

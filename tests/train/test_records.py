@@ -66,6 +66,25 @@ def test_records_of_other_versions_are_read():
   assert records.check_record(older) == []
 
 
+def test_what_is_known_is_kept_and_guarded():
+  record = make_record()
+  known = np.ones((PATCH_PX, PATCH_PX, 3), np.float32)
+  known[0, 1, 2] = 0
+  stored = records.encode_record(record | {"known": known})
+  np.testing.assert_array_equal(records.decode_record(stored)["known"], known)
+  assert records.check_record(stored) == []
+  stored["known"][0, 1, 2] = 1
+  assert any("checksum" in line for line in records.check_record(stored))
+
+
+def test_records_without_a_known_mask_are_known_all_over():
+  stored = records.encode_record(make_record())
+  older = {name: value for name, value in stored.items() if name != "known"}
+  assert records.check_record(older) == []
+  assert records.decode_record(older)["known"].all()
+  assert older["pixels_sha256"] == stored["pixels_sha256"]
+
+
 def test_a_newer_schema_is_refused():
   stored = records.encode_record(make_record())
   stored["schema"] = np.int32(records.SCHEMA_VERSION + 1)
@@ -98,6 +117,8 @@ def test_a_sound_record_passes():
     ("target", (-1, 0), (65535, 0, 0), "padding"),
     ("valid", (0, 0, 0), 2, "other than 0 and 1"),
     ("valid", ..., 0, "no valid pixel"),
+    ("known", (0, 0, 0), 2, "known has values other than 0 and 1"),
+    ("known", ..., 0, "no valid pixel"),
   ],
 )
 def test_damage_is_found(field, place, value, words):

@@ -56,6 +56,7 @@ def draw_batch(values=(0, 1), size_px=32):
     "image": image,
     "target": target,
     "valid": valid.astype(np.float32),
+    "known": np.ones_like(target),
     "is_real": np.ones(len(values), bool),
   }
 
@@ -106,7 +107,7 @@ def sum_gradients(config, batch, num_parts):
   compute = functools.partial(step.accumulate_gradients, graph, config.train)
   loss, _, grads = jax.jit(compute)(
     {"params": params, "stats": stats},
-    tuple(batch[name] for name in loop.FIELDS[:3]),
+    tuple(batch[name] for name in loop.FIELDS[:4]),
   )
   return float(loss), jax.tree.leaves(grads)
 
@@ -129,6 +130,26 @@ def test_parts_weigh_by_their_valid_pixels(config):
   first = {name: values[:1] for name, values in batch.items()}
   loss, _ = sum_gradients(config, batch, 2)
   assert loss == pytest.approx(sum_gradients(config, first, 1)[0], rel=1e-6)
+
+
+def test_parts_weigh_by_what_is_known(config):
+  batch = draw_batch((3, 7))
+  batch["known"][1] = 0
+  first = {name: values[:1] for name, values in batch.items()}
+  loss, _ = sum_gradients(config, batch, 2)
+  assert loss == pytest.approx(sum_gradients(config, first, 1)[0], rel=1e-6)
+
+
+def test_nothing_is_learnt_of_what_is_unknown(config):
+  batch = draw_batch((3, 5))
+  batch["known"][..., 1] = 0
+  other = batch | {"target": batch["target"].copy()}
+  other["target"][..., 1] = 1 - other["target"][..., 1]
+  loss, grads = sum_gradients(config, batch, 1)
+  found, others = sum_gradients(config, other, 1)
+  assert found == loss
+  for one, two in zip(grads, others, strict=True):
+    np.testing.assert_array_equal(one, two)
 
 
 def test_a_bad_step_changes_nothing_and_neither_do_those_after_it(config):
