@@ -1,10 +1,10 @@
 """Makes training images of nuclei that people drew, for gaps.sh.
 
-usage: python launch/experiments/stain_nuclei.py SOURCE OUTPUT NUM_DRAWN [SIZE ...]
+usage: python launch/experiments/stain_nuclei.py SOURCE OUTPUT NUM [SIZE ...]
 
 SOURCE holds img/ and masks/ of nuclei, of which the pixel size is not known:
 each image is resampled so that its median nucleus is 6 to 9 um across at 1 um
-per pixel, NUM_DRAWN times with another size, membrane and noise. Writes
+per pixel, NUM times with another size, membrane and noise. Writes
 two-channel TIFFs (img/), cells (cells/) and nuclei (nuclei/). With sizes as
 256x320 (rows, columns), only such images are taken: a plate has one size.
 """
