@@ -184,7 +184,7 @@ def main(folder, data, scores, output) -> None:
   """Measures, fits, prints and draws."""
   cells, images = list_cells(folder, data, scores)
   print("WEIGHTS =", tuple(round(float(x), 2) for x in fit(cells)))
-  cells["confidence"] = judge_left_out(cells)
+  cells = cells.assign(confidence=judge_left_out(cells))
   doubt = (1 - cells.groupby(KEYS)["confidence"].mean()).rename("doubt")
   # Images without cells have no doubt.
   images = images.merge(doubt.reset_index(), on=KEYS)

@@ -60,7 +60,7 @@ def test_advice_comes_above_the_limit_alone():
   assert confidence.advise(None) == ()
   assert confidence.advise(limit) == ()
   (line,) = confidence.advise(limit + 0.25)
-  assert "0.75 of 1" in line
+  assert f"({limit + 0.25:.2f} of 1)" in line
   assert "\n" not in line
 
 
