@@ -29,7 +29,7 @@ config.train.augment.update(dict(gamma=0.0, blur_px=0.0, channel_dropout=0.0))
 drawn = [record_datasets.draw_cells(i, 16) for i in range(8)]
 image, target, valid = (np.stack(field) for field in zip(*drawn))
 batch = dict(image=image, target=target, valid=valid.astype(np.float32),
-             is_real=np.ones(8, bool))
+             known=np.ones_like(target), is_real=np.ones(8, bool))
 
 def run(num_devices, shard_above=None, parts=1):
   config.train.shard_above = shard_above
