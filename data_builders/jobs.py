@@ -100,36 +100,6 @@ class Plan:
   teacher: teacher_files.Teacher
 
 
-def read_request(path: str | pathlib.Path) -> Request:
-  """Reads a build's request from JSON, for `tfds build`.
-
-  The keys are Request's fields, with `config` the path of a Python file (or
-  absent: the default), and `overrides`, as {"records.patch_px": 256}. Paths
-  are relative to the folder that one is in.
-
-  Raises:
-    ValueError: missing or broken file, unknown keys or wrong values.
-  """
-  try:
-    values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    if not isinstance(values, dict):
-      raise ValueError("no table of values")
-  except (OSError, ValueError) as error:
-    raise ValueError(
-      f"{path}: found {' '.join(str(error).split())}, expected a build's "
-      "request as JSON"
-    ) from error
-  config = make_config(values.pop("config", None), values.pop("overrides", {}))
-  known = {field.name for field in dataclasses.fields(Request)} - {"config"}
-  if unknown := sorted(set(values) - known):
-    raise ValueError(
-      f"{path}: found {unknown[0]!r}, expected of {', '.join(sorted(known))}"
-    )
-  if "images" not in values:
-    raise ValueError(f"{path}: found no images, expected their folder")
-  return Request(config=config, **values)
-
-
 def make_config(file: str | None, overrides: Mapping[str, Any]) -> ConfigDict:
   """Returns the default configuration, changed by a file and single values.
 

@@ -208,8 +208,6 @@ def predict_tiles(
   """
   model = nnx.merge(graph, state)
   model.eval()
-  num_missing = model.encoders[0].conv1.in_features - pixels.shape[-1]
-  pixels = jnp.pad(pixels, [(0, 0), (0, 0), (0, 0), (0, num_missing)])
   if num_views == 1:
     return jax.nn.sigmoid(model(pixels, valid))
 

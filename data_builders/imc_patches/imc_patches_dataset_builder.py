@@ -1,7 +1,6 @@
 """A TFDS dataset of patches: image, teacher's target, what is padding."""
 
 import contextlib
-import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,10 +13,6 @@ from dicexmbd_jax.runs.failures import FailureLog
 from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.train import records
 
-# Names a JSON file with the request, for `tfds build`, which takes no flags of
-# a builder's own.
-VARIABLE = "DICEXMBD_RECORDS"
-
 
 class Builder(tfds.core.GeneratorBasedBuilder):
   """Cuts images and their teacher's maps or masks into records."""
@@ -25,23 +20,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES = {"1.0.0": "Schema 1."}
 
-  def __init__(self, *, request: jobs.Request | None = None, **kwargs: Any):
-    """Takes the request, or reads it from the file that VARIABLE names.
+  def __init__(self, *, request: jobs.Request, **kwargs: Any):
+    """Takes the request.
 
     Args:
       request: what to build from what.
       **kwargs: of TFDS: data_dir and so on.
-
-    Raises:
-      ValueError: there is no request.
     """
-    if request is None:
-      path = os.environ.get(VARIABLE)
-      if not path:
-        raise ValueError(
-          f"imc_patches: found no request, expected {VARIABLE}=FILE.json"
-        )
-      request = jobs.read_request(path)
     self.request = request
     kwargs["file_format"] = "array_record"
     super().__init__(**kwargs)

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.model import unet
@@ -44,22 +42,9 @@ def build_model(tensors: Tensors) -> unet.UNet:
   Raises:
     ValueError: a tensor is missing, left over or has another shape.
   """
-  arrays = map_tensors(tensors)
-  model = nnx.eval_shape(
-    lambda: unet.UNet(**describe_network(tensors), rngs=nnx.Rngs(0))
+  return unet.fill_model(
+    describe_network(tensors), map_tensors(tensors), "state dict"
   )
-  graph, state = nnx.split(model)
-  flat = dict(nnx.to_flat_state(state))
-  for path, leaf in flat.items():
-    name, wanted = "/".join(map(str, path)), leaf.get_value()
-    if arrays[name].shape != wanted.shape:
-      raise ValueError(
-        f"{name}: found {arrays[name].shape}, expected {wanted.shape}"
-      )
-    flat[path] = leaf.replace(jnp.asarray(arrays[name], wanted.dtype))
-  model = nnx.merge(graph, nnx.from_flat_state(flat))
-  model.eval()
-  return model
 
 
 def map_tensors(tensors: Tensors) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ shift takes its place.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -91,7 +92,7 @@ class UNet(nnx.Module):
   ):
     widths = [width * 2**level for level in range(depth + 1)]
     options: dict[str, Any] = {"dtype": jnp.dtype(dtype), "rngs": rngs}
-    self.depth = depth
+    self.depth, self.in_channels = depth, in_channels
     self.encoders = nnx.List(
       ConvBlock(num_in, num_out, **options)
       for num_in, num_out in zip([in_channels, *widths], widths, strict=False)
@@ -112,7 +113,8 @@ class UNet(nnx.Module):
     """Returns the logits, float32.
 
     Args:
-      images: values 0..255; h and w multiples of 2**depth.
+      images: values 0..255; h and w multiples of 2**depth. Channels of zeros
+        are added up to `in_channels` (published: 3).
       valid: 1 inside the image, 0 outside; None: everything is inside.
 
     Raises:
@@ -124,6 +126,8 @@ class UNet(nnx.Module):
         f"images: found {images.shape[1]} x {images.shape[2]} px, "
         f"expected multiples of {stride} (depth {self.depth})"
       )
+    num_missing = self.in_channels - images.shape[-1]
+    images = jnp.pad(images, [(0, 0), (0, 0), (0, 0), (0, num_missing)])
     x = mask_outside(images, valid)
     skips = []
     for level, encode in enumerate(self.encoders):
@@ -150,25 +154,64 @@ def build_model(config: ConfigDict, seed: int = 0) -> UNet:
     config: `config.model`.
     seed: decides the kernels.
   """
+  rng = np.random.default_rng(seed)
+  return _make_model(
+    config, lambda name, shape: _draw_initial(name, shape, rng)
+  )
+
+
+def fill_model(
+  config: ConfigDict, arrays: Mapping[str, np.ndarray], source: Any
+) -> UNet:
+  """Returns a U-Net of these arrays, in evaluation mode.
+
+  Args:
+    config: `config.model`.
+    arrays: by their path in the network, as in "head/kernel".
+    source: of the arrays, for the message.
+
+  Raises:
+    ValueError: an array is missing or has another shape.
+  """
+
+  def take(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    found = arrays[name].shape if name in arrays else "nothing"
+    if found != shape:
+      raise ValueError(
+        f"{source}: {name}: found {found}, expected {shape} by the "
+        "configuration"
+      )
+    return arrays[name]
+
+  model = _make_model(config, take)
+  model.eval()
+  return model
+
+
+def _make_model(
+  config: ConfigDict, make: Callable[[str, tuple[int, ...]], Any]
+) -> UNet:
+  """Returns a U-Net whose arrays `make` gives, by their names and shapes."""
+  # Shapes first: the random initial values would be made for nothing.
   model = nnx.eval_shape(lambda: UNet(**config, rngs=nnx.Rngs(0)))
   graph, state = nnx.split(model)
-  rng = np.random.default_rng(seed)
   flat = dict(nnx.to_flat_state(state))
   for path, leaf in flat.items():
-    flat[path] = leaf.replace(_draw_initial(str(path[-1]), leaf, rng))
+    wanted = leaf.get_value()
+    values = make("/".join(map(str, path)), wanted.shape)
+    flat[path] = leaf.replace(jnp.asarray(values, wanted.dtype))
   return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
-def _draw_initial(name: str, leaf: nnx.Variable, rng: np.random.Generator):
-  shape, dtype = leaf.get_value().shape, leaf.get_value().dtype
+def _draw_initial(path: str, shape: tuple[int, ...], rng: np.random.Generator):
+  name = path.rpartition("/")[2]
   if name in ("scale", "var"):
-    return jnp.ones(shape, dtype)
+    return np.ones(shape, np.float32)
   if name in ("bias", "mean"):
-    return jnp.zeros(shape, dtype)
+    return np.zeros(shape, np.float32)
   # UpConv's kernel has its inputs first, a convolution's all but last.
   fan_in = shape[0] if shape[1:3] == (2, 2) else math.prod(shape[:-1])
-  values = rng.standard_normal(shape, np.float32) * math.sqrt(2 / fan_in)
-  return jnp.asarray(values, dtype)
+  return rng.standard_normal(shape, np.float32) * math.sqrt(2 / fan_in)
 
 
 def _convolve(x, kernel, *unused, **also_unused):

@@ -10,7 +10,6 @@ import json
 import pathlib
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
@@ -76,20 +75,6 @@ def read_model(
     from dicexmbd_jax.train import checkpoints
 
     return checkpoints.read_model(folder, config), config
-  # Shapes first: the random initial values would be made for nothing.
-  model = nnx.eval_shape(lambda: unet.UNet(**config.model, rngs=nnx.Rngs(0)))
-  graph, state = nnx.split(model)
-  flat = dict(nnx.to_flat_state(state))
-  arrays = read_arrays(folder / "params.npz", "parameters")
-  for path, leaf in flat.items():
-    name, wanted = "/".join(map(str, path)), leaf.get_value()
-    found = arrays[name].shape if name in arrays else "nothing"
-    if found != wanted.shape:
-      raise ValueError(
-        f"{folder / 'params.npz'}: {name}: found {found}, expected "
-        f"{wanted.shape} by config.json"
-      )
-    flat[path] = leaf.replace(jnp.asarray(arrays[name], wanted.dtype))
-  model = nnx.merge(graph, nnx.from_flat_state(flat))
-  model.eval()
-  return model, config
+  path = folder / "params.npz"
+  arrays = read_arrays(path, "parameters")
+  return unet.fill_model(config.model, arrays, path), config

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from flax import nnx
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
@@ -310,17 +309,12 @@ def read_model(folder: Path, config: ConfigDict) -> unet.UNet:
   options = ocp.CheckpointManagerOptions(create=False)
   with ocp.CheckpointManager(folder.parent, options=options) as manager:
     arrays, _ = read_checkpoint(manager, int(folder.name))
+  has_average = any(name.startswith("average.") for name in arrays)
+  start = "average." if has_average else ""
   kept = {
-    name.removeprefix("average."): array
+    name.removeprefix(f"{start}{part}.").replace(".", "/"): array
     for name, array in arrays.items()
-    if name.startswith("average.")
+    for part in ("params", "stats")
+    if name.startswith(f"{start}{part}.")
   }
-  model = nnx.eval_shape(lambda: unet.UNet(**config.model, rngs=nnx.Rngs(0)))
-  parts: tuple = nnx.split(model, nnx.Param, nnx.BatchStat)
-  graph, params, stats = parts
-  shapes = {"params": params, "stats": stats}
-  weights = fill_shapes(shapes, kept or arrays, folder)
-  weights = jax.tree.map(jnp.asarray, weights)
-  model = nnx.merge(graph, weights["params"], weights["stats"])
-  model.eval()
-  return model
+  return unet.fill_model(config.model, kept, folder)

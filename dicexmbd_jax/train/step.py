@@ -10,7 +10,6 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.model import unet
 from dicexmbd_jax.train import augment, losses, metrics
 from dicexmbd_jax.train import optimizer as optimizer_lib
 
@@ -195,7 +194,7 @@ def compute_gradients(
   def compute_loss(params):
     model = nnx.merge(graph, params, weights["stats"], copy=True)
     model.train()
-    logits = model(add_channels(image, model), valid)
+    logits = model(image, valid)
     loss = losses.compute_loss(logits, target, valid * known, config.loss)
     return loss, nnx.state(model, nnx.BatchStat)
 
@@ -205,12 +204,6 @@ def compute_gradients(
   return loss, stats, grads
 
 
-def add_channels(image: jax.Array, model: unet.UNet) -> jax.Array:
-  """Adds channels of zeros up to the network's number (published: 3)."""
-  num_missing = model.encoders[0].conv1.in_features - image.shape[-1]
-  return jnp.pad(image, [(0, 0), (0, 0), (0, 0), (0, num_missing)])
-
-
 def run_network(graph: nnx.GraphDef, weights: Weights, batch) -> jax.Array:
   """Returns the logits of whole patches of any size, as prediction does."""
   model = nnx.merge(graph, weights["params"], weights["stats"])
@@ -218,7 +211,7 @@ def run_network(graph: nnx.GraphDef, weights: Weights, batch) -> jax.Array:
   height, width = batch["image"].shape[1:3]
   stride = 2**model.depth
   fill = [(0, 0), (0, -height % stride), (0, -width % stride), (0, 0)]
-  image = jnp.pad(add_channels(batch["image"], model), fill)
+  image = jnp.pad(batch["image"], fill)
   return model(image, jnp.pad(batch["valid"], fill))[:, :height, :width]
 
 

@@ -112,3 +112,15 @@ def test_initial_kernels_come_from_the_seed_and_fit_relus():
   assert not np.allclose(kernel, other.encoders[1].conv2.kernel[...])
   # Standard deviation of He et al.: sqrt(2 / (9 pixels * 16 channels)).
   np.testing.assert_allclose(kernel.std(), (2 / (9 * 16)) ** 0.5, rtol=0.05)
+
+
+def test_a_network_of_three_inputs_sees_a_third_channel_of_zeros():
+  model = make_model(in_channels=3)
+  model.eval()
+  image = np.random.default_rng(0).uniform(0, 255, (1, 8, 8, 2))
+  image = jnp.asarray(image, jnp.float32)
+  third = jnp.zeros((1, 8, 8, 1))
+  wanted = model(jnp.concatenate([image, third], -1))
+  np.testing.assert_array_equal(model(image), wanted)
+  # The third input counts: it is zeros that are seen, not nothing.
+  assert (model(jnp.concatenate([image, third + 9], -1)) != wanted).any()

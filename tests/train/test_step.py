@@ -165,13 +165,6 @@ def test_a_bad_step_changes_nothing_and_neither_do_those_after_it(config):
     np.testing.assert_array_equal(kept, wanted)
 
 
-def test_a_network_of_three_inputs_sees_a_third_channel_of_zeros(config):
-  config.model.in_channels = 3
-  image = jnp.ones((1, 2, 2, 2))
-  seen = step.add_channels(image, unet.build_model(config.model))
-  np.testing.assert_array_equal(seen[0, 0, 0], [1, 1, 0])
-
-
 def test_bfloat16_computes_gradients_in_float32(config):
   loss, _ = sum_gradients(config, draw_batch(), 1)
   config.model.dtype = "bfloat16"
