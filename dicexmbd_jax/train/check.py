@@ -70,6 +70,8 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     raise ValueError(_describe(config.train, "batch_size", "1 or more"))
   epoch = max(num_records // config.train.batch_size, 1)
   if config.train.num_epochs is not None:
+    if not _is_number(config.train.num_epochs, 0):
+      raise ValueError(_describe(config.train, "num_epochs", "a number"))
     config.train.num_steps = math.ceil(config.train.num_epochs * epoch)
   if config.train.eval_steps is None:
     config.train.eval_steps = epoch
@@ -94,6 +96,8 @@ def check_config(config: ConfigDict):
   for name in NUMBERS:
     if not _is_number(section[name], 0):
       raise ValueError(_describe(section, name, "a number from 0 on"))
+  if section.shard_above is not None and not _is_number(section.shard_above, 0):
+    raise ValueError(_describe(section, "shard_above", "a number from 0 on"))
   if section.average_decay >= 1:
     raise ValueError(_describe(section, "average_decay", "less than 1"))
   if section.crop_px % 2**config.model.depth:

@@ -148,6 +148,8 @@ def test_training_starts_from_given_weights(folder):
   ("argument", "message"),
   [
     ("--config.train.data.cells.path=/nowhere", "/nowhere: no such folder"),
+    ("--config.train.num_epochs=ten", "num_epochs: found ten, expected a num"),
+    ("--config.train.shard_above=ten", "shard_above: found ten, expected a n"),
     ("--config.train.report_steps=0", "train.report_steps: found 0"),
     ("--config.train.batch_size=0", "train.batch_size: found 0"),
     ("--config.train.accumulate_steps=3", "expected a multiple of 3"),
