@@ -236,7 +236,7 @@ def describe_arrays(arrays: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def name_arrays(state: Any) -> dict[str, Any]:
-  """Returns the arrays of a tree by their path, as in "params.head.kernel"."""
+  """Returns the arrays of a tree by path: "params.head.kernel.value"."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(state)
   return {
     jax.tree_util.keystr(path, simple=True, separator="."): leaf
@@ -310,11 +310,11 @@ def read_model(folder: Path, config: ConfigDict) -> unet.UNet:
   with ocp.CheckpointManager(folder.parent, options=options) as manager:
     arrays, _ = read_checkpoint(manager, int(folder.name))
   has_average = any(name.startswith("average.") for name in arrays)
-  start = "average." if has_average else ""
-  kept = {
-    name.removeprefix(f"{start}{part}.").replace(".", "/"): array
-    for name, array in arrays.items()
-    for part in ("params", "stats")
-    if name.startswith(f"{start}{part}.")
-  }
+  kept = {}
+  for part in ("params", "stats"):
+    start = f"average.{part}." if has_average else f"{part}."
+    for name, array in arrays.items():
+      if name.startswith(start):
+        path = name.removeprefix(start).removesuffix(".value")
+        kept[path.replace(".", "/")] = array
   return unet.fill_model(config.model, kept, folder)
