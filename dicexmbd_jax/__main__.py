@@ -8,16 +8,18 @@ import dataclasses
 import importlib
 import logging as standard_logging
 import os
+import signal
 import sys
 import types
 from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
-from dicexmbd_jax import allocator
+from dicexmbd_jax import __version__, allocator
 from dicexmbd_jax import config as config_lib
 
-INTERRUPTED = 130  # As shells have it: 128 and the signal's number.
+# As shells have it: 128 and the signal's number.
+INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,11 +216,15 @@ def main(arguments: Sequence[str]) -> int:
   """Runs one command; `arguments` are the words after the program's name.
 
   Returns:
-    0: done; 1: some images failed; 2: wrong call; 130: interrupted by Ctrl-C.
+    0: done; 1: some images failed; 2: wrong call; 130: interrupted by Ctrl-C;
+    143: by SIGTERM.
   """
   if not arguments or arguments[0] in ("help", "-h", "--help", "-help"):
     print(describe_program())
     return 0 if arguments else 2
+  if arguments[0] in ("version", "-version", "--version"):
+    print(f"dicexmbd {__version__}")
+    return 0
   name, rest = split_command(arguments)
   if name not in COMMANDS:
     return refuse(f"found command {name!r}, expected {', '.join(COMMANDS)}")
@@ -230,16 +236,32 @@ def main(arguments: Sequence[str]) -> int:
   except (ValueError, flags.Error) as error:
     return refuse(f"{error}", f"see: python -m dicexmbd_jax {name} --help")
   start_logging()
-  allocator.keep_freed_memory()
+  if name in ("predict", "benchmark", "train"):
+    allocator.keep_freed_memory()
+  # Training takes it for itself later: it saves, and goes on another time.
+  signal.signal(signal.SIGTERM, terminate)
   # Merging is apart from prediction, since it starts without JAX.
   is_merge = getattr(values, "merge", False)
   module = "merge" if is_merge else name.replace(" ", "_")
   try:
     command = importlib.import_module(f"dicexmbd_jax.commands.{module}")
     return command.run(values)
+  except TerminatedError:
+    print("dicexmbd: terminated", file=sys.stderr)
+    return TERMINATED
   except KeyboardInterrupt:
     print("dicexmbd: interrupted", file=sys.stderr)
     return INTERRUPTED
+
+
+class TerminatedError(KeyboardInterrupt):
+  """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def terminate(number: int, frame: types.FrameType | None):
+  """Ends the command; a handler of signals."""
+  del number, frame
+  raise TerminatedError
 
 
 def split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -319,7 +341,8 @@ def describe_program() -> str:
       "",
       *lines,
       "",
-      "python -m dicexmbd_jax COMMAND --help tells a command's flags.",
+      "python -m dicexmbd_jax COMMAND --help tells a command's flags,",
+      "python -m dicexmbd_jax --version which version this is.",
     ]
   )
 
@@ -370,7 +393,13 @@ def refuse(*lines: str) -> int:
 
 def run():
   """Entry point of the console script."""
-  sys.exit(main(sys.argv[1:]))
+  try:
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+  except BrokenPipeError:  # Whoever read has seen enough: `--help | head`.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = PIPE_CLOSED
+  sys.exit(code)
 
 
 if __name__ == "__main__":

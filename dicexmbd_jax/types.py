@@ -6,9 +6,14 @@ contracts: documentation at run time, checked by jaxtyping in the tests.
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
+
+if TYPE_CHECKING:  # Slow to import, and not needed by masks alone.
+  import pandas as pd
 
 Stack = Float32[np.ndarray, "y x m"]  # raw ion counts, one plane per marker
 Image = Float32[np.ndarray, "y x 2"]  # nuclear, membrane/cytoplasm; 0..255
@@ -86,3 +91,47 @@ class LoadedImage:
   origin: dict[str, str | int | float | bool | None] = dataclasses.field(
     default_factory=dict
   )
+
+
+def _fill_later() -> Any:
+  """Returns a field that is an empty array until a step fills it."""
+  return dataclasses.field(default_factory=lambda: np.empty(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRecord:
+  """One image from its file to its tables; each step of `chain` adds its part.
+
+  Attributes:
+    source: where it lies.
+    loaded: what was read of it: counts, names, roles of the channels.
+    pixel_size_um: edge of the counts' pixels.
+    key: hashes of all that its results depend on.
+    warnings: one line each, for the report.
+    seconds: by stage, in order.
+    image: the two channels, on the counts' grid.
+    maps: on the network's grid: the two channels, until the network's
+      probabilities take their place. Of a baseline they stay.
+    has_probabilities: whether they did.
+    nuclei: 0 = background, else the cell's id; on the counts' grid.
+    cells: 0 = background, ids 1..n without gaps.
+    is_border: of cells 1..n, whether one touches the image's edge.
+    doubt: 0 (sure) to 1, of the cells as a whole; None without cells, and for
+      a baseline.
+    tables: intensities, regionprops and neighbors, by these names.
+  """
+
+  source: ImageSource
+  loaded: LoadedImage
+  pixel_size_um: float
+  key: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  warnings: tuple[str, ...] = ()
+  seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  image: Image = _fill_later()
+  maps: Image | Probabilities = _fill_later()
+  has_probabilities: bool = False
+  nuclei: Labels = _fill_later()
+  cells: Labels = _fill_later()
+  is_border: Bool[np.ndarray, " n"] = _fill_later()
+  doubt: float | None = None
+  tables: "Mapping[str, pd.DataFrame]" = dataclasses.field(default_factory=dict)

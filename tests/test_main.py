@@ -1,9 +1,13 @@
 """The command line itself: help, and calls that cannot be meant."""
 
 import importlib
+import os
+import subprocess
+import sys
 
 import pytest
 
+import dicexmbd_jax
 from dicexmbd_jax import __main__ as program
 
 
@@ -75,3 +79,20 @@ def test_wrong_calls_are_refused_in_one_line(arguments, message, capsys):
   assert program.main(arguments) == 2
   lines = capsys.readouterr().err.strip().splitlines()
   assert message in lines[0]
+
+
+def test_version_is_told(capsys):
+  assert program.main(["--version"]) == 0
+  assert capsys.readouterr().out == f"dicexmbd {dicexmbd_jax.__version__}\n"
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback():
+  reading, writing = os.pipe()
+  os.close(reading)
+  ended = subprocess.run(
+    [sys.executable, "-m", "dicexmbd_jax", "--help"],
+    stdout=writing,
+    stderr=subprocess.PIPE,
+  )
+  os.close(writing)
+  assert (ended.returncode, ended.stderr) == (141, b"")

@@ -5,15 +5,14 @@ channels of the same images and is judged against the same reference.
 """
 
 import contextlib
-import copy
 import functools
-import json
 import pathlib
 from collections.abc import Sequence
 
 from absl import logging
 from ml_collections import ConfigDict
 
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.commands import evaluate
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import images as image_reader
@@ -113,10 +112,21 @@ def run_model(flags, output: Path) -> int:
   # Only here: the evaluation of finished masks needs no JAX.
   from dicexmbd_jax.commands import predict
 
-  mine = copy.copy(flags)
-  mine.output = str(output)
-  mine.method = "network"
-  return predict.run(mine)
+  try:
+    request = predict.Request(
+      images=flags.images,
+      output=output,
+      config=flags.config,
+      panel_path=Path(flags.panel) if flags.panel else None,
+      model_path=Path(flags.checkpoint or config_lib.SHIPPED_MODEL),
+      pixel_size_um=flags.pixel_size_um,
+      num_workers=flags.num_workers,
+      overwrite=flags.overwrite,
+    )
+  except (ValueError, OSError) as error:
+    logging.error("%s", pool.describe_error(error, ""))
+    return 2
+  return predict.run_request(request)
 
 
 def run_baselines(
@@ -131,7 +141,7 @@ def run_baselines(
     segment_source,
     rows=rows,
     folder=folder,
-    config=flags.baseline_config.to_json(),
+    config=flags.baseline_config,
     pixel_size_um=flags.pixel_size_um,
   )
   num_workers = pool.count_workers(flags.num_workers, len(sources))
@@ -161,7 +171,7 @@ def segment_source(
   source: ImageSource,
   rows: Panel | None,
   folder: Path,
-  config: str,
+  config: ConfigDict,
   pixel_size_um: float | None,
 ) -> dict[str, int]:
   """Writes one image's masks by all baselines; returns the cell counts.
@@ -170,22 +180,21 @@ def segment_source(
     source: the image.
     rows: its panel.
     folder: masks go to folder/NAME/masks/STEM.tiff, on the image's grid.
-    config: the whole configuration, JSON: it crosses a process border.
+    config: the whole configuration.
     pixel_size_um: of the image; None: as its metadata says.
 
   Raises:
     ValueError: the file or what is in it cannot be used; one line.
     OSError: a file cannot be written.
   """
-  values = ConfigDict(json.loads(config))
   loaded = image_reader.read_image(source, rows)
-  image, _ = preparation.merge_loaded(loaded, values.image)
+  image, _ = preparation.merge_loaded(loaded, config.image)
   size_um = pixel_size_um or loaded.pixel_size_um or 1.0
   shape = image.shape[:2]
-  image = preparation.to_network_grid(image, size_um, values.image)
+  image = preparation.to_network_grid(image, size_um, config.image)
   counts = {}
   for name, method in BASELINES.items():
-    masks = segment.segment_baseline(image, method, values.segment, shape)
+    masks = segment.segment_baseline(image, method, config.segment, shape)
     path = locate_masks(folder, name, source.stem)
     write.write_labels(path, masks.cells, size_um)
     counts[name] = len(masks.is_border)

@@ -18,8 +18,7 @@ from absl import logging
 
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import listing, source
-from dicexmbd_jax.runs import pool, results, shards
-from dicexmbd_jax.runs import state as state_lib
+from dicexmbd_jax.runs import pool, results, shards, state
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.types import ImageSource
 
@@ -59,6 +58,9 @@ def run(flags) -> int:
     counts = {"num_images": len(stems), "num_failed": len(failures)}
     counts["num_missing"] = len(missing)
     panel = shards.restore_panel(newest)
+    names = [image.stem for image in sources]
+    unlisted_files = [path for path, _ in unlisted]
+    state.retire_files(output, results.FILES, names, unlisted_files)
     results.write_run(output, stems, failures, panel, {**record, **counts})
   except (ValueError, OSError) as error:
     logging.error("%s", pool.describe_error(error, output))
@@ -103,7 +105,7 @@ def sort_images(
   """
   done, missing = [], []
   for image in sources:
-    reason = find_reason(output, image.stem, newest["hashes"])
+    reason = results.find_fault(output, image.stem, newest["hashes"])
     if reason is None:
       done.append(image.stem)
     elif image.stem in told:
@@ -116,24 +118,6 @@ def sort_images(
         image.stem, describe_source(image), ValueError(f"{reason}, {wanted}")
       )
   return done, missing
-
-
-def find_reason(
-  output: Path, stem: str, hashes: Mapping[str, str]
-) -> str | None:
-  """Says why an image is not done; None if it is."""
-  try:
-    state = state_lib.read(output, stem)
-    key, kinds = state["key"], state["files"]
-  except (OSError, ValueError, KeyError):
-    return "found no result"
-  other = [name for name, value in hashes.items() if key.get(name) != value]
-  if other:
-    return f"found a result of another {' and '.join(other)}"
-  for kind in kinds:
-    if not results.locate(output, kind, stem).is_file():
-      return f"found a result without {kind}"
-  return None
 
 
 def read_failures(

@@ -11,13 +11,14 @@ from dicexmbd_jax.io import listing, write
 from dicexmbd_jax.io import probabilities as maps_reader
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.masks.settings import resolve_settings
-from dicexmbd_jax.runs import image_job, state
+from dicexmbd_jax.runs import file_maker, state
+from dicexmbd_jax.runs.failures import refuse_call
 from dicexmbd_jax.types import ImageSource
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmentJob(image_job.ImageJob):
-  """What is done to every file.
+class Request(file_maker.FileMaker):
+  """The call, checked, and what is done to every file.
 
   Attributes:
     config: `config.segment`.
@@ -31,6 +32,10 @@ class SegmentJob(image_job.ImageJob):
     "masks": ".tiff",
     "confidence": ".csv",
   }
+
+  def list_images(self) -> file_maker.Listed:
+    """Lists the files of maps."""
+    return listing.list_images(self.inputs)
 
   def make_files(self, image: ImageSource) -> str:
     """Segments one file and writes its masks; returns how many cells it has.
@@ -59,7 +64,8 @@ class SegmentJob(image_job.ImageJob):
       table = measure_confidence(probabilities, result.cells)
       write.write_table(self.locate("confidence", stem), table)
       kinds.append("confidence")
-    state.save(self.output, stem, key, kinds)
+    paths = {kind: self.locate(kind, stem) for kind in kinds}
+    state.save(self.output, stem, key, paths)
     return f"{len(result.is_border)} cells"
 
 
@@ -72,12 +78,14 @@ def run(flags) -> int:
   Returns:
     0: done; 1: some images failed; 2: wrong call.
   """
-  return image_job.run(
-    flags, prepare_job, lambda flags: listing.list_images(flags.probabilities)
-  )
+  try:
+    request = read_request(flags)
+  except (ValueError, OSError) as error:
+    return refuse_call(error, flags.output)
+  return file_maker.run(request)
 
 
-def prepare_job(flags) -> SegmentJob:
+def read_request(flags) -> Request:
   """Checks the settings.
 
   Raises:
@@ -85,8 +93,11 @@ def prepare_job(flags) -> SegmentJob:
   """
   settings = resolve_settings(flags.config.segment)
   made_with = repr((settings, bool(flags.confidence), __version__))
-  return SegmentJob(
+  return Request(
+    inputs=flags.probabilities,
     output=pathlib.Path(flags.output),
+    num_workers=flags.num_workers,
+    overwrite=flags.overwrite,
     hash=hashlib.sha256(made_with.encode()).hexdigest(),
     config=flags.config.segment.to_dict(),
     writes_confidence=bool(flags.confidence),

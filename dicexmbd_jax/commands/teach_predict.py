@@ -11,7 +11,8 @@ from absl import logging
 from dicexmbd_jax import __version__
 from dicexmbd_jax.io import write
 from dicexmbd_jax.io.panel import read_panel
-from dicexmbd_jax.runs import image_job, state
+from dicexmbd_jax.runs import file_maker, state
+from dicexmbd_jax.runs.failures import refuse_call
 from dicexmbd_jax.teach.inputs import (
   check_view,
   list_inputs,
@@ -30,8 +31,8 @@ Path = pathlib.Path
 
 
 @dataclasses.dataclass(frozen=True)
-class TeachJob(image_job.ImageJob):
-  """What is done to every image.
+class Request(file_maker.FileMaker):
+  """The call, checked, and what is done to every image.
 
   Attributes:
     teacher: the teacher.
@@ -46,6 +47,10 @@ class TeachJob(image_job.ImageJob):
     "probabilities": ".tiff",
     "uncertainty": ".tiff",
   }
+
+  def list_images(self) -> file_maker.Listed:
+    """Lists the images; see teach.inputs.list_inputs."""
+    return list_inputs(self.inputs)
 
   def make_files(self, image: ImageSource) -> str:
     """Classifies one image, writes its maps; returns its mean uncertainty.
@@ -70,7 +75,8 @@ class TeachJob(image_job.ImageJob):
       self.locate("probabilities", stem), probabilities, size_um
     )
     write.write_uncertainty(self.locate("uncertainty", stem), unsure, size_um)
-    state.save(self.output, stem, key, self.SUFFIXES)
+    paths = {kind: self.locate(kind, stem) for kind in self.SUFFIXES}
+    state.save(self.output, stem, key, paths)
     return f"mean uncertainty {unsure.mean(dtype=float):.3f}"
 
 
@@ -83,12 +89,14 @@ def run(flags) -> int:
   Returns:
     0: done; 1: some images failed; 2: wrong call.
   """
-  return image_job.run(
-    flags, prepare_job, lambda flags: list_inputs(flags.images)
-  )
+  try:
+    request = read_request(flags)
+  except (ValueError, OSError) as error:
+    return refuse_call(error, flags.output)
+  return file_maker.run(request)
 
 
-def prepare_job(flags) -> TeachJob:
+def read_request(flags) -> Request:
   """Checks the call and reads the teacher.
 
   Raises:
@@ -105,8 +113,11 @@ def prepare_job(flags) -> TeachJob:
   for name in (SETTINGS_FILE, FOREST_FILE):
     digest.update((Path(flags.teacher) / name).read_bytes())
   digest.update(repr((panel, flags.uncertainty, __version__)).encode())
-  return TeachJob(
+  return Request(
+    inputs=flags.images,
     output=Path(flags.output),
+    num_workers=flags.num_workers,
+    overwrite=flags.overwrite,
     hash=digest.hexdigest(),
     teacher=teacher,
     panel=panel,

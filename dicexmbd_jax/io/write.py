@@ -6,8 +6,9 @@ import io
 import json
 import os
 import pathlib
+import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # Slow to import, and not needed by every run.
 _MAX_UINT16 = 65535
 _MAX_PALETTE = 256
 _UM_PER_CM = 1e4
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -229,6 +231,30 @@ def write_json(path: str | pathlib.Path, data: Mapping[str, Any]) -> None:
     OSError: the file cannot be written.
   """
   write_text(path, json.dumps(data, indent=2, default=_as_plain) + "\n")
+
+
+def dump_json(data: Mapping[str, Any]) -> str:
+  """Returns JSON of one line, values as `write_json` has them."""
+  return json.dumps(data, default=_as_plain)
+
+
+def sweep_temporary(
+  folder: pathlib.Path,
+  is_ours: Callable[[pathlib.Path], bool] = lambda path: True,
+) -> None:
+  """Removes what killed runs left: temporary files of `replace_file`.
+
+  Args:
+    folder: an output folder; its subfolders are looked at as well, no deeper.
+    is_ours: whether a file is for this run to write, where other runs write
+      into the same folder at the same time.
+  """
+  for pattern in (".*.tmp", "*/.*.tmp"):
+    for path in folder.glob(pattern):
+      match = _TEMPORARY.fullmatch(path.name)
+      if match and is_ours(path.with_name(match[1])):
+        with contextlib.suppress(OSError):
+          path.unlink()
 
 
 def write_text(path: str | pathlib.Path, text: str) -> None:

@@ -29,7 +29,6 @@ An image takes at most 270 kB, of which 2 to 10 kB are not pictures.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +37,7 @@ from jaxtyping import Float, Real
 
 from dicexmbd_jax.report.overlay import Rgb
 from dicexmbd_jax.report.thumbnail import Picture, make_pictures
+from dicexmbd_jax.types import ImageRecord
 
 SCHEMA = 2
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -45,39 +45,6 @@ AREA_BIN_UM2 = 10.0
 NUM_AREA_BINS = 51  # The last bin holds all cells of 500 um2 and more.
 INTENSITY_BINS_PER_UNIT = 10  # A unit is a factor of ten for bright markers.
 NUM_INTENSITY_BINS = 70  # Up to 10 million counts.
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageResult:
-  """What a finished image leaves on disk, read back or still in memory.
-
-  Attributes:
-    stem: name of the output files, without suffix.
-    source: the input file as the reader should see it.
-    shape: (y, x) of the input image.
-    pixel_size_um: of the input image.
-    areas_px: area of each cell, float or int (n,), in input pixels.
-    centroids_px: y, x of each cell (n, 2), in input pixels.
-    names: the m markers.
-    intensities: mean counts per cell, (n, m).
-    overlay: uint8 (y * k, x * k, 3) for an integer k, as `draw_overlay` has it.
-    doubt: 0 (sure) to 1; None where it is not known.
-    warnings: one line each.
-    seconds: time by stage, in order.
-  """
-
-  stem: str
-  source: str
-  shape: tuple[int, int]
-  pixel_size_um: float
-  areas_px: Real[np.ndarray, " n"]
-  centroids_px: Real[np.ndarray, "n 2"]
-  names: Sequence[str]
-  intensities: Real[np.ndarray, "n m"]
-  overlay: Rgb
-  doubt: float | None = None
-  warnings: Sequence[str] = ()
-  seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,54 +95,40 @@ class ImageReport:
     return self.num_cells / (height_um * width_um * 1e-6)
 
 
-def summarise_image(result: ImageResult) -> ImageReport:
+def summarise_image(
+  record: ImageRecord, picture: Rgb, seconds: Mapping[str, float]
+) -> ImageReport:
   """Reduces a finished image to what the report shows of it.
 
-  Raises:
-    ValueError: areas, centroids and intensities disagree on the number of
-      cells, or intensities and names on the number of markers.
+  Args:
+    record: with its tables.
+    picture: uint8 (y * k, x * k, 3) for an integer k, as `draw_overlay` has it.
+    seconds: time by stage, in order.
   """
-  _check_result(result)
-  factor = result.overlay.shape[0] / max(1, result.shape[0])
+  loaded, size_um = record.loaded, record.pixel_size_um
+  regions, counts = record.tables["regionprops"], record.tables["intensities"]
+  height, width = loaded.stack.shape[:2]
+  factor = picture.shape[0] / max(1, height)
   return ImageReport(
-    stem=result.stem,
-    source=result.source,
-    shape=(int(result.shape[0]), int(result.shape[1])),
-    pixel_size_um=float(result.pixel_size_um),
-    num_cells=len(result.areas_px),
-    doubt=result.doubt,
-    area_um2=describe_areas(
-      np.asarray(result.areas_px) * result.pixel_size_um**2
-    ),
+    stem=record.source.stem,
+    source=str(loaded.origin["source_file"]),
+    shape=(height, width),
+    pixel_size_um=float(size_um),
+    num_cells=len(regions),
+    doubt=record.doubt,
+    area_um2=describe_areas(regions["area"].to_numpy() * size_um**2),
     markers=tuple(
-      describe_intensities(name, np.asarray(result.intensities)[:, i])
-      for i, name in enumerate(result.names)
+      describe_intensities(name, counts[name].to_numpy())
+      for name in loaded.names
     ),
     pictures=make_pictures(
-      result.overlay,
-      np.asarray(result.centroids_px) * factor,
-      result.pixel_size_um / max(1.0, factor),
+      picture,
+      regions[["centroid-0", "centroid-1"]].to_numpy() * factor,
+      size_um / max(1.0, factor),
     ),
-    warnings=tuple(result.warnings),
-    seconds=dict(result.seconds),
+    warnings=record.warnings,
+    seconds=dict(seconds),
   )
-
-
-def _check_result(result: ImageResult) -> None:
-  """Raises a ValueError unless all parts have the same cells and markers."""
-  num_cells = len(result.areas_px)
-  for name, shape, wanted in (
-    ("centroids_px", np.shape(result.centroids_px), (num_cells, 2)),
-    (
-      "intensities",
-      np.shape(result.intensities),
-      (num_cells, len(result.names)),
-    ),
-  ):
-    if shape != wanted:
-      raise ValueError(
-        f"{result.source}: {name} has shape {shape}, expected {wanted}"
-      )
 
 
 def describe_areas(areas_um2: Real[np.ndarray, " n"]) -> Distribution:
@@ -241,28 +194,22 @@ def pool_distributions(parts: Sequence[Distribution]) -> Distribution:
   return Distribution(parts[0].name, (), tuple(total.tolist()))
 
 
-def dump_report(report: ImageReport) -> str:
-  """Returns the JSON text of one image; the module's docstring has the schema.
-
-  Raises:
-    ValueError: a number is NaN or infinite.
-  """
-  data = {"schema": SCHEMA, **dataclasses.asdict(report)}
-  return json.dumps(data, allow_nan=False)
+def dump_report(report: ImageReport) -> dict[str, Any]:
+  """Returns one image as JSON has it; the module's docstring has the schema."""
+  return {"schema": SCHEMA, **dataclasses.asdict(report)}
 
 
-def parse_report(text: str, is_compact: bool = False) -> ImageReport:
-  """Reads what `dump_report` wrote.
+def parse_report(data: Any, is_compact: bool = False) -> ImageReport:
+  """Restores what `dump_report` gave.
 
   Args:
-    text: the JSON.
+    data: as read from JSON.
     is_compact: keep the small picture only, which is all that a report of very
       many images shows; saves memory.
 
   Raises:
-    ValueError: the text is no JSON, has another schema, or a field is missing.
+    ValueError: the data have another schema, or a field is missing.
   """
-  data = json.loads(text)
   schema = data.get("schema") if isinstance(data, dict) else None
   if schema != SCHEMA:
     raise ValueError(f"report data: schema {schema}, expected {SCHEMA}")

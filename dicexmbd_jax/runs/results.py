@@ -1,25 +1,25 @@
 """The output folder: one file per image and kind, then what covers all images.
 
-An image's row of the tables and its part of the report wait in its state.
+An image's row of the tables and its part of the report wait in its state. What
+covers all images is made from the files of the images, not from memory: the
+images of an earlier run have no other place, and thousands fit.
 """
 
-import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from ml_collections import ConfigDict
 
-from dicexmbd_jax.io import h5ad, write
+from dicexmbd_jax import chain
+from dicexmbd_jax.io import h5ad, images, write
 from dicexmbd_jax.io import tables as tables_reader
-from dicexmbd_jax.masks import confidence, measure
-from dicexmbd_jax.masks.segment import Segmentation
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
-from dicexmbd_jax.types import Image, LoadedImage, Panel, Probabilities
+from dicexmbd_jax.types import ImageRecord, Panel
 
 Path = pathlib.Path
 
@@ -38,43 +38,14 @@ FILES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageOutputs:
-  """All that is known of one image once it is segmented.
-
-  Attributes:
-    stem: name of the files.
-    row: the image's row of images.csv.
-    loaded: counts and names, on the input grid.
-    image: the two channels, on the input grid, for the overlay.
-    probabilities: on the network's grid; None where no network ran.
-    masks: nuclei and cells, on the input grid.
-    model_pixel_um: pixel size of the network's grid.
-    pixel_size_um: of the input grid.
-    doubt: of confidence.measure_doubt; None without cells or network.
-    seconds: by stage.
-  """
-
-  stem: str
-  row: Mapping[str, Any]
-  loaded: LoadedImage
-  image: Image
-  probabilities: Probabilities | None
-  masks: Segmentation
-  model_pixel_um: float
-  pixel_size_um: float
-  doubt: float | None
-  seconds: Mapping[str, float]
-
-
 def locate(output: Path, kind: str, stem: str) -> Path:
   """Returns the path of an image's file; `kind` is a key of FILES."""
   return output / kind / f"{stem}{FILES[kind]}"
 
 
-def is_finished(output: Path, stem: str, key: Mapping[str, str]) -> bool:
-  """Whether all files of an image are there, made from what `key` names."""
-  return state_lib.is_finished(
+def find_fault(output: Path, stem: str, key: Mapping[str, str]) -> str | None:
+  """Says why an image is not finished, as state.find_fault does."""
+  return state_lib.find_fault(
     output, stem, key, lambda kind: locate(output, kind, stem)
   )
 
@@ -85,70 +56,74 @@ def discard_image(output: Path, stem: str):
   state_lib.discard(output, stem, files)
 
 
-def write_image(output: Path, outputs: ImageOutputs, key: Mapping[str, str]):
-  """Measures one image and writes all its files, the state last.
+def finish_image(
+  record: ImageRecord, config: ConfigDict, method: str, output: Path
+) -> int:
+  """Segments and measures one image, writes its files; returns its cells.
+
+  Args:
+    record: with its maps.
+    config: the whole configuration.
+    method: "network", or a baseline of segment.METHODS.
+    output: the output folder.
 
   Raises:
     OSError: a file cannot be written; names it.
   """
-  stem, cells = outputs.stem, outputs.masks.cells
-  loaded = outputs.loaded
+  record = chain.segment_record(record, config, method)
   started = time.perf_counter()
-  intensities = measure.measure_intensities(loaded.stack, cells, loaded.names)
-  regions = measure.measure_regions(cells)
-  picture = overlay.draw_overlay(outputs.image, cells, outputs.masks.nuclei)
+  record = chain.measure_record(record)
+  write_image(output, record, config.image.pixel_size_um, started)
+  return len(record.tables["regionprops"])
 
-  def path(kind: str) -> Path:
-    return locate(output, kind, stem)
 
-  size = outputs.pixel_size_um
-  kinds = [*FILES]
+def write_image(
+  output: Path, record: ImageRecord, model_pixel_um: float, started: float
+):
+  """Writes all files of one image, the state last.
+
+  Args:
+    output: the output folder.
+    record: with its tables.
+    model_pixel_um: pixel size of the network's grid.
+    started: when measuring began, on time.perf_counter's clock.
+
+  Raises:
+    OSError: a file cannot be written; names it.
+  """
+  stem, size = record.source.stem, record.pixel_size_um
+  picture = overlay.draw_overlay(record.image, record.cells, record.nuclei)
+  paths = {kind: locate(output, kind, stem) for kind in FILES}
   state_lib.forget(output, stem)
-  if outputs.probabilities is None:
-    kinds.remove("probabilities")
-  else:
+  if record.has_probabilities:
     write.write_probabilities(
-      path("probabilities"), outputs.probabilities, outputs.model_pixel_um
+      paths["probabilities"], record.maps, model_pixel_um
     )
-  write.write_labels(path("nuclei"), outputs.masks.nuclei, size)
-  write.write_labels(path("masks"), cells, size)
-  write.write_table(path("intensities"), intensities)
-  write.write_table(
-    path("regionprops"), regions.assign(is_border=outputs.masks.is_border)
-  )
-  write.write_table(path("neighbors"), measure.measure_neighbors(cells))
-  write.write_png(path("overlays"), picture)
+  else:
+    del paths["probabilities"]
+  write.write_labels(paths["nuclei"], record.nuclei, size)
+  write.write_labels(paths["masks"], record.cells, size)
+  for name, table in record.tables.items():
+    write.write_table(paths[name], table)
+  write.write_png(paths["overlays"], picture)
+  row = images.describe_image(record.source, record.loaded)
+  seconds = time.perf_counter() - started
   report = image_report.summarise_image(
-    image_report.ImageResult(
-      stem=stem,
-      source=str(outputs.row["source_file"]),
-      shape=cells.shape,
-      pixel_size_um=size,
-      areas_px=regions["area"].to_numpy(),
-      centroids_px=regions[["centroid-0", "centroid-1"]].to_numpy(),
-      names=loaded.names,
-      intensities=intensities.to_numpy()[:, 1:],
-      overlay=picture,
-      doubt=outputs.doubt,
-      warnings=(*loaded.warnings, *confidence.advise(outputs.doubt)),
-      seconds={
-        **outputs.seconds,
-        "measure, draw, write": time.perf_counter() - started,
-      },
-    )
+    record, picture, {**record.seconds, "measure, draw, write": seconds}
   )
+  num_cells = len(record.tables["regionprops"])
   state_lib.save(
     output,
     stem,
-    key,
-    kinds,
+    record.key,
+    paths,
     row={
-      **outputs.row,
-      "num_cells": len(regions),
+      **row,
+      "num_cells": num_cells,
       "pixel_size_um": size,
-      "doubt": outputs.doubt,
+      "doubt": record.doubt,
     },
-    report=json.loads(image_report.dump_report(report)),
+    report=image_report.dump_report(report),
   )
 
 
@@ -170,14 +145,14 @@ def write_run(
 
   Raises:
     OSError: a file cannot be written; names it.
+    ValueError: a file of a finished image was damaged meanwhile; names it.
   """
   is_compact = len(stems) + len(failures) > run_page.MAX_OPEN_IMAGES
   rows, reports = [], []
   for stem in stems:  # A state holds pictures: one at a time in memory.
     state = state_lib.read(output, stem)
     rows.append(state["row"])
-    report = json.dumps(state["report"])
-    reports.append(image_report.parse_report(report, is_compact))
+    reports.append(image_report.parse_report(state["report"], is_compact))
   failures.write(output)
   table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=IMAGE_COLUMNS)
   write.write_table(output / "images.csv", table)

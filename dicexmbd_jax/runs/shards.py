@@ -10,14 +10,13 @@ into one folder; no two of them write the same file.
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from dicexmbd_jax.io import write
+from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.types import Panel, PanelRow
 
 Path = pathlib.Path
@@ -109,7 +108,7 @@ def write_record(
     "shard": str(shard),
     "panel": {"path": path, "rows": rows} if panel else None,
   }
-  write.write_json(shard.locate(output), record)
+  state_lib.write_sealed(shard.locate(output), record)
 
 
 def read_records(output: Path) -> list[dict[str, Any]]:
@@ -128,14 +127,12 @@ def read_records(output: Path) -> list[dict[str, Any]]:
 
 def _read_record(path: Path) -> dict[str, Any]:
   try:
-    record = json.loads(path.read_text(encoding="utf-8"))
-    parse_shard(record["shard"])
-    float(record["written_unix_s"])
-  except (OSError, ValueError, KeyError, TypeError) as error:
+    return state_lib.read_sealed(path)
+  except (OSError, ValueError) as error:
     raise ValueError(
-      f"{path}: found no record of a share ({error}), expected one"
+      f"{path}: found no record of a share, or a damaged one, expected one as "
+      "predict --shard wrote it; run this share again"
     ) from error
-  return record
 
 
 def restore_panel(record: Mapping[str, Any]) -> Panel | None:

@@ -1,14 +1,18 @@
 """Which images are finished: `state/STEM.json` says from what they were made.
 
-It is written last of an image's files, and removed before they are replaced:
-an image whose state fits the run and whose files are there is finished.
+It is written last of an image's files, and removed before they are replaced.
+It keeps their size and hash, and its own: an image whose state fits the run and
+whose files are as they were written is finished; anything else is done again.
 """
 
 import contextlib
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from absl import logging
 
 from dicexmbd_jax.io import listing, write
 
@@ -51,9 +55,46 @@ def read(output: Path, stem: str) -> dict[str, Any]:
   """Returns an image's state.
 
   Raises:
-    OSError, ValueError: there is none, or it is broken.
+    OSError, ValueError: there is none, or it is damaged.
   """
-  return json.loads(locate(output, stem).read_text())
+  return read_sealed(locate(output, stem))
+
+
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+  """Writes JSON with a hash of itself.
+
+  Raises:
+    OSError: the file cannot be written; names it.
+  """
+  text = write.dump_json(values)
+  write.write_json(path, {**json.loads(text), "sha256": _hash_text(text)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+  """Reads what write_sealed wrote.
+
+  Raises:
+    OSError, ValueError: there is no such file, or it is not as it was written.
+  """
+  values = json.loads(path.read_bytes())
+  seal = values.pop("sha256", None) if isinstance(values, dict) else None
+  if seal is None or seal != _hash_text(write.dump_json(values)):
+    raise ValueError(f"{path}: found a damaged file, expected it as written")
+  return values
+
+
+def _hash_text(text: str) -> str:
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+  """Returns a file's size and hash.
+
+  Raises:
+    OSError: it cannot be read.
+  """
+  data = path.read_bytes()
+  return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def forget(output: Path, stem: str) -> None:
@@ -69,7 +110,7 @@ def save(
   output: Path,
   stem: str,
   key: Mapping[str, str],
-  kinds: Iterable[str],
+  paths: Mapping[str, Path],
   **values: Any,
 ) -> None:
   """Writes an image's state.
@@ -78,37 +119,48 @@ def save(
     output: the output folder.
     stem: the image's.
     key: hashes of all that the image's files depend on.
-    kinds: of the files that it has got.
+    paths: of the files that were written, by kind.
     **values: what else is to be kept.
 
   Raises:
-    OSError: the file cannot be written; names it.
+    OSError: a file cannot be read or written; names it.
   """
-  state = {"key": dict(key), "files": list(kinds), **values}
-  write.write_json(locate(output, stem), state)
+  files = {kind: describe_file(path) for kind, path in paths.items()}
+  state = {"key": dict(key), "files": files, **values}
+  write_sealed(locate(output, stem), state)
 
 
-def is_finished(
+def find_fault(
   output: Path,
   stem: str,
   key: Mapping[str, str],
   locate_file: Callable[[str], Path],
-) -> bool:
-  """Whether all files of an image are there, made from what `key` names.
+) -> str | None:
+  """Says why an image is not finished: "found no result"; None if it is.
 
   Args:
     output: the output folder.
     stem: the image's.
-    key: hashes of all that the image's files depend on.
+    key: hashes of all, or of some, that the image's files depend on.
     locate_file: returns where the image's file of a kind is.
   """
   try:
     state = read(output, stem)
+  except FileNotFoundError:
+    return "found no result"
   except (OSError, ValueError):
-    return False
-  return state.get("key") == dict(key) and all(
-    locate_file(kind).is_file() for kind in state["files"]
-  )
+    return "found a damaged result"
+  known = state["key"]
+  other = [name for name, value in key.items() if known.get(name) != value]
+  if other:
+    return f"found a result of another {' and '.join(other)}"
+  for kind, written in state["files"].items():
+    try:
+      if describe_file(locate_file(kind)) != written:
+        return f"found a result with damaged {kind}"
+    except OSError:
+      return f"found a result without {kind}"
+  return None
 
 
 def discard(output: Path, stem: str, files: Iterable[Path]) -> None:
@@ -120,3 +172,48 @@ def discard(output: Path, stem: str, files: Iterable[Path]) -> None:
   for path in (locate(output, stem), *files):
     with contextlib.suppress(OSError):
       path.unlink(missing_ok=True)
+
+
+def retire_files(
+  output: Path,
+  suffixes: Mapping[str, str],
+  stems: Iterable[str],
+  unlisted: Iterable[Path],
+) -> None:
+  """Moves files of images that left the input to `stale/NUMBER/`, and tells.
+
+  Every file of the kinds counts, whether a state tells of it or not. Nothing is
+  deleted: each run that finds some takes a new number.
+
+  Args:
+    output: the output folder.
+    suffixes: kind -> suffix of the files.
+    stems: the images of the input.
+    unlisted: files of the input whose images are not known; what may be theirs,
+      by its name, stays. An archive may hold images of any name.
+  """
+  unlisted = list(unlisted)
+  if any(path.suffix.lower() == ".zip" for path in unlisted):
+    return
+  kept = set(stems)
+  doubtful = tuple(path.name.partition(".")[0] for path in unlisted)
+  left: dict[str, list[Path]] = {}
+  for kind, suffix in {**suffixes, "state": ".json"}.items():
+    for path in sorted((output / kind).glob(f"[!.]*{suffix}")):
+      stem = path.name.removesuffix(suffix)
+      if stem not in kept and not (doubtful and stem.startswith(doubtful)):
+        left.setdefault(stem, []).append(path)
+  if not left:
+    return
+  number = 1
+  while (folder := output / "stale" / f"{number:03d}").exists():
+    number += 1
+  for path in [path for paths in left.values() for path in paths]:
+    target = folder / path.relative_to(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+  shown = ", ".join([*left][:10]) + (", ..." if len(left) > 10 else "")
+  logging.warning(
+    "%s: found files of %d images that left the input, moved to %s: %s",
+    output, len(left), folder, shown,
+  )  # fmt: skip

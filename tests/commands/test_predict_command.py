@@ -3,10 +3,8 @@
 import errno
 import json
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -274,34 +272,6 @@ def test_broken_weights_leave_the_record_of_an_earlier_run(study, model_folder):
   (broken / "config.json").write_bytes(config)
   assert call(study, broken) == 2
   assert (study / "out/run.json").read_bytes() == before
-
-
-def test_a_killed_run_goes_on(study, model_folder):
-  for i in range(3, 9):
-    stack = make_stack((150, 150), i)
-    write.write_stack(study / f"study/ROI{i}.ome.tiff", stack, NAMES)
-  command = [
-    sys.executable, "-m", "dicexmbd_jax", "predict",
-    f"--images={study / 'study'}", f"--panel={study / 'panel.csv'}",
-    f"--output={study / 'out'}", f"--checkpoint={model_folder}",
-    "--num_workers=0",
-  ]  # fmt: skip
-  process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-  state = study / "out/state"
-  deadline = time.monotonic() + 120
-  while not (state.is_dir() and any(state.glob("*.json"))):
-    assert process.poll() is None
-    assert time.monotonic() < deadline
-    time.sleep(0.01)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  kept = {p: p.stat().st_mtime_ns for p in state.glob("*.json")}
-  assert call(study, model_folder) == 0
-  assert all(path.stat().st_mtime_ns == kept[path] for path in kept)
-  assert call(study, model_folder, output="whole") == 0
-  found = read_results(study / "out")
-  found = {n: b for n, b in found.items() if not n.endswith(".tmp")}
-  assert found == read_results(study / "whole")
 
 
 def break_nothing(folder):

@@ -1,13 +1,16 @@
 import dataclasses
 import html.parser
+import pathlib
 import re
 import time
 import urllib.parse
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dicexmbd_jax.report import image_report, run_page
+from dicexmbd_jax.types import ImageRecord, ImageSource, LoadedImage
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 # Attributes that load something at once, which an anchor's href does not.
@@ -53,21 +56,33 @@ class Page(html.parser.HTMLParser):
 
 def make_report(stem="ROI001", num_cells=50, num_markers=3, edge=100):
   rng = np.random.default_rng(num_cells)
-  return image_report.summarise_image(
-    image_report.ImageResult(
-      stem=stem,
-      source=f"img/{stem}.tiff",
-      shape=(edge, edge),
-      pixel_size_um=1.0,
-      areas_px=rng.gamma(4, 15, num_cells),
-      centroids_px=rng.random((num_cells, 2)) * edge,
-      names=tuple(f"marker {i}" for i in range(num_markers)),
-      intensities=rng.gamma(1, 5, (num_cells, num_markers)),
-      overlay=rng.integers(0, 256, (2 * edge, 2 * edge, 3), np.uint8),
-      warnings=("channel 7 is constant",),
-      seconds={"read": 0.5, "segment": 1.25},
-    )
+  names = tuple(f"marker {i}" for i in range(num_markers))
+  regions = {
+    "area": rng.gamma(4, 15, num_cells),
+    "centroid-0": rng.random(num_cells) * edge,
+    "centroid-1": rng.random(num_cells) * edge,
+  }
+  counts = pd.DataFrame(rng.gamma(1, 5, (num_cells, num_markers)))
+  record = ImageRecord(
+    source=ImageSource(stem, pathlib.Path(f"img/{stem}.tiff")),
+    loaded=LoadedImage(
+      stack=np.zeros((edge, edge, 1), np.float32),
+      names=names,
+      nuclear=(),
+      membrane=(),
+      pixel_size_um=None,
+      origin={"source_file": f"img/{stem}.tiff"},
+    ),
+    pixel_size_um=1.0,
+    warnings=("channel 7 is constant",),
+    tables={
+      "regionprops": pd.DataFrame(regions),
+      "intensities": counts.set_axis(names, axis=1),
+    },
   )
+  picture = rng.integers(0, 256, (2 * edge, 2 * edge, 3), np.uint8)
+  seconds = {"read": 0.5, "segment": 1.25}
+  return image_report.summarise_image(record, picture, seconds)
 
 
 def render(images, **run):

@@ -12,7 +12,7 @@ import tifffile
 
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax.io import write
-from dicexmbd_jax.runs import shards
+from dicexmbd_jax.runs import shards, state
 
 NAMES = ("DNA1_Ir191", "CD45_Sm152")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -143,13 +143,21 @@ def test_a_share_that_was_killed_is_missing_until_it_is_repeated(study):
   assert [call(study, f"--shard={i}/2") for i in range(2)] == [0, 0]
   share = shards.assign_shard("ROI3", 2)
   path = study / f"out/shards/{share}-of-2.json"
-  whole = path.read_text()
-  path.write_text(whole.replace('"state": "done"', '"state": "running"'))
+  record = state.read_sealed(path)
+  state.write_sealed(path, {**record, "state": "running"})
   (study / "out/state/ROI3.json").unlink()
   assert merge(study) == 1
   assert pd.read_csv(study / "out/failures.csv")["image"].tolist() == ["ROI3"]
   assert call(study, f"--shard={share}/2") == 0
   assert merge(study) == 0
+
+
+def test_a_damaged_record_is_refused_in_one_line(study, caplog):
+  assert call(study, "--shard=0/1") == 1
+  path = study / "out/shards/0-of-1.json"
+  path.write_bytes(path.read_bytes()[:40])
+  assert merge(study) == 2
+  assert caplog.messages[-1].startswith(f"{path}: found no record of a share")
 
 
 def test_shares_work_at_the_same_time_in_processes_of_their_own(study):

@@ -6,12 +6,12 @@
 import abc
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from absl import logging
 
-from dicexmbd_jax.io import source
+from dicexmbd_jax.io import source, write
 from dicexmbd_jax.runs import pool, state
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
 from dicexmbd_jax.runs.progress import Progress
@@ -22,18 +22,32 @@ Listed = tuple[Sequence[ImageSource], Sequence[tuple[Path, str]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageJob(abc.ABC):
-  """What is done to every image; crosses to the worker processes.
+class FileMaker(abc.ABC):
+  """One call: what is done to every image; crosses to the worker processes.
 
   Attributes:
+    inputs: folder, file or glob.
     output: the output folder.
+    num_workers: processes, or None: one per core.
+    overwrite: whether finished images are done again.
     hash: of all that decides an image's files, but for the image.
     SUFFIXES: kind -> suffix of every file that an image may get.
   """
 
+  inputs: str
   output: Path
+  num_workers: int | None
+  overwrite: bool
   hash: str
   SUFFIXES: ClassVar[Mapping[str, str]]
+
+  @abc.abstractmethod
+  def list_images(self) -> Listed:
+    """Returns the images, and (file, message) of what is none.
+
+    Raises:
+      ValueError: nothing is there.
+    """
 
   @abc.abstractmethod
   def make_files(self, image: ImageSource) -> str:
@@ -57,15 +71,16 @@ class ImageJob(abc.ABC):
     return {"image": source.hash_source(image), "settings": self.hash}
 
   def is_finished(self, image: ImageSource) -> bool:
-    """Whether all files of an image are there, made from the same image."""
+    """Whether all files of an image are as written, from the same image."""
     stem = image.stem
     try:
       key = self.make_key(image)
     except (OSError, ValueError):
       return False  # Reading it will say what is wrong.
-    return state.is_finished(
+    fault = state.find_fault(
       self.output, stem, key, lambda kind: self.locate(kind, stem)
     )
+    return fault is None
 
   def discard(self, stem: str) -> None:
     """Removes an image's files of earlier runs, of other settings too."""
@@ -73,58 +88,76 @@ class ImageJob(abc.ABC):
     state.discard(self.output, stem, files)
 
 
-def run(
-  flags: Any,
-  prepare: Callable[[Any], ImageJob],
-  list_images: Callable[[Any], Listed],
-) -> int:
-  """Runs a command.
-
-  Args:
-    flags: output, num_workers, overwrite, and what the two functions need.
-    prepare: checks the flags; raises ValueError where the call is wrong.
-    list_images: returns the images and (file, message) of what is none.
+def run(maker: FileMaker) -> int:
+  """Makes the files of all images.
 
   Returns:
     0: done; 1: some images failed; 2: wrong call.
   """
   failures = FailureLog()
+  output = maker.output
   try:
-    job = prepare(flags)
-    if not flags.overwrite:
-      state.check_output(job.output, job.SUFFIXES)
-    images, unlisted = list_images(flags)
-    failures.write(job.output)  # Tells at once whether one can write there.
+    if not maker.overwrite:
+      state.check_output(output, maker.SUFFIXES)
+    images, unlisted = maker.list_images()
+    failures.write(output)  # Tells at once whether one can write there.
+    write.sweep_temporary(output)
     waiting = [
-      image for image in images if flags.overwrite or not job.is_finished(image)
+      image
+      for image in images
+      if maker.overwrite or not maker.is_finished(image)
     ]
-    num_workers = pool.count_workers(flags.num_workers, len(waiting))
+    num_workers = pool.count_workers(maker.num_workers, len(waiting))
   except (ValueError, OSError) as error:
-    return refuse_call(error, flags.output)
+    return refuse_call(error, output)
   for path, message in unlisted:
     failures.add("", path, ValueError(message))
   if len(waiting) < len(images):
     num_finished = len(images) - len(waiting)
     logging.info("%d images are finished already", num_finished)
-  do_images(job, waiting, num_workers, failures)
-  failures.write(job.output)
+  do_images(maker, waiting, num_workers, failures)
+  try:
+    retire_files(maker, images, unlisted)
+    failures.write(output)
+  except OSError as error:
+    logging.error("%s", pool.describe_error(error, output))
+    return 1
   num_done = len(images) + len(unlisted) - len(failures)
   failed = failures.describe()
-  logging.info("%d images done%s: %s", num_done, failed, job.output)
+  logging.info("%d images done%s: %s", num_done, failed, output)
   return 1 if failures else 0
 
 
+def retire_files(
+  maker: FileMaker,
+  images: Sequence[ImageSource],
+  unlisted: Sequence[tuple[Path, str]],
+) -> None:
+  """Moves what images that left the input have left; not beside `predict`'s.
+
+  Raises:
+    OSError: a file cannot be moved.
+  """
+  if not (maker.output / "run.json").exists():
+    state.retire_files(
+      maker.output,
+      maker.SUFFIXES,
+      [image.stem for image in images],
+      [path for path, _ in unlisted],
+    )
+
+
 def do_images(
-  job: ImageJob,
+  maker: FileMaker,
   images: Sequence[ImageSource],
   num_workers: int,
   failures: FailureLog,
 ) -> None:
   """Makes the images' files; failures are logged, the others go on."""
   with Progress(len(images)) as progress:
-    for image, result in pool.map_images(job.make_files, images, num_workers):
+    for image, result in pool.map_images(maker.make_files, images, num_workers):
       if isinstance(result, Exception):
         failures.add(image.stem, image.path, result)
-        job.discard(image.stem)
+        maker.discard(image.stem)
       else:
         progress.tell(f"{image.stem}: {result}")

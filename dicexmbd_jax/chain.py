@@ -1,0 +1,223 @@
+"""One image's way: file, counts, two channels, maps, masks, tables.
+
+    record = read_record(source, panel)
+    record = merge_record(record, config.image)
+    for record in predict_records([record], network): ...
+    record = segment_record(record, config)
+    record = measure_record(record)
+
+`predict` and the Python API call these same functions. Only the network sees
+many images at a time; it is an argument, so that nothing here loads JAX.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.image import channels, preparation
+from dicexmbd_jax.io import images
+from dicexmbd_jax.masks import confidence, measure, segment
+from dicexmbd_jax.types import (
+  Image,
+  ImageRecord,
+  ImageSource,
+  LoadedImage,
+  Panel,
+  Probabilities,
+)
+
+NETWORK = "network"  # The method; the others are segment.METHODS.
+# As predict.predict_images once it knows its model.
+Network = Callable[
+  [Iterable[tuple[ImageRecord, Image]]],
+  Iterator[tuple[ImageRecord, Probabilities]],
+]
+
+
+def read_record(
+  source: ImageSource,
+  panel: Panel | None,
+  pixel_size_um: float | None = None,
+  key: Mapping[str, str] | None = None,
+) -> ImageRecord:
+  """Reads one image.
+
+  Args:
+    source: where it lies.
+    panel: which channels are what; None for two-channel files.
+    pixel_size_um: edge of its pixels; None: as the file says, else 1.
+    key: hashes of all that its results depend on.
+
+  Raises:
+    ValueError: the file or what is in it cannot be used; one line.
+  """
+  started = time.perf_counter()
+  loaded = images.read_image(source, panel)
+  return ImageRecord(
+    source=source,
+    loaded=loaded,
+    pixel_size_um=pixel_size_um or loaded.pixel_size_um or 1.0,
+    key=key or {},
+    warnings=loaded.warnings,
+    seconds={"read": time.perf_counter() - started},
+  )
+
+
+def merge_channels(
+  loaded: LoadedImage, config: ConfigDict
+) -> tuple[Image, tuple[str, ...]]:
+  """Makes the two channels of one image, and says what looks wrong with it.
+
+  Args:
+    loaded: counts and names.
+    config: the config's section `image`.
+
+  Returns:
+    The image, float32 (y, x, 2) in 0..255, and warnings, one line each.
+
+  Raises:
+    ValueError: counts that are not finite and positive, or no nuclear marker;
+      it does not name the file.
+  """
+  image, warnings = preparation.merge_loaded(loaded, config)
+  groups = loaded.nuclear, loaded.membrane
+  doubts = channels.find_exchanged_groups(loaded.names, *groups)
+  doubts += channels.find_weak_groups(
+    loaded.stack, *groups, config.clip_percentile
+  )
+  return image, (*warnings, *doubts)
+
+
+def merge_record(record: ImageRecord, config: ConfigDict) -> ImageRecord:
+  """Adds the two channels: on the counts' grid, and as the network sees them.
+
+  Args:
+    record: with counts.
+    config: the config's section `image`.
+
+  Raises:
+    ValueError: counts that are not finite and positive, or no nuclear marker;
+      it does not name the file.
+  """
+  started = time.perf_counter()
+  loaded = record.loaded
+  image, warnings = merge_channels(loaded, config)
+  size = record.pixel_size_um
+  if loaded.pixel_size_um and abs(size / loaded.pixel_size_um - 1) > 0.01:
+    warnings += (
+      f"the file has pixels of {loaded.pixel_size_um:g} um; {size:g} um are "
+      "taken, as --pixel_size_um says",
+    )
+  return dataclasses.replace(
+    record,
+    image=image,
+    maps=preparation.to_network_grid(image, size, config),
+    warnings=(*record.warnings, *warnings),
+    seconds=_add_time(record, "merge", started),
+  )
+
+
+def predict_records(
+  records: Iterable[ImageRecord], network: Network
+) -> Iterator[ImageRecord]:
+  """Yields the images with their probabilities, on the network's grid.
+
+  The images are taken one by one, only as far ahead as the network's batches
+  reach.
+  """
+  taken: list[
+    ImageRecord
+  ] = []  # Since the last answer: their time is not ours.
+
+  def take_images() -> Iterator[tuple[ImageRecord, Image]]:
+    for record in records:
+      taken.append(record)
+      yield record, record.maps
+
+  answers = network(take_images())
+  while True:
+    started = time.perf_counter()
+    answer = next(answers, None)
+    if answer is None:
+      return
+    started += sum(sum(record.seconds.values()) for record in taken)
+    taken.clear()
+    record, probabilities = answer
+    yield dataclasses.replace(
+      record,
+      maps=round_probabilities(probabilities, record.image),
+      has_probabilities=True,
+      seconds=_add_time(record, "network", started),
+    )
+
+
+def round_probabilities(
+  probabilities: Probabilities, image: Image
+) -> Probabilities:
+  """Rounds to the 65,536 levels of the file.
+
+  So that `segment` on the file gives the very same masks. An image without any
+  nuclear signal is background: thresholds would divide what noise is left in
+  an answer to nothing.
+  """
+  rounded = np.rint(probabilities * 65535) / np.float32(65535)
+  if not image[..., 0].any():
+    rounded = np.zeros_like(rounded)
+    rounded[..., 2] = 1
+  return rounded
+
+
+def segment_record(
+  record: ImageRecord, config: ConfigDict, method: str = NETWORK
+) -> ImageRecord:
+  """Adds nuclei and cells, and how doubtful they are.
+
+  Args:
+    record: with maps.
+    config: the whole configuration.
+    method: "network" where the maps are probabilities, else a baseline.
+  """
+  started = time.perf_counter()
+  shape = record.image.shape[:2]
+  doubt = None
+  if method == NETWORK:
+    masks = segment.segment_image(
+      record.maps, config.segment, shape, config.image.pixel_size_um
+    )
+    doubt = confidence.measure_doubt(record.maps, masks.cells)
+  else:
+    masks = segment.segment_baseline(record.maps, method, config.segment, shape)
+  return dataclasses.replace(
+    record,
+    nuclei=masks.nuclei,
+    cells=masks.cells,
+    is_border=masks.is_border,
+    doubt=doubt,
+    warnings=(*record.warnings, *confidence.advise(doubt)),
+    seconds=_add_time(record, "segment", started),
+  )
+
+
+def measure_record(record: ImageRecord) -> ImageRecord:
+  """Adds the tables of the cells; see masks.measure for their columns."""
+  loaded, cells = record.loaded, record.cells
+  regions = measure.measure_regions(cells).assign(is_border=record.is_border)
+  tables = {
+    "intensities": measure.measure_intensities(
+      loaded.stack, cells, loaded.names
+    ),
+    "regionprops": regions,
+    "neighbors": measure.measure_neighbors(cells),
+  }
+  return dataclasses.replace(record, tables=tables)
+
+
+def _add_time(
+  record: ImageRecord, stage: str, started: float
+) -> dict[str, float]:
+  """Returns the record's seconds and those since `started`, at least 0."""
+  elapsed = max(time.perf_counter() - started, 0.0)
+  return {**record.seconds, stage: elapsed}

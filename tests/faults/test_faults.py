@@ -1,0 +1,171 @@
+"""`predict` and `segment` killed, stopped, and their files damaged after."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.io import write
+from dicexmbd_jax.runs import state
+
+NAMES = ("DNA", "CD45")
+PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
+DNA,DNA,1,1,0
+CD45,CD45,1,0,1
+"""
+KINDS = (
+  *("probabilities", "nuclei", "masks", "intensities", "regionprops"),
+  *("neighbors", "overlays", "state"),
+)
+
+
+@pytest.fixture
+def study(tmp_path):
+  """Six images of 64 round cells each, and a panel."""
+  y, x = np.mgrid[:80, :80]
+  distance = np.hypot(y % 10 - 4.5, x % 10 - 4.5)
+  means = np.stack([20 * (distance < 3), 8 * (abs(distance - 4) < 1)], -1)
+  for i in range(6):
+    counts = np.random.default_rng(i).poisson(means).astype(np.float32)
+    write.write_stack(tmp_path / f"study/ROI{i}.ome.tiff", counts, NAMES)
+    maps = np.concatenate([means / 20, 1 - means[..., :1] / 20], -1)
+    write.write_probabilities(tmp_path / f"maps/ROI{i}.tiff", maps, 1.0)
+  (tmp_path / "panel.csv").write_text(PANEL)
+  return tmp_path
+
+
+def list_words(study, command, output="out"):
+  words = [command, f"--output={study / output}", "--num_workers=0"]
+  if command == "segment":
+    return [*words, f"--probabilities={study / 'maps'}"]
+  panel = f"--panel={study / 'panel.csv'}"
+  return [*words, f"--images={study / 'study'}", panel, "--method=distance"]
+
+
+def call(study, command="predict", output="out"):
+  return program.main(list_words(study, command, output))
+
+
+def stop(study, command, number):
+  """Starts a command and stops it after its first image; its exit code."""
+  words = list_words(study, command)
+  process = subprocess.Popen(
+    [sys.executable, "-m", "dicexmbd_jax", *words],
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  folder = study / "out/state"
+  while not (folder.is_dir() and any(folder.glob("[!.]*.json"))):
+    assert process.poll() is None
+    time.sleep(0.002)
+  process.send_signal(number)
+  _, told = process.communicate()
+  return process.returncode, told
+
+
+def read_files(folder):
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.glob("*/*")
+    if path.parent.name != "state"  # It tells times.
+  }
+
+
+@pytest.mark.parametrize("command", ["predict", "segment"])
+def test_a_killed_run_goes_on_and_leaves_no_temporary_file(study, command):
+  code, _ = stop(study, command, signal.SIGKILL)
+  assert code == -signal.SIGKILL
+  folder = study / "out/masks"
+  (folder / ".ROI5.tiff.0123abcd.tmp").write_text("cut")
+  (folder.parent / ".run.json.0123abcd.tmp").write_text("cut")
+  kept = {path: path.stat() for path in (study / "out/state").glob("R*.json")}
+  assert call(study, command) == 0
+  for path, status in kept.items():
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+  assert not list((study / "out").rglob("*.tmp"))
+  assert call(study, command, "whole") == 0
+  assert read_files(study / "out") == read_files(study / "whole")
+
+
+def test_sigterm_ends_predict_in_one_line(study):
+  code, told = stop(study, "predict", signal.SIGTERM)
+  assert code == 143
+  assert told.splitlines()[-1] == "dicexmbd: terminated"
+  assert "Traceback" not in told
+  record = json.loads((study / "out/run.json").read_text())
+  assert record["state"] == "stopped"
+  assert 1 <= record["num_images"] < 6
+  assert call(study) == 0
+  assert "state" not in json.loads((study / "out/run.json").read_text())
+
+
+def damage(path, way):
+  data = path.read_bytes()
+  if way == "gone":
+    path.unlink()
+  elif way == "emptied":
+    path.write_bytes(b"")
+  elif way == "cut":
+    path.write_bytes(data[: len(data) // 2])
+  else:
+    middle = len(data) // 2
+    flipped = bytes([data[middle] ^ 1])
+    path.write_bytes(data[:middle] + flipped + data[middle + 1 :])
+
+
+@pytest.mark.parametrize("way", ["gone", "emptied", "cut", "flipped"])
+def test_damaged_files_are_made_again(study, way):
+  assert call(study) == 0
+  assert call(study, output="whole") == 0
+  out = study / "out"
+  kinds = [kind for kind in KINDS if (out / kind).is_dir()]
+  for i, kind in enumerate(kinds[:6]):
+    damage(next((out / kind).glob(f"ROI{i}.*")), way)
+  damage(out / "state/ROI5.json", way)
+  assert call(study) == 0
+  assert read_files(out) == read_files(study / "whole")
+  assert state.read(out, "ROI5")["row"]["image"] == "ROI5.tiff"
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"key": 1}', "\x00", "9" * 5000])
+def test_a_state_that_is_none_is_made_again(study, text):
+  assert call(study, "segment") == 0
+  path = study / "out/state/ROI3.json"
+  path.write_text(text)
+  assert call(study, "segment") == 0
+  assert state.read(study / "out", "ROI3")["files"].keys() == {
+    "nuclei",
+    "masks",
+  }
+
+
+@pytest.mark.parametrize("command", ["predict", "segment"])
+def test_files_of_images_that_left_the_input_are_moved(study, command, caplog):
+  assert call(study, command) == 0
+  out = study / "out"
+  mask = (out / "masks/ROI1.tiff").read_bytes()
+  for name in ("study/ROI1.ome.tiff", "maps/ROI1.tiff"):
+    (study / name).unlink()
+  assert call(study, command) == 0
+  assert not list(out.glob("*/ROI1.*"))
+  assert (out / "stale/001/masks/ROI1.tiff").read_bytes() == mask
+  assert (out / "stale/001/state/ROI1.json").is_file()
+  assert len(list(out.glob("masks/*.tiff"))) == 5
+  assert any("1 images that left the input" in line for line in caplog.messages)
+  if command == "predict":
+    table = pd.read_csv(out / "images.csv")
+    assert "ROI1.tiff" not in set(table["image"])
+
+
+def test_files_that_a_damaged_archive_may_still_hold_stay(study):
+  assert call(study, "segment") == 0
+  (study / "maps/ROI1.tiff").unlink()
+  (study / "maps/more.zip").write_text("no archive")
+  assert call(study, "segment") == 1
+  assert (study / "out/masks/ROI1.tiff").is_file()
