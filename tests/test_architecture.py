@@ -55,6 +55,7 @@ STRANGERS = {
   "train": ("teach", "simulate", "commands"),
   "runs": ("model", "train", "teach", "simulate", "commands"),
   "predict": ("masks", "scores", "report", "io", "commands", "runs"),
+  "chain": ("model", "predict", "scores", "report", "commands", "runs"),
 }
 
 
@@ -123,6 +124,7 @@ def test_every_module_can_be_imported():
   ("module", "absent"),
   [
     ("commands.segment", ("jax", "matplotlib", "anndata")),
+    ("runs.results", ("jax", "matplotlib")),  # What workers of predict load.
     ("commands.evaluate", ("jax", "anndata")),
     ("commands.predict", ("orbax", "tensorflow", "matplotlib")),
     ("commands.merge", ("jax",)),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_builders import build, generate, jobs
-from dicexmbd_jax.commands import predict as predict_command
+from dicexmbd_jax import chain
 from dicexmbd_jax.io import listing, panel
 from dicexmbd_jax.train import dataset, records
 from tests.data_builders import studies
@@ -197,8 +197,8 @@ def make_job(config, rows, pixel_size_um=None):
 
 def feed_predictor(source, job):
   """Returns what `predict` gives to the network."""
-  ((_, image),) = predict_command.prepare_images(job, [(source, {})], None)
-  return image
+  record = chain.read_record(source, job.panel, job.pixel_size_um)
+  return chain.merge_record(record, job.config.image).maps
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
