@@ -1,0 +1,348 @@
+"""Segmentation from Python; the package's __init__ offers what is in here.
+
+Each function gives what the command line gives on the same pixels.
+"""
+
+import collections
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.types import Labels, LoadedImage, Probabilities, Stack
+
+if TYPE_CHECKING:
+  import pandas as pd
+  from ml_collections import ConfigDict
+
+Channel = str | int  # By name or by number, from 0 on.
+Settings = Mapping[str, Any]  # {"segment.max_growth_um": 2.0}
+_AXES = frozenset("CYX")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+  """The cells of one image.
+
+  Attributes:
+    masks: int32 (y, x) on the image's grid; 0 = background, ids 1..n.
+    nuclei: int32 (y, x); a nucleus has its cell's id.
+    probabilities: float32 (y, x, 3), nucleus, membrane/cytoplasm, background,
+      on the network's grid of 1 um per pixel.
+    table: one row per cell, in order of the ids: `Object`, area (px), centroids
+      (px), axes (px), eccentricity, `is_border`, and the mean of each channel
+      in its own unit. Without channels: shapes alone.
+    warnings: what looks wrong with the image, one line each.
+  """
+
+  masks: Labels
+  nuclei: Labels
+  probabilities: Probabilities
+  table: "pd.DataFrame"
+  warnings: tuple[str, ...] = ()
+
+
+class Segmenter:
+  """A network that is read and compiled once, for many images."""
+
+  def __init__(
+    self,
+    model: str | os.PathLike | None = None,
+    settings: Settings | None = None,
+  ):
+    """Reads the network.
+
+    Args:
+      model: a model folder; None: the shipped model.
+      settings: what the command line calls --config.NAME=VALUE, by NAME, as
+        {"segment.max_growth_um": 2.0, "predict.views": 1}.
+
+    Raises:
+      ValueError: no such model, or no such setting.
+    """
+    # In here, so that masks and scores start without JAX.
+    from dicexmbd_jax.model import weights
+    from dicexmbd_jax.runs import config_check
+
+    folder = pathlib.Path(model or config_lib.SHIPPED_MODEL)
+    self._config = _resolve_settings(folder, settings)
+    config_check.check_prediction(self._config)
+    trained = config_lib.read_model_config(folder)
+    config_lib.check_model_section(self._config, trained)
+    self._model, _ = weights.read_model(folder, self._config.model.dtype)
+
+  def segment(
+    self,
+    stack: np.ndarray,
+    nuclear: Sequence[Channel],
+    membrane: Sequence[Channel] = (),
+    names: Sequence[str] | None = None,
+    axes: str = "CYX",
+    pixel_size_um: float = 1.0,
+  ) -> Cells:
+    """Finds the cells of one image; see `segment`."""
+    from dicexmbd_jax import chain, predict
+    from dicexmbd_jax.image import preparation
+    from dicexmbd_jax.io import metadata
+    from dicexmbd_jax.masks import segment as segment_lib
+
+    metadata.check_pixel_size("pixel_size_um", pixel_size_um)
+    loaded = _load_stack(stack, nuclear, membrane, names, axes)
+    config = self._config
+    image, warnings = chain.merge_channels(loaded, config.image)
+    pixels = preparation.to_network_grid(image, pixel_size_um, config.image)
+    [(_, found)] = predict.predict_images(
+      [(None, pixels)], self._model, config.predict
+    )
+    maps = chain.round_probabilities(found, image)
+    masks = segment_lib.segment_image(
+      maps, config.segment, image.shape[:2], config.image.pixel_size_um
+    )
+    table = _measure_cells(masks.cells, masks.is_border, loaded)
+    return Cells(masks.cells, masks.nuclei, maps, table, warnings)
+
+
+def segment(
+  stack: np.ndarray,
+  nuclear: Sequence[Channel],
+  membrane: Sequence[Channel] = (),
+  names: Sequence[str] | None = None,
+  axes: str = "CYX",
+  pixel_size_um: float = 1.0,
+  model: str | os.PathLike | None = None,
+  settings: Settings | None = None,
+) -> Cells:
+  """Finds the cells of one image.
+
+  For many images make a `Segmenter` once: this function reads the network
+  anew each time.
+
+  Args:
+    stack: counts or intensities, any real dtype, 0 or more and finite.
+    nuclear: the nuclear channels, by name or number from 0 on; at least one.
+    membrane: the membrane/cytoplasm channels; without any, where cells end is
+      guessed from the nuclei.
+    names: the channels' names, in the stack's order; None: numbers only.
+    axes: order of the stack's axes: C (channels), Y (rows), X (columns).
+    pixel_size_um: edge of a pixel.
+    model: a model folder; None: the shipped model.
+    settings: as of `Segmenter`.
+
+  Raises:
+    TypeError: the stack is no array of real numbers.
+    ValueError: axes, channels or values that cannot be meant; one line with
+      the argument, what was found and what was wanted.
+  """
+  segmenter = Segmenter(model, settings)
+  return segmenter.segment(stack, nuclear, membrane, names, axes, pixel_size_um)
+
+
+def segment_probabilities(
+  probabilities: np.ndarray,
+  pixel_size_um: float = 1.0,
+  settings: Settings | None = None,
+) -> Cells:
+  """Turns probability maps into cells, without a network.
+
+  Args:
+    probabilities: (y, x, 2 or 3): nucleus, membrane/cytoplasm, background;
+      0..1, or uint8 or uint16, whose highest value stands for 1.
+    pixel_size_um: edge of the masks' pixels.
+    settings: as of `Segmenter`; {"segment.preset": "dice_xmbd"} gives the
+      published masks.
+
+  Raises:
+    ValueError: no probabilities, or no such setting.
+  """
+  from dicexmbd_jax.masks import segment as segment_lib
+
+  maps = np.asarray(probabilities)
+  config = _resolve_settings(config_lib.SHIPPED_MODEL, settings)
+  masks = segment_lib.segment_image(maps, config.segment, map_um=pixel_size_um)
+  table = _measure_cells(masks.cells, masks.is_border, None)
+  return Cells(masks.cells, masks.nuclei, maps, table)
+
+
+def evaluate(
+  predicted: np.ndarray, reference: np.ndarray, tolerance_px: float = 1.0
+) -> dict[str, float]:
+  """Scores one image's mask against its reference.
+
+  Args:
+    predicted: labels (y, x), any integer dtype, 0 = background.
+    reference: the same, same shape.
+    tolerance_px: how far apart outlines may lie in the boundary scores.
+
+  Returns:
+    Score by name, as "f1_iou_0.50"; `scores/evaluate.py` lists them all.
+
+  Raises:
+    ValueError: no labels, or two shapes.
+  """
+  from dicexmbd_jax.scores.evaluate import evaluate_image
+
+  found, wanted = np.asarray(predicted), np.asarray(reference)
+  return evaluate_image(found, wanted, tolerance_px).scores
+
+
+def read_image(
+  path: str | os.PathLike,
+  panel: str | os.PathLike | None = None,
+  name: str | None = None,
+) -> LoadedImage:
+  """Reads one image of any format that `predict` reads.
+
+  Args:
+    path: the file.
+    panel: the panel file; None for files of two channels.
+    name: which image, where the file holds several, as an .mcd does.
+
+  Returns:
+    `stack`, float32 (y, x, channel); `names`; `nuclear` and `membrane`, numbers
+    of channels; `pixel_size_um`, None where the file does not say it.
+
+  Raises:
+    ValueError: the file or the panel cannot be read, or holds several images.
+  """
+  from dicexmbd_jax.io import images, listing
+  from dicexmbd_jax.io.panel import read_panel
+
+  listed, lost = listing.list_images(os.fspath(path))
+  if lost:
+    raise ValueError(lost[0][1])
+  stems = [image.stem for image in listed]
+  chosen = [image for image in listed if name in (None, image.stem)]
+  if len(chosen) != 1:
+    raise ValueError(
+      f"name: found {name!r}, expected one of {path}'s images: "
+      f"{', '.join(stems)}"
+    )
+  rows = None if panel is None else read_panel(os.fspath(panel))
+  return images.read_image(chosen[0], rows)
+
+
+def _resolve_settings(
+  folder: pathlib.Path, settings: Settings | None
+) -> "ConfigDict":
+  base = config_lib.read_model_config(folder)
+  return config_lib.resolve_config(base, None, settings or {})
+
+
+def _load_stack(
+  stack: np.ndarray,
+  nuclear: Sequence[Channel],
+  membrane: Sequence[Channel],
+  names: Sequence[str] | None,
+  axes: str,
+) -> LoadedImage:
+  """Checks a stack and its channels, and puts it into the package's order."""
+  pixels = _order_axes(stack, axes, names)
+  num_channels = pixels.shape[2]
+  if names is None:
+    known = tuple(f"channel {k}" for k in range(num_channels))
+  else:
+    known = tuple(str(name) for name in names)
+  doubled = [name for name, n in collections.Counter(known).items() if n > 1]
+  if doubled:
+    raise ValueError(f"names: found {doubled[0]!r} twice, expected it once")
+  groups = [
+    _find_channels(argument, channels, known)
+    for argument, channels in (("nuclear", nuclear), ("membrane", membrane))
+  ]
+  if not groups[0]:
+    raise ValueError("nuclear: found no channel, expected at least one")
+  return LoadedImage(
+    stack=pixels,
+    names=known,
+    nuclear=groups[0],
+    membrane=groups[1],
+    pixel_size_um=None,
+  )
+
+
+def _order_axes(
+  stack: np.ndarray, axes: str, names: Sequence[str] | None
+) -> Stack:
+  """Returns the stack as float32 (y, x, channel).
+
+  Raises:
+    TypeError: not an array of real numbers.
+    ValueError: axes or shape cannot be meant.
+  """
+  pixels = np.asarray(stack)
+  if pixels.dtype.kind not in "uif":
+    raise TypeError(
+      f"stack: found values of type {pixels.dtype}, expected real numbers"
+    )
+  word = str(axes).upper()
+  if sorted(word) != sorted(_AXES):
+    raise ValueError(
+      f"axes: found {axes!r}, expected C, Y and X in the stack's order, as "
+      "'CYX'"
+    )
+  if pixels.ndim != 3 or 0 in pixels.shape:
+    raise ValueError(
+      f"stack: found shape {pixels.shape}, expected three axes, {word}"
+    )
+  num_channels = pixels.shape[word.index("C")]
+  if names is not None and len(names) != num_channels:
+    raise ValueError(
+      f"names: found {len(names)} for a stack of shape {pixels.shape} with "
+      f"axes {word}, expected {num_channels}"
+    )
+  if names is None and num_channels > min(
+    size for size, axis in zip(pixels.shape, word, strict=True) if axis != "C"
+  ):
+    raise ValueError(
+      f"axes: found {num_channels} channels in a stack of shape "
+      f"{pixels.shape} with axes {word}, expected fewer than rows and columns; "
+      "give names where this is meant"
+    )
+  order = [word.index(axis) for axis in "YXC"]
+  return np.ascontiguousarray(pixels.transpose(order), dtype=np.float32)
+
+
+def _find_channels(
+  argument: str, channels: Sequence[Channel], names: tuple[str, ...]
+) -> tuple[int, ...]:
+  """Returns the numbers of channels that are given by name or number."""
+  if isinstance(channels, str | int | np.integer):
+    channels = [channels]
+  numbers = []
+  for channel in channels:
+    if isinstance(channel, str):
+      if channel not in names:
+        raise ValueError(
+          f"{argument}: found {channel!r}, expected one of {', '.join(names)}"
+        )
+      numbers.append(names.index(channel))
+      continue
+    is_whole = isinstance(channel, int | np.integer)
+    if not is_whole or isinstance(channel, bool):
+      raise ValueError(
+        f"{argument}: found {channel!r}, expected a name or a whole number"
+      )
+    if not 0 <= channel < len(names):
+      raise ValueError(
+        f"{argument}: found channel {channel}, expected 0 to {len(names) - 1}"
+      )
+    numbers.append(int(channel))
+  if len(set(numbers)) != len(numbers):
+    raise ValueError(f"{argument}: found a channel twice, expected each once")
+  return tuple(numbers)
+
+
+def _measure_cells(
+  cells: Labels, is_border: np.ndarray, loaded: LoadedImage | None
+) -> "pd.DataFrame":
+  from dicexmbd_jax.masks import measure
+
+  table = measure.measure_regions(cells).assign(is_border=is_border)
+  if loaded is None:
+    return table
+  counts = measure.measure_intensities(loaded.stack, cells, loaded.names)
+  return table.merge(counts, on="Object")

@@ -1,0 +1,173 @@
+"""The public API: what it gives, and what it refuses."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+import dicexmbd_jax as dx
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.simulate import study
+
+FAST = {"predict.views": 1, "predict.tile_px": 208}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """One simulated image, and what the command line makes of it."""
+  folder = tmp_path_factory.mktemp("api")
+  list(study.simulate_study(folder, num_images=1, seed=3, size_px=120))
+  words = ["predict", f"--images={folder / 'img'}", "--num_workers=0"]
+  words += [f"--panel={folder / 'panel.csv'}", f"--output={folder / 'out'}"]
+  words += [f"--config.{name}={value}" for name, value in FAST.items()]
+  assert program.main(words) == 0
+  return folder
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+  return dx.Segmenter(settings=FAST)
+
+
+@pytest.fixture(scope="module")
+def image(folder):
+  return dx.read_image(folder / "img" / "ROI001.tiff", folder / "panel.csv")
+
+
+def call(segmenter, image, **changes):
+  arguments = {
+    "stack": image.stack,
+    "nuclear": image.nuclear,
+    "membrane": image.membrane,
+    "names": image.names,
+    "axes": "YXC",
+  }
+  return segmenter.segment(**(arguments | changes))
+
+
+def test_cells_are_those_of_the_command_line(segmenter, image, folder):
+  cells = call(segmenter, image)
+  for kind, found in (("masks", cells.masks), ("nuclei", cells.nuclei)):
+    expected = tifffile.imread(folder / "out" / kind / "ROI001.tiff")
+    np.testing.assert_array_equal(found, expected)
+  maps = tifffile.imread(folder / "out/probabilities/ROI001.tiff")
+  np.testing.assert_array_equal(np.rint(cells.probabilities * 65535), maps)
+  assert cells.masks.dtype == cells.nuclei.dtype == np.int32
+  assert cells.masks.max() > 20
+  for kind in ("intensities", "regionprops"):
+    expected = pd.read_csv(folder / "out" / kind / "ROI001.csv")
+    pd.testing.assert_frame_equal(cells.table[list(expected)], expected)
+
+
+def test_channels_by_name_and_any_order_of_axes(segmenter, image):
+  expected = call(segmenter, image).masks
+  nuclear = [image.names[k] for k in image.nuclear]
+  membrane = [image.names[k] for k in image.membrane]
+  stack = image.stack.transpose(2, 1, 0).astype(">f8")[:, ::-1][:, ::-1]
+  stack.flags.writeable = False
+  found = call(
+    segmenter,
+    image,
+    stack=stack,
+    nuclear=nuclear,
+    membrane=membrane,
+    axes="cxy",
+  )
+  np.testing.assert_array_equal(found.masks, expected)
+
+
+def test_the_function_is_the_class_used_once(segmenter, image):
+  found = dx.segment(
+    image.stack,
+    image.nuclear,
+    image.membrane,
+    image.names,
+    axes="YXC",
+    settings=FAST,
+  )
+  expected = call(segmenter, image)
+  np.testing.assert_array_equal(found.masks, expected.masks)
+
+
+def test_maps_alone_give_the_same_masks(segmenter, image):
+  cells = call(segmenter, image)
+  again = dx.segment_probabilities(cells.probabilities)
+  np.testing.assert_array_equal(again.masks, cells.masks)
+  assert list(again.table["Object"]) == list(cells.table["Object"])
+  parted = dx.segment_probabilities(
+    cells.probabilities, settings={"segment.preset": "dice_xmbd"}
+  )
+  assert (parted.masks != cells.masks).any()
+
+
+def test_masks_are_scored(segmenter, image, folder):
+  truth = tifffile.imread(folder / "truth" / "masks" / "ROI001.tiff")
+  cells = call(segmenter, image)
+  assert dx.evaluate(truth, truth)["f1_iou_0.50"] == 1
+  assert 0.5 < dx.evaluate(cells.masks, truth)["f1_iou_0.50"] < 1
+
+
+STACK = np.ones((3, 20, 30), np.float32)
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"axes": "CZYX"}, "axes: found 'CZYX'"),
+    ({"axes": "CCY"}, "axes: found 'CCY'"),
+    ({"axes": "YXC"}, r"axes: found 30 channels .* \(3, 20, 30\)"),
+    (
+      {"axes": "YXC", "names": ["a", "b", "c"]},
+      "names: found 3 .* expected 30",
+    ),
+    ({"names": ["a", "b"]}, "names: found 2"),
+    ({"names": ["a", "b", "a"]}, "names: found 'a' twice"),
+    ({"nuclear": []}, "nuclear: found no channel"),
+    ({"nuclear": [3]}, "nuclear: found channel 3, expected 0 to 2"),
+    ({"nuclear": [-1]}, "nuclear: found channel -1"),
+    ({"nuclear": [True]}, "nuclear: found True"),
+    ({"nuclear": [0.0]}, "nuclear: found 0.0"),
+    ({"nuclear": [0, 0]}, "nuclear: found a channel twice"),
+    ({"membrane": ["CD45"]}, "membrane: found 'CD45', expected one of channel"),
+    ({"stack": STACK[0]}, r"stack: found shape \(20, 30\)"),
+    ({"stack": STACK[:, :0]}, r"stack: found shape \(3, 0, 30\)"),
+    ({"stack": -STACK}, "negative"),
+    ({"stack": STACK * np.nan}, "NaN"),
+    ({"pixel_size_um": 0}, "pixel_size_um"),
+  ],
+)
+def test_what_cannot_be_meant_is_refused(segmenter, changes, words):
+  arguments = {"stack": STACK, "nuclear": [0], "membrane": [1]}
+  with pytest.raises(ValueError, match=words):
+    segmenter.segment(**(arguments | changes))
+
+
+@pytest.mark.parametrize("dtype", [bool, complex, object, "U3"])
+def test_stacks_of_other_than_real_numbers_are_refused(segmenter, dtype):
+  with pytest.raises(TypeError, match="stack: found values of type"):
+    segmenter.segment(STACK.astype(dtype), [0])
+
+
+def test_settings_that_there_are_not_are_refused():
+  with pytest.raises(ValueError, match="segment.max_grwth"):
+    dx.Segmenter(settings={"segment.max_grwth": 1})
+
+
+def test_importing_loads_neither_jax_nor_numpy():
+  code = (
+    "import sys, dicexmbd_jax as dx; dir(dx);"
+    "print([n for n in ('jax', 'numpy') if n in sys.modules])"
+  )
+  root = pathlib.Path(__file__).resolve().parents[1]
+  found = subprocess.run(
+    [sys.executable, "-c", code],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=root,
+  )
+  assert found.stdout.strip() == "[]"
