@@ -8,4 +8,5 @@ install dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest "$@"
+# A file stays with one process: its tests share what they compile.
+.venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
