@@ -17,7 +17,7 @@ from dicexmbd_jax.types import ImageSource, Labels, Probabilities
 KINDS = ("maps", "masks", "nuclei")
 _MAP_SCALES = (1, 2)  # Map pixels per image pixel: Ilastik's `_s2` are 2.
 _MORE_SUFFIXES = (*hdf5.SUFFIXES, *pictures.PNG)  # Not among images.
-_MAX_SUM_ERROR = 0.05  # As in records.py: mean |sum of the maps - 1|.
+_MAX_SUM_ERROR = 0.05  # As in train/records.py: mean |sum of the maps - 1|.
 # Subfolders that hold a teacher, by what they hold: the published layout's,
 # this project's and steinbock's, and the simulator's truth.
 _FOLDERS = {

@@ -5,6 +5,7 @@ Each function gives what the command line gives on the same pixels.
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.types import Labels, LoadedImage, Probabilities, Stack
+from dicexmbd_jax.types import (
+  ImageRecord,
+  ImageSource,
+  Labels,
+  LoadedImage,
+  Probabilities,
+  Stack,
+)
 
 if TYPE_CHECKING:
   import pandas as pd
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 Channel = str | int  # By name or by number, from 0 on.
 Settings = Mapping[str, Any]  # {"segment.max_growth_um": 2.0}
 _AXES = frozenset("CYX")
+_IN_MEMORY = ImageSource("stack", pathlib.Path("stack"))  # No file.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,24 +95,22 @@ class Segmenter:
   ) -> Cells:
     """Finds the cells of one image; see `segment`."""
     from dicexmbd_jax import chain, predict
-    from dicexmbd_jax.image import preparation
     from dicexmbd_jax.io import metadata
-    from dicexmbd_jax.masks import segment as segment_lib
 
     metadata.check_pixel_size("pixel_size_um", pixel_size_um)
     loaded = _load_stack(stack, nuclear, membrane, names, axes)
     config = self._config
-    image, warnings = chain.merge_channels(loaded, config.image)
-    pixels = preparation.to_network_grid(image, pixel_size_um, config.image)
-    [(_, found)] = predict.predict_images(
-      [(None, pixels)], self._model, config.predict
+    network = functools.partial(
+      predict.predict_images, model=self._model, config=config.predict
     )
-    maps = chain.round_probabilities(found, image)
-    masks = segment_lib.segment_image(
-      maps, config.segment, image.shape[:2], config.image.pixel_size_um
+    record = ImageRecord(_IN_MEMORY, loaded, pixel_size_um)
+    record = chain.merge_record(record, config.image)
+    [record] = chain.predict_records([record], network)
+    record = chain.segment_record(record, config)
+    table = _measure_cells(record.cells, record.is_border, loaded)
+    return Cells(
+      record.cells, record.nuclei, record.maps, table, record.warnings
     )
-    table = _measure_cells(masks.cells, masks.is_border, loaded)
-    return Cells(masks.cells, masks.nuclei, maps, table, warnings)
 
 
 def segment(

@@ -128,9 +128,8 @@ def predict_records(
   The images are taken one by one, only as far ahead as the network's batches
   reach.
   """
-  taken: list[
-    ImageRecord
-  ] = []  # Since the last answer: their time is not ours.
+  # Since the last answer: their time is not the network's.
+  taken: list[ImageRecord] = []
 
   def take_images() -> Iterator[tuple[ImageRecord, Image]]:
     for record in records:

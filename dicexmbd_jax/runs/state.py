@@ -66,8 +66,8 @@ def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
   Raises:
     OSError: the file cannot be written; names it.
   """
-  text = write.dump_json(values)
-  write.write_json(path, {**json.loads(text), "sha256": _hash_text(text)})
+  seal = _hash_text(write.dump_json(values))
+  write.write_json(path, {**values, "sha256": seal})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
