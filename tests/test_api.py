@@ -1,6 +1,9 @@
 """The public API: what it gives, and what it refuses."""
 
+import importlib.util
+import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,6 +16,7 @@ import dicexmbd_jax as dx
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax.simulate import study
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 FAST = {"predict.views": 1, "predict.tile_px": 208}
 
 
@@ -162,12 +166,40 @@ def test_importing_loads_neither_jax_nor_numpy():
     "import sys, dicexmbd_jax as dx; dir(dx);"
     "print([n for n in ('jax', 'numpy') if n in sys.modules])"
   )
-  root = pathlib.Path(__file__).resolve().parents[1]
   found = subprocess.run(
     [sys.executable, "-c", code],
     capture_output=True,
     text=True,
     check=True,
-    cwd=root,
+    cwd=ROOT,
   )
   assert found.stdout.strip() == "[]"
+
+
+def read_text(output):
+  """Returns an output's words without its numbers, and the numbers."""
+  text = "".join(output.get("text") or output["data"]["text/plain"])
+  words, number = re.sub(r"\s+", " ", text), r"\d+\.\d+|\d+"
+  return re.sub(number, "#", words), [
+    float(n) for n in re.findall(number, words)
+  ]
+
+
+def test_the_notebook_gives_what_it_shows():
+  path = ROOT / "launch" / "notebook.py"
+  spec = importlib.util.spec_from_file_location("notebook", path)
+  runner = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(runner)
+  notebook = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
+  shown = [c["outputs"] for c in notebook["cells"] if c["cell_type"] == "code"]
+  found = runner.run_cells(notebook)
+  assert [len(outputs) for outputs in found] == [len(one) for one in shown]
+  for old, new in zip(sum(shown, []), sum(found, []), strict=True):
+    (words, numbers), (new_words, new_numbers) = read_text(old), read_text(new)
+    assert new_words == words
+    # Another processor may round a few pixels to another side.
+    np.testing.assert_allclose(new_numbers, numbers, rtol=0.05)
+  pictures = [
+    o for one in found for o in one if "image/png" in o.get("data", {})
+  ]
+  assert len(pictures) == 1
