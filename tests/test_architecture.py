@@ -32,6 +32,8 @@ ROOMS = {
   "h5py": ("io", "teach"),
   "matplotlib": ("report",),
   "jinja2": ("report",),
+  "pooch": (),
+  "requests": (),
   "configs": (),
   "data_builders": (),
   "tests": (),
