@@ -1,8 +1,10 @@
 """Reads images from HDF5, as Ilastik and steinbock write them."""
 
+import contextlib
 import json
+import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import h5py
 import numpy as np
@@ -11,6 +13,9 @@ from dicexmbd_jax.types import Stack
 
 SUFFIXES = (".h5", ".hdf5")
 _MAX_CHANNELS = 4  # Ilastik's guess: a last axis this short are channels.
+_MAX_SHRINK = 1100  # Deflate, the best of HDF5's filters, reaches 1032.
+_SMALL_BYTES = 1 << 20
+_MAX_LINE = 1000
 
 
 def read_hdf5(
@@ -42,22 +47,81 @@ def read_pixels(
   path: pathlib.Path, inner: str | None = None, axes: str | None = None
 ) -> np.ndarray:
   """Reads one image as `read_hdf5` does, in its own dtype, finite or not."""
+  with open_hdf5(path, "an image in HDF5") as file:
+    dataset = _find_dataset(file, inner, path)
+    shape = dataset.shape or ()  # None where it is declared empty.
+    if not axes or len(axes) != len(shape):
+      axes = read_axes(dataset) or guess_axes(shape)
+    if dataset.dtype.kind not in "buif":
+      raise ValueError(f"{path}: found {dataset.dtype}, expected real numbers")
+    data = read_stored(dataset, path)
+  return order_axes(data, axes, path)
+
+
+@contextlib.contextmanager
+def open_hdf5(path: pathlib.Path, wanted: str) -> Iterator[h5py.File]:
+  """Gives an open file; what goes wrong in reading it becomes one line.
+
+  Args:
+    path: the file.
+    wanted: what should be in it, for the message.
+
+  Raises:
+    ValueError: missing or broken file, or any error of the reader's.
+  """
   if not path.is_file():
-    raise ValueError(f"{path}: found no such file, expected HDF5")
+    raise ValueError(f"{path}: found no such file, expected {wanted}")
   try:
     with h5py.File(path, "r") as file:
-      dataset = _find_dataset(file, inner, path)
-      if not axes or len(axes) != dataset.ndim:
-        axes = read_axes(dataset) or guess_axes(dataset.shape)
-      data = dataset[()]
-  except (OSError, RuntimeError, KeyError) as error:
+      yield file
+  except Exception as error:  # Damage makes h5py raise anything.
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ValueError) and text.startswith(f"{path}: found "):
+      # The reader's own line; names in it are the file's.
+      raise ValueError(text[:_MAX_LINE]) from error
     raise ValueError(
-      f"{path}: found an unreadable HDF5 file ({' '.join(str(error).split())}),"
-      " expected an image"
+      f"{path}: found unreadable HDF5 ({text[:200]}), expected {wanted}"
     ) from error
-  if data.dtype.kind not in "buif":
-    raise ValueError(f"{path}: found {data.dtype}, expected real numbers")
-  return order_axes(data, axes, path)
+
+
+def read_stored(dataset: h5py.Dataset, path: pathlib.Path) -> np.ndarray:
+  """Reads a dataset, if the file holds all of its values.
+
+  What was declared and never written would read as zeros, and take any amount
+  of memory.
+
+  Args:
+    dataset: of an open file.
+    path: the file, for the message.
+
+  Raises:
+    ValueError: values that are not in the file.
+  """
+  shape, chunks, name = dataset.shape, dataset.chunks, dataset.name
+  if shape is None or dataset.is_virtual or dataset.external:
+    raise ValueError(
+      f"{path}: found no values of {name} in the file, expected some"
+    )
+  num_bytes = math.prod(shape) * dataset.dtype.itemsize
+  stored = dataset.id.get_storage_size()
+  if chunks is None:
+    is_whole = stored >= num_bytes
+  else:
+    num_chunks = math.prod(map(_count_chunks, shape, chunks))
+    is_whole = (
+      dataset.id.get_num_chunks() >= num_chunks
+      and num_bytes <= _SMALL_BYTES + _MAX_SHRINK * stored
+    )
+  if not is_whole:
+    raise ValueError(
+      f"{path}: found {stored} bytes of {name}, expected {shape} values of "
+      f"{dataset.dtype}"
+    )
+  return np.asarray(dataset[()])
+
+
+def _count_chunks(size: int, chunk: int) -> int:
+  return -(-size // chunk)
 
 
 def read_axes(dataset: h5py.Dataset | h5py.Group) -> str | None:
@@ -68,10 +132,10 @@ def read_axes(dataset: h5py.Dataset | h5py.Group) -> str | None:
 
 def parse_axes(tags: str | bytes) -> str | None:
   """Returns the axes' names from vigra's axistags in JSON; None if broken."""
-  text = tags.decode() if isinstance(tags, bytes) else str(tags)
   try:
+    text = tags.decode() if isinstance(tags, bytes) else str(tags)
     return "".join(one["key"] for one in json.loads(text)["axes"])
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     return None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import h5py
 import numpy as np
 
+from dicexmbd_jax.io import hdf5
 from dicexmbd_jax.teach.ilastik_lanes import (
   Lane,
   decode_text,
@@ -64,17 +65,9 @@ def read_project(path: str | pathlib.Path) -> Project:
       found, expected.
   """
   path = pathlib.Path(path)
-  if not path.is_file():
-    raise ValueError(f"{path}: found no such file, expected an Ilastik project")
-  try:
-    with h5py.File(path, "r") as file:
-      return _read_project(path, file)
-  except (OSError, RuntimeError, KeyError) as error:
-    text = " ".join(str(error).split())
-    raise ValueError(
-      f"{path}: found an unreadable project ({text}), expected a complete one "
-      f"of Ilastik's {WORKFLOW}"
-    ) from error
+  wanted = f"a complete project of Ilastik's {WORKFLOW}"
+  with hdf5.open_hdf5(path, wanted) as file:
+    return _read_project(path, file)
 
 
 def read_trees(
@@ -88,25 +81,24 @@ def read_trees(
   Raises:
     ValueError: there is no forest in it, or a broken one.
   """
+  path = pathlib.Path(path)
   trees: list[tuple[np.ndarray, np.ndarray]] = []
   labels: tuple[int, ...] = ()
-  try:
-    with h5py.File(path, "r") as file:
-      forests = file["PixelClassification"].get("ClassifierForests", {})
-      for name in sorted(forests):
-        if name.startswith("Forest"):
-          forest = forests[name]
-          labels = tuple(int(one) for one in forest["_ext_param/labels"][()])
-          trees += [
-            (tree["topology"][()], tree["parameters"][()])
-            for key, tree in sorted(forest.items())
-            if key.startswith("Tree")
-          ]
-  except (OSError, RuntimeError, KeyError) as error:
-    text = " ".join(str(error).split())
-    raise ValueError(
-      f"{path}: found an unreadable forest ({text}), expected vigra's"
-    ) from error
+  with hdf5.open_hdf5(path, "a forest as vigra writes it") as file:
+    forests = file["PixelClassification"].get("ClassifierForests", {})
+    for name in sorted(forests):
+      if name.startswith("Forest"):
+        forest = forests[name]
+        stored = hdf5.read_stored(forest["_ext_param/labels"], path)
+        labels = tuple(int(one) for one in stored)
+        trees += [
+          (
+            hdf5.read_stored(tree["topology"], path),
+            hdf5.read_stored(tree["parameters"], path),
+          )
+          for key, tree in sorted(forest.items())
+          if key.startswith("Tree")
+        ]
   if not trees:
     raise ValueError(
       f"{path}: found no forest, expected that of a project saved after "
@@ -171,7 +163,8 @@ def _read_project(path: pathlib.Path, file: h5py.File) -> Project:
   group = file["PixelClassification"]
   names: tuple[str, ...] = ()
   if "LabelNames" in group:  # Old projects name none.
-    names = tuple(decode_text(one) for one in group["LabelNames"][()])
+    stored = hdf5.read_stored(group["LabelNames"], path)
+    names = tuple(decode_text(one) for one in stored)
   lanes = read_lanes(path, file)
   highest = max(
     (int(lane.strokes.max()) for lane in lanes if lane.strokes is not None),
@@ -202,9 +195,12 @@ def _read_features(
 ) -> tuple[tuple[str, float], ...]:
   if "SelectionMatrix" not in group:
     raise ValueError(f"{path}: found no selected features, expected some")
-  names = [decode_text(one) for one in group["FeatureIds"][()]]
-  scales = [float(one) for one in group["Scales"][()]]
-  matrix = group["SelectionMatrix"][()]
+  ids, stored, matrix = (
+    hdf5.read_stored(group[name], path)
+    for name in ("FeatureIds", "Scales", "SelectionMatrix")
+  )
+  names = [decode_text(one) for one in ids]
+  scales = [float(one) for one in stored]
   if matrix.shape != (len(names), len(scales)):
     raise ValueError(
       f"{path}: found a feature selection of {matrix.shape}, expected "

@@ -1,6 +1,7 @@
 """Reads the lanes of an Ilastik project: its images and their strokes."""
 
 import dataclasses
+import math
 import pathlib
 import re
 
@@ -10,7 +11,11 @@ import numpy as np
 from dicexmbd_jax.io import hdf5
 from dicexmbd_jax.types import Labels
 
+Path = pathlib.Path
+
 _HDF5_PATH = re.compile(r"^(.*?\.(?:h5|hdf5|ilp))(?:/(.+))?$", re.IGNORECASE)
+_SLICE = re.compile(r"(?<!\d)(\d{1,9}):\d{1,9}(?!\d)")
+_MAX_PIXELS = 1 << 28  # One gigabyte of strokes.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Lane:
     return re.sub(r"(\.ome)?\.[A-Za-z0-9]+$", "", name)
 
 
-def read_lanes(path: pathlib.Path, file: h5py.File) -> tuple[Lane, ...]:
+def read_lanes(path: Path, file: h5py.File) -> tuple[Lane, ...]:
   """Reads all lanes of an open project.
 
   Raises:
@@ -64,7 +69,9 @@ def read_lanes(path: pathlib.Path, file: h5py.File) -> tuple[Lane, ...]:
 
 def read_text(group: h5py.Group, name: str) -> str | None:
   """Returns a dataset of one text; None where there is no such dataset."""
-  return decode_text(group[name][()]) if name in group else None
+  if name not in group:
+    return None
+  return decode_text(hdf5.read_stored(group[name], Path(group.file.filename)))
 
 
 def decode_text(value: object) -> str:
@@ -75,13 +82,14 @@ def decode_text(value: object) -> str:
 
 
 def _read_lane(
-  path: pathlib.Path, number: int, raw: h5py.Group, labels: h5py.Group
+  path: Path, number: int, raw: h5py.Group, labels: h5py.Group
 ) -> Lane:
   tags = read_text(raw, "axistags")
   axes = hdf5.parse_axes(tags) if tags else read_text(raw, "axisorder")
   size = None
   if "shape" in raw:
-    shape = tuple(int(one) for one in raw["shape"][()])
+    stored = hdf5.read_stored(raw["shape"], path)
+    shape = tuple(int(one) for one in stored)
     axes = axes or hdf5.guess_axes(shape)
     if len(axes) == len(shape) and {"y", "x"} <= set(axes):
       size = (shape[axes.index("y")], shape[axes.index("x")])
@@ -106,7 +114,7 @@ def _locate(raw: h5py.Group) -> tuple[str, str | None]:
 
 
 def _read_strokes(
-  path: pathlib.Path,
+  path: Path,
   labels: h5py.Group,
   axes: str,
   size: tuple[int, int] | None,
@@ -118,6 +126,11 @@ def _read_strokes(
     max(start[i] + plane.shape[i] for start, plane in blocks) for i in range(2)
   )
   shape = size or end
+  if math.prod(shape) > _MAX_PIXELS:
+    raise ValueError(
+      f"{path}: found strokes on an image of {shape}, expected up to "
+      f"{_MAX_PIXELS} pixels"
+    )
   if end[0] > shape[0] or end[1] > shape[1]:
     raise ValueError(
       f"{path}: found strokes up to {end} in {labels.name}, expected them "
@@ -131,13 +144,13 @@ def _read_strokes(
 
 
 def _read_block(
-  path: pathlib.Path, block: h5py.Dataset, axes: str
+  path: Path, block: h5py.Dataset, axes: str
 ) -> tuple[tuple[int, int], Labels]:
   """Returns where a block of strokes begins, and its labels."""
   names = hdf5.read_axes(block) or axes
   text = decode_text(block.attrs["blockSlice"])
-  starts = [int(one) for one in re.findall(r"(\d+):\d+", text)]
-  data = block[()]
+  starts = [int(one) for one in _SLICE.findall(text)]
+  data = hdf5.read_stored(block, path)
   if len(starts) != data.ndim or len(names) != data.ndim:
     raise ValueError(
       f"{path}: found strokes of shape {data.shape} at {text} in {block.name}, "

@@ -102,8 +102,84 @@ def test_strides_offsets_and_types():
   np.testing.assert_array_equal(found, np.array([1.5, -2], np.float32))
   scalar = rebuild("LongStorage", np.array([7], "<i8"), 0, (), ())
   assert scalar == 7
-  with pytest.raises(ValueError, match="outside its storage"):
-    rebuild("HalfStorage", values, 1, (2, 4), (1, 2))
+  empty = rebuild("HalfStorage", values, 8, (0, 4), (4, 1))
+  assert empty.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+  ("offset", "shape", "strides", "message"),
+  [
+    (1, (2, 4), (1, 2), "outside its storage"),
+    (0, (9,), (1,), "outside its storage"),
+    (0, (2,), (-1,), "overlap"),
+    (-1, (1,), (1,), "outside its storage"),
+    (0, (1 << 40,), (0,), "overlap"),
+    (0, (2, 1 << 30), (1, 0), "overlap"),
+    (0, (4, 4), (1, 1), "overlap"),
+    (0, (2.0, 2), (2, 1), "whole numbers"),
+  ],
+)
+def test_tensors_that_their_storage_does_not_hold(
+  offset, shape, strides, message
+):
+  values = np.arange(8, dtype="<f2")
+  with pytest.raises(ValueError, match=message):
+    rebuild("HalfStorage", values, offset, shape, strides)
+
+
+def write_tensors(path, pickled, name="data/0", method=zipfile.ZIP_STORED):
+  with zipfile.ZipFile(path, "w", method) as archive:
+    archive.writestr("net/data.pkl", pickled)
+    archive.writestr(f"net/{name}", np.arange(4, dtype="<f4").tobytes())
+
+
+# {"a": tensor}: four numbers, each as it lies in the storage.
+TENSOR = (
+  b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n"
+  b"((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"
+  b"0X\x03\0\0\0cpuK\x04tQK\0K\x04\x85K\x01\x85\x89)tRs."
+)
+
+
+def test_a_tensor_by_hand(tmp_path):
+  write_tensors(tmp_path / "a.pth", TENSOR)
+  found = torch_file.read_state_dict(tmp_path / "a.pth")
+  np.testing.assert_array_equal(found["a"], [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+  ("pickled", "message"),
+  [
+    (TENSOR[:-1] + b"r\xf0\xf0\xf0\xf0.", "the memo index 4042322160"),
+    (TENSOR[:-1] + b"2.", "a pickle with DUP"),
+    (TENSOR[:-1] + b"\x8e" + bytes(8) + b"0.", "BINBYTES8"),
+    (TENSOR.replace(b"K\x01\x85", b"K\0\x85"), "overlap"),
+    (TENSOR.replace(b"K\x04tQ", b"K\x05tQ"), "4 of 5 numbers in data/0"),
+    (TENSOR[:-1], "pickle exhausted before seeing STOP"),
+  ],
+)
+def test_pickles_that_ask_for_more_than_there_is(tmp_path, pickled, message):
+  write_tensors(tmp_path / "a.pth", pickled)
+  with pytest.raises(ValueError, match=message) as caught:
+    torch_file.read_state_dict(tmp_path / "a.pth")
+  assert str(caught.value).startswith(f"{tmp_path / 'a.pth'}: found ")
+
+
+def test_archives_that_torch_does_not_write(tmp_path):
+  path = tmp_path / "a.pth"
+  write_tensors(path, TENSOR, method=zipfile.ZIP_DEFLATED)
+  with pytest.raises(ValueError, match="found compressed members"):
+    torch_file.read_state_dict(path)
+  write_tensors(path, TENSOR, "byteorder")
+  with pytest.raises(ValueError, match="found another byte order"):
+    torch_file.read_state_dict(path)
+  write_tensors(path, TENSOR)
+  data = bytearray(path.read_bytes())
+  at = data.rindex(b"PK\1\2") + 20  # Of data/0: both sizes.
+  data[at : at + 8] = b"\xff\xff\xff\x7f" * 2
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match="found members of more than"):
+    torch_file.read_state_dict(path)
 
 
 @pytest.mark.parametrize("length", [0, 100, 4000, -30])

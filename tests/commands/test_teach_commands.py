@@ -483,7 +483,7 @@ def replace(file, name, value):
       ),
       "found LaplacianOfGaussian at 0.3 px",
     ),
-    (lambda path: path.write_bytes(b"nothing"), "found an unreadable project"),
+    (lambda path: path.write_bytes(b"nothing"), "found unreadable HDF5"),
   ],
 )
 def test_projects_that_cannot_be_used(tmp_path, change, message, caplog):
@@ -526,7 +526,7 @@ def test_a_forest_that_is_broken(tmp_path, caplog):
   with h5py.File(tmp_path / "a.ilp", "a") as file:
     del file["PixelClassification/ClassifierForests/Forest0/_ext_param/labels"]
   line = fail(ilp_flags(tmp_path, keep_forest=True), caplog)
-  assert "a.ilp: found an unreadable forest" in line
+  assert "a.ilp: found unreadable HDF5" in line
 
 
 def test_a_forest_of_other_features(tmp_path, caplog):

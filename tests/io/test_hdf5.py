@@ -68,5 +68,56 @@ def test_broken_files(tmp_path):
   with pytest.raises(ValueError, match="found no such file"):
     hdf5.read_hdf5(tmp_path / "a.h5")
   (tmp_path / "a.h5").write_bytes(b"nothing")
-  with pytest.raises(ValueError, match="found an unreadable HDF5 file"):
+  with pytest.raises(ValueError, match="found unreadable HDF5"):
     hdf5.read_hdf5(tmp_path / "a.h5")
+
+
+def make_declared(file, way):
+  """A dataset "img" whose declared values the file does not hold."""
+  if way == "never written":
+    file.create_dataset("img", (40_000, 50_000, 3), "f4")
+  elif way == "one chunk of many":
+    one = file.create_dataset("img", (10**6, 10**6), "f4", chunks=(100, 100))
+    one[:100, :100] = 1
+  elif way == "elsewhere":
+    where = [("other.raw", 0, 400)]
+    file.create_dataset("img", (10, 10), "f4", external=where)
+  elif way == "virtual":
+    layout = h5py.VirtualLayout((10**5, 10**5), "f4")
+    file.create_virtual_dataset("img", layout)
+  else:
+    file["img"] = h5py.Empty("f4")
+
+
+@pytest.mark.parametrize(
+  ("way", "message"),
+  [
+    ("never written", r"found 0 bytes of /img, expected \(40000, 50000, 3\)"),
+    ("one chunk of many", "found 40000 bytes of /img, expected"),
+    ("elsewhere", "found no values of /img in the file"),
+    ("virtual", "found no values of /img in the file"),
+    ("nothing", "found no values of /img in the file"),
+  ],
+)
+def test_values_that_are_not_in_the_file(tmp_path, way, message):
+  with h5py.File(tmp_path / "a.h5", "w") as file:
+    make_declared(file, way)
+  with pytest.raises(ValueError, match=message) as caught:
+    hdf5.read_hdf5(tmp_path / "a.h5", "img")
+  assert str(caught.value).startswith(f"{tmp_path / 'a.h5'}: found ")
+
+
+@pytest.mark.parametrize("packing", ["gzip", "lzf", "shuffle", None])
+def test_packed_values_are_read(tmp_path, packing):
+  options = {"shuffle": True} if packing == "shuffle" else {}
+  options |= {"compression": packing} if packing in ("gzip", "lzf") else {}
+  constant = np.ones((3000, 1000), np.float32)
+  with h5py.File(tmp_path / "a.h5", "w") as file:
+    file.create_dataset("img", data=constant, chunks=(1000, 1000), **options)
+  found = hdf5.read_hdf5(tmp_path / "a.h5")
+  np.testing.assert_array_equal(found[..., 0], constant)
+
+
+def test_tags_that_are_no_axes():
+  for tags in ("[" * 100_000, b"\xff", "{}", '{"axes": 3}', "9" * 5000):
+    assert hdf5.parse_axes(tags) is None
