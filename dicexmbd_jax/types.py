@@ -45,11 +45,13 @@ class PanelRow:
   """One marker of a panel file.
 
   Attributes:
-    channel: the file's name of the channel (metal tag), or None if not given.
+    channel: the file's name of the channel (metal tag, or its mass), or None if
+      not given.
     name: the marker's name; column name in the tables.
     is_kept: measured and, in steinbock's layout, present in the stack.
     is_nuclear: goes into the nuclear channel.
     is_membrane: goes into the membrane/cytoplasm channel.
+    line: where it stands in the file, for messages; 1 is the header's.
   """
 
   channel: str | None
@@ -57,6 +59,7 @@ class PanelRow:
   is_kept: bool
   is_nuclear: bool
   is_membrane: bool
+  line: int | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ def read_image(source: ImageSource, panel: Panel | None) -> LoadedImage:
     used = None
   except ValueError as error:
     raw, used = _read_fallback(source, panel, error)
-  lines = list(raw.warnings)
+  lines = [*raw.warnings, *raw.selection.warnings]
   if used is not None:
     lines.append(f"data in {source.path.name} are broken; read {used.name}")
   selection = raw.selection

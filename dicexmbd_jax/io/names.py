@@ -31,7 +31,9 @@ _GENERIC = re.compile(
   r"|undefined)?(?:[\s_:\-#.]*\d+)*)$",
   re.IGNORECASE,
 )
-_MASS_BEHIND = re.compile(r"\s*\(\d{2,3}\)$")  # MIBI: CD3 (140).
+_MASS_BEHIND = re.compile(r"\s*\((\d{2,3})\)$")  # MIBI: CD3 (140).
+MASSES = range(75, 211)  # Dalton, of the isotopes that tag antibodies.
+_CLONE_BEHIND = re.compile(r"_\d+\(\(\d+\)\).*$")  # CyTOF: CD3_1841((2345)).
 _NUMBERED = re.compile(r"(?:channel|ch|c)?[\s_:\-#.]*(\d+)", re.IGNORECASE)
 
 
@@ -43,11 +45,15 @@ class Name:
     metal: as Nd143; None where there is none.
     markers: ways to write the marker, squeezed.
     loose: these, and without a mass in brackets behind, as MIBI files have it.
+    mass: of the metal, or the one in brackets; None where there is neither.
+    label: the marker alone, as it is written; empty where there is none.
   """
 
   metal: str | None
   markers: frozenset[str]
   loose: frozenset[str]
+  mass: int | None = None
+  label: str = ""
 
 
 def make_unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -78,22 +84,76 @@ def parse_name(text: str) -> Name:
   if _GENERIC.match(text):
     return Name(None, frozenset(), frozenset())
   markers = {squeeze(text)}
-  metal = None
+  metal, label = None, text
   for pattern in (_WHOLE, _LAST, _FIRST):
     match = pattern.match(text)
     found = match and _format_metal(match)
     if match and found:
-      metal = metal or found
-      rest = squeeze(match.groupdict().get("rest") or "")
-      markers.add(rest)
+      rest = match.groupdict().get("rest") or ""
+      if metal is None:
+        metal, label = found, rest
+      markers.add(squeeze(rest))
   loose = markers | {squeeze(_MASS_BEHIND.sub("", text))}
-  return Name(metal, frozenset(markers - {""}), frozenset(loose - {""}))
+  return Name(
+    metal,
+    frozenset(markers - {""}),
+    frozenset(loose - {""}),
+    _find_mass(metal, text),
+    _clean_label(label),
+  )
+
+
+def parse_row(channel: str | None, name: str) -> Name:
+  """Joins what a panel's row says in two columns of one channel.
+
+  Args:
+    channel: the column of metals, masses or the file's own names, if any.
+    name: the column of markers.
+
+  Raises:
+    ValueError: two metals, or a metal of another mass; says which.
+  """
+  left, right = parse_name(channel or ""), parse_name(name)
+  if left.metal and right.metal not in (None, left.metal):
+    if not _is_cluster(name, right.metal):
+      raise ValueError(f"{left.metal} and {right.metal}")
+    right = dataclasses.replace(right, label=name)
+  number = parse_number(channel or "")
+  mass = left.mass or (number if number in MASSES else None)
+  if mass and right.metal and not left.metal and mass != right.mass:
+    raise ValueError(f"{mass} and {right.metal}")
+  return Name(
+    left.metal or right.metal,
+    left.markers | right.markers,
+    left.loose | right.loose,
+    mass or right.mass,
+    right.label,
+  )
+
+
+def _is_cluster(name: str, metal: str | None) -> bool:
+  """Whether a name is all of a CD number that reads as cadmium: Cd106."""
+  return bool(metal and metal.startswith("Cd") and name.strip() == metal)
 
 
 def parse_number(text: str) -> int | None:
   """Returns the number of a channel that is called by it (2, Channel 2)."""
   match = _NUMBERED.fullmatch(text.strip())
   return int(match[1]) if match else None
+
+
+def _find_mass(metal: str | None, text: str) -> int | None:
+  behind = _MASS_BEHIND.search(text)
+  if metal is None and behind and int(behind[1]) in MASSES:
+    return int(behind[1])
+  return int(re.sub(r"\D", "", metal)) if metal else None
+
+
+def _clean_label(label: str) -> str:
+  """Takes off what is no marker: clone, mass, and a metal once more."""
+  label = _CLONE_BEHIND.sub("", _MASS_BEHIND.sub("", label)).strip("_-.:()/| ")
+  match = _WHOLE.match(label)
+  return "" if match and _format_metal(match) else label
 
 
 def _format_metal(match: re.Match[str]) -> str | None:

@@ -11,7 +11,7 @@ from dicexmbd_jax.types import Panel, PanelRow
 
 # Header cells are compared in lower case without spaces, "_", "-" and ".".
 _NAME_COLUMNS = ("name", "marker", "target", "clean_target")
-_CHANNEL_COLUMNS = ("channel", "metal", "metal tag", "metaltag")
+_METAL_COLUMNS = ("metal", "metal tag")
 _WANTED = (
   "a name column (name or marker) and either nuclear and membrane_cytoplasm "
   "(0/1) or steinbock's deepcell (1 = nuclear, 2 = membrane/cytoplasm)"
@@ -27,11 +27,12 @@ def read_panel(path: str | pathlib.Path) -> Panel:
   Dice-XMBD's (marker, nuclear, membrane_cytoplasm, one row per channel) and
   this project's (channel, name, keep, nuclear, membrane_cytoplasm). Headers
   are compared without case, spaces and underscores; other columns are ignored.
-  Separators may be comma, semicolon or tab; the text UTF-8 (with or without
-  byte order mark), UTF-16 with one, or Latin-1. A blank flag is a zero. Where
-  there is no `keep` column, every row is kept. A `channel` column of numbers
-  (2, Channel 2) names nothing; where it counts the rows, from 0 or 1 on and in
-  any order, it tells which channel of the file is meant.
+  Separators may be comma, semicolon or tab, or what a first line `sep=;` says;
+  the text UTF-8 (with or without byte order mark), UTF-16 with one, or Latin-1.
+  A blank flag is a zero. Where there is no `keep` column, every row is kept. A
+  `channel` column of numbers (2, Channel 2) names nothing unless these are
+  masses; where it counts the rows, from 0 or 1 on and in any order, it tells
+  which channel of the file is meant. Beside it a `metal` column may stand.
 
   Args:
     path: the panel file.
@@ -42,18 +43,25 @@ def read_panel(path: str | pathlib.Path) -> Panel:
 
   Raises:
     ValueError: missing or unreadable file, missing columns, a flag that is no
-      flag, a row of another length than the header, no nuclear row.
+      flag, a row of another length than the header or of two metals, a metal
+      that two rows ask for, no nuclear row.
   """
   path = pathlib.Path(path)
   table = _split_rows(path, _read_text(path))
   header = [_simplify(cell) for cell in table[0][1]] if table else []
   column = _find_columns(path, table[0][1] if table else [], header)
-  rows = tuple(
-    _make_row(path, line, _pad(path, line, cells, len(header)), column)
+  texts = [
+    _name_cells(_pad(path, line, cells, len(header)), column)
     for line, cells in table[1:]
-  )
+  ]
+  lines = [line for line, _ in table[1:]]
+  rows = [
+    _make_row(path, line, text) for line, text in zip(lines, texts, strict=True)
+  ]
   _check_nuclear(path, rows)
-  return Panel(path, _sort_numbered_channels(rows))
+  rows = _sort_numbered_channels(rows, [t.get("channel", "") for t in texts])
+  _check_metals(path, rows)
+  return Panel(path, tuple(rows))
 
 
 def _read_text(path: pathlib.Path) -> str:
@@ -76,11 +84,22 @@ def _split_rows(path: pathlib.Path, text: str) -> list[tuple[int, list[str]]]:
   if "\0" in text:
     raise ValueError(f"{path}: found binary data, expected a panel as CSV")
   lines = text.splitlines()
-  first = next((line for line in lines if line.strip()), "")
-  separator = max(",;\t", key=first.count)
+  separator = _pop_separator(lines)
   reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
   rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
   return [(line, cells) for line, cells in rows if any(cells)]
+
+
+def _pop_separator(lines: list[str]) -> str:
+  """Finds what separates cells; a line that only says so (sep=;) is emptied."""
+  at = next((i for i, line in enumerate(lines) if line.strip()), None)
+  if at is None:
+    return ","
+  told = re.fullmatch(r'"?sep=(.)"?[,;\t ]*', lines[at], re.IGNORECASE)
+  if told:
+    lines[at] = ""
+    return told[1]
+  return max(",;\t", key=lines[at].count)
 
 
 def _simplify(header: str) -> str:
@@ -98,7 +117,8 @@ def _find_columns(
 
   roles = {
     "name": _NAME_COLUMNS,
-    "channel": _CHANNEL_COLUMNS,
+    "channel": ("channel",),
+    "metal": _METAL_COLUMNS,
     "nuclear": ("nuclear",),
     "membrane": ("membrane_cytoplasm",),
     "deepcell": ("deepcell",),
@@ -110,7 +130,9 @@ def _find_columns(
     found["deepcell"] = None
   elif found["keep"] is None:
     found["keep"] = find(("full",))  # IMC panels before steinbock.
-  has_name = found["name"] is not None or found["channel"] is not None
+  has_name = any(
+    found[role] is not None for role in ("name", "channel", "metal")
+  )
   if not has_name or not (has_flags or found["deepcell"] is not None):
     columns = ", ".join(filter(None, cells)) or "no columns"
     raise ValueError(f"{path}: found {columns}; expected {_WANTED}")
@@ -128,11 +150,13 @@ def _pad(
   return cells[:width] + [""] * (width - len(cells))
 
 
-def _make_row(
-  path: pathlib.Path, line: int, cells: list[str], column: dict[str, int]
-) -> PanelRow:
-  text = {role: cells[at] for role, at in column.items()}
-  name = text.get("name") or text.get("channel", "")
+def _name_cells(cells: list[str], column: dict[str, int]) -> dict[str, str]:
+  return {role: cells[at] for role, at in column.items()}
+
+
+def _make_row(path: pathlib.Path, line: int, text: dict[str, str]) -> PanelRow:
+  metal, channel = text.get("metal", ""), text.get("channel", "")
+  name = text.get("name") or metal or channel
   if not name:
     raise ValueError(f"{path}: found no name in line {line}, expected one")
   if "deepcell" in text:
@@ -144,8 +168,8 @@ def _make_row(
       path, line, "membrane_cytoplasm", text["membrane"]
     )
   is_kept = "keep" not in text or _parse_flag(path, line, "keep", text["keep"])
-  channel = text.get("channel") or None
-  return PanelRow(channel, name, is_kept, is_nuclear, is_membrane)
+  own = metal or channel or None
+  return PanelRow(own, name, is_kept, is_nuclear, is_membrane, line)
 
 
 def _parse_flag(path: pathlib.Path, line: int, column: str, text: str) -> bool:
@@ -177,20 +201,52 @@ def _check_nuclear(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:
     )
 
 
-def _sort_numbered_channels(rows: tuple[PanelRow, ...]) -> tuple[PanelRow, ...]:
+def _sort_numbered_channels(
+  rows: list[PanelRow], channels: list[str]
+) -> list[PanelRow]:
   """Takes a channel column of numbers for places, and forgets it.
 
-  Numbers that do not count the rows (masses, say) tell no place.
+  Numbers that do not count the rows tell no place; masses stay.
+
+  Args:
+    rows: in the file's order.
+    channels: the rows' cells in the channel column.
   """
-  channels = [row.channel for row in rows if row.channel]
-  parsed = [names.parse_number(channel) for channel in channels]
+  parsed = [names.parse_number(channel) for channel in channels if channel]
   numbers = [number for number in parsed if number is not None]
-  if len(numbers) < len(channels):
+  if not numbers or len(numbers) < len(parsed):
     return rows
+  if all(number in names.MASSES for number in numbers):
+    return rows
+  plain = [
+    dataclasses.replace(row, channel=None) if row.channel == channel else row
+    for row, channel in zip(rows, channels, strict=True)
+  ]
   if sorted(numbers) in (
     list(range(len(rows))),
     list(range(1, len(rows) + 1)),
   ):
-    places = dict(zip(numbers, rows, strict=True))
-    rows = tuple(places[number] for number in sorted(places))
-  return tuple(dataclasses.replace(row, channel=None) for row in rows)
+    places = dict(zip(numbers, plain, strict=True))
+    return [places[number] for number in sorted(places)]
+  return plain
+
+
+def _check_metals(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:
+  """Refuses a row of two metals, and a metal that two rows ask for."""
+  taken: dict[str, PanelRow] = {}
+  for row in rows:
+    try:
+      metal = names.parse_row(row.channel, row.name).metal
+    except ValueError as error:
+      raise ValueError(
+        f"{path}: found {error} in line {row.line} ({row.name}), expected one "
+        "metal"
+      ) from error
+    if metal is None or not (row.is_kept or row.is_nuclear or row.is_membrane):
+      continue
+    first = taken.setdefault(metal, row)
+    if first is not row:
+      raise ValueError(
+        f"{path}: found {metal} in lines {first.line} ({first.name}) and "
+        f"{row.line} ({row.name}), expected one row for each metal"
+      )

@@ -4,7 +4,14 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from dicexmbd_jax.io.names import Name, make_unique, parse_name, squeeze
+from dicexmbd_jax.io.agreement import check_agreement, find_marker
+from dicexmbd_jax.io.names import (
+  Name,
+  make_unique,
+  parse_name,
+  parse_row,
+  squeeze,
+)
 from dicexmbd_jax.markers import is_nuclear_stain
 from dicexmbd_jax.types import Panel, PanelRow, Stack
 
@@ -24,12 +31,14 @@ class ChannelSelection:
     names: unique names of the markers; column names in the tables.
     nuclear: indices into `channels` of the nuclear markers.
     membrane: indices into `channels` of the membrane/cytoplasm markers.
+    warnings: one line each, where panel and file call a marker otherwise.
   """
 
   channels: tuple[int, ...]
   names: tuple[str, ...]
   nuclear: tuple[int, ...]
   membrane: tuple[int, ...]
+  warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +72,10 @@ def resolve_panel(
 
   Rows that are kept, nuclear or membrane/cytoplasm are asked for. Where the
   file names its channels, rows are found by name, in any order: equal metals
-  (Ir191, 191Ir, DNA1_Ir191, Ir191Di) match, different metals do not, and
-  without a metal on either side the marker's name decides, compared without
-  case and punctuation. Where it names none ("Channel 1", "", "0" are no
+  (Ir191, 191Ir, DNA1_Ir191, Ir191Di) match, different metals or masses do
+  not, and without a metal on either side the marker's name decides, compared
+  without case and punctuation. Where metals are equal the markers are compared
+  too (check_agreement). Where it names none ("Channel 1", "", "0" are no
   names), or where names repeat, position decides: then the file must have as
   many channels as the panel has rows, or kept rows, and no name may disagree.
 
@@ -81,8 +91,9 @@ def resolve_panel(
     path: the file, for messages.
 
   Raises:
-    ValueError: a row without its channel, an ambiguous one, or a count that
-      does not fit; the message names both sides.
+    ValueError: a row without its channel, an ambiguous one, one whose marker
+      the file has elsewhere, or a count that does not fit; the message names
+      both sides.
   """
   names = [name or "" for name in file_channel_names]
   names += [""] * (file_num_channels - len(names))
@@ -97,13 +108,14 @@ def resolve_panel(
   if two is not None:
     return two
   file_names = [parse_name(name) for name in names]
-  rows = [_parse_row(row) for row in panel.rows]
+  rows = [parse_row(row.channel, row.name) for row in panel.rows]
   matches = _match_names(panel, rows, file_names)
   if matches is None:
     matches = _match_positions(panel, rows, file_names)
   if matches is None:
     raise ValueError(_describe_mismatch(panel, rows, names, path))
-  return _select(panel, matches)
+  lines = check_agreement(panel, rows, file_names, matches, path)
+  return dataclasses.replace(_select(panel, matches), warnings=lines)
 
 
 def _select_alone(names: Sequence[str]) -> ChannelSelection:
@@ -140,27 +152,21 @@ def _guess_group(name: str) -> str:
   return "m" if squeeze(name) in _MEMBRANE_NAMES else "?"
 
 
-def _parse_row(row: PanelRow) -> Name:
-  parts = [parse_name(text) for text in (row.channel, row.name) if text]
-  metals = [part.metal for part in parts if part.metal]
-  markers, loose = (
-    frozenset[str]().union(*(getattr(part, kind) for part in parts))
-    for kind in ("markers", "loose")
-  )
-  return Name(metals[0] if metals else None, markers, loose)
-
-
 def _is_match(row: Name, channel: Name) -> bool:
   if row.metal and channel.metal:
     return row.metal == channel.metal
-  return bool(row.markers & channel.markers)
+  return _may_be_one(row, channel) and bool(row.markers & channel.markers)
 
 
 def _is_loose_match(row: Name, channel: Name) -> bool:
   """Whether the names are one but for a mass in brackets: CD3, CD3 (140)."""
   if row.metal and channel.metal:
     return False
-  return bool(row.loose & channel.loose)
+  return _may_be_one(row, channel) and bool(row.loose & channel.loose)
+
+
+def _may_be_one(row: Name, channel: Name) -> bool:
+  return None in (row.mass, channel.mass) or row.mass == channel.mass
 
 
 def _find_matches(row: Name, channels: Sequence[Name]) -> list[int]:
@@ -258,8 +264,13 @@ def _describe_mismatch(
   ambiguous: list[str] = []
   for row, parsed in zip(panel.rows, rows, strict=True):
     found = len(_find_matches(parsed, channels))
-    if _is_asked(row) and found != 1:
-      (ambiguous if found else missing).append(_format_row(row))
+    if not _is_asked(row) or found == 1:
+      continue
+    if found:
+      ambiguous.append(_format_row(row))
+      continue
+    place = find_marker(parsed, channels)
+    missing.append(_format_row(row) + (f" but on {place}" if place else ""))
   wrong = [f"{_join(missing)} not among them"] if missing else []
   if ambiguous or not wrong:
     wrong.append(f"{_join(ambiguous) or 'rows'} ambiguous")
@@ -270,9 +281,10 @@ def _describe_mismatch(
 
 
 def _format_row(row: PanelRow) -> str:
-  if row.channel and row.channel != row.name:
-    return f"{row.name} ({row.channel})"
-  return row.name
+  channel = row.channel if row.channel != row.name else None
+  line = f"line {row.line}" if row.line else None
+  told = ", ".join(filter(None, (channel, line)))
+  return f"{row.name} ({told})" if told else row.name
 
 
 def _join(names: Sequence[str]) -> str:
