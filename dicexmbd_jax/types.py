@@ -31,6 +31,7 @@ class ImageSource:
     member: name inside the zip archive, else None.
     acquisition: acquisition id inside an .mcd file, else None.
     fallbacks: .txt files to read instead where the .mcd's data are broken.
+    parts: the other files of an OME-TIFF that spans several.
   """
 
   stem: str
@@ -38,6 +39,7 @@ class ImageSource:
   member: str | None = None
   acquisition: int | None = None
   fallbacks: tuple[pathlib.Path, ...] = ()
+  parts: tuple[pathlib.Path, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

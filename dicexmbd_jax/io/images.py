@@ -10,7 +10,11 @@ from dicexmbd_jax.io.selection import (
   RawImage,
   resolve_panel,
 )
-from dicexmbd_jax.io.source import open_source, split_member
+from dicexmbd_jax.io.source import (
+  find_siblings,
+  open_source,
+  split_member,
+)
 from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 
 
@@ -127,7 +131,8 @@ def _read_selected(
   with open_source(path, member) as opened:
     suffix = shown.suffix.lower()
     if suffix not in (".mcd", ".txt"):
-      return tiff.read_tiff(opened, select, shown)
+      find_other = find_siblings(path, member)
+      return tiff.read_tiff(opened, select, shown, find_other)
     # Only here, so that a run on TIFFs never loads readimc.
     from dicexmbd_jax.io import mcd
 

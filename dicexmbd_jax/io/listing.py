@@ -8,14 +8,16 @@ import itertools
 import pathlib
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from absl import logging
 
 from dicexmbd_jax.io import source as source_lib
+from dicexmbd_jax.io import tiff
 from dicexmbd_jax.types import ImageSource
 
 _TIFF = re.compile(r"(\.ome)?\.(tiff?|btf)$", re.IGNORECASE)
+_OME = re.compile(r"\.ome\.(tiff?|btf)$", re.IGNORECASE)
 _SUFFIXES = (".tif", ".tiff", ".btf", ".mcd", ".txt", ".zip")
 _WANTED = "TIFF, .mcd, Fluidigm .txt or .zip files"
 _TXT_HEADER = b"Start_push"
@@ -49,6 +51,12 @@ class _File:
   def stem(self) -> str:
     return get_stem(self.full)
 
+  def find_beside(self, name: str) -> "_File":
+    if self.member is None:
+      return _File(self.path.with_name(name))
+    member = pathlib.PurePosixPath(self.member).with_name(name)
+    return _File(self.path, member.as_posix())
+
 
 def list_images(
   pattern: str | pathlib.Path,
@@ -60,6 +68,8 @@ def list_images(
   nuclei, probabilities, overlays or ilastik) are left out, and the log tells;
   hidden files and any .txt without Fluidigm's header silently. Archives stand
   for their members.
+  An OME-TIFF that spans several files is one image, named after its first file,
+  whichever of them is asked for.
   Every acquisition of an .mcd is one image, named FILE_001 after its id. A
   .txt named after an acquisition of a listed .mcd (FILE_DESCRIPTION_ID.txt) is
   the instrument's copy of it: not an image of its own, but read where the
@@ -87,6 +97,12 @@ def list_images(
   mcds = sorted((f for f in files if f.suffix == ".mcd"), key=_by_length)
   for file in mcds:
     sources += _list_mcd(file, files, claimed, failures)
+  for first, *others in _join_parts(files, claimed):
+    parts = tuple(file.full for file in others)
+    claimed.update((first.full, *parts))
+    sources.append(
+      ImageSource(first.stem, first.path, first.member, parts=parts)
+    )
   for file in files:
     if file.suffix != ".mcd" and file.full not in claimed:
       sources.append(ImageSource(file.stem, file.path, file.member))
@@ -280,6 +296,33 @@ def _match_copies(
     return tuple(found)
   found = [path for path in copies if loose.fullmatch(path.name)]
   return tuple(found) if len(found) == 1 else ()
+
+
+def _join_parts(
+  files: Iterable[_File], claimed: Collection[pathlib.Path]
+) -> list[list[_File]]:
+  """Finds the OME-TIFFs of several files; each as its files, in order."""
+  found: list[list[_File]] = []
+  seen = set(claimed)
+  for file in files:
+    if file.full not in seen and (parts := _list_parts(file)):
+      found.append(parts)
+      seen.update(part.full for part in parts)
+  return found
+
+
+def _list_parts(file: _File) -> list[_File]:
+  # In an archive by its name only: to look at a member is to unpack it.
+  is_asked = _TIFF if file.member is None else _OME
+  if not is_asked.search(file.full.name):
+    return []
+  try:
+    with source_lib.open_source(file.path, file.member) as path:
+      find = source_lib.find_siblings(file.path, file.member)
+      names = tiff.list_parts(path, file.full, find)
+  except (ValueError, OSError):
+    return []  # Reading it will say what is wrong.
+  return [file.find_beside(name) for name in names]
 
 
 def _drop_duplicates(

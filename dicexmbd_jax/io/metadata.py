@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import tifffile
 
+Element = xml.etree.ElementTree.Element
 # Beyond these a size is a printer's resolution, or a mistake.
 MIN_PIXEL_UM = 0.05
 MAX_PIXEL_UM = 20.0
@@ -38,23 +39,30 @@ def check_pixel_size(name: str, size_um: float) -> None:
 
 def read_channel_names(
   file: tifffile.TiffFile,
-  series: Sequence[tifffile.TiffPageSeries],
+  pages: Sequence[tifffile.TiffPage | tifffile.TiffFrame | None],
   num_channels: int,
+  pixels: Element | None,
 ) -> list[str]:
   """Reads the names of a TIFF's channels.
 
   They are looked for in OME-XML (Name, and Fluor where there is one), ImageJ's
   slice labels, tifffile's JSON (Channel.Name) and the pages' PageName tags.
 
+  Args:
+    file: the file whose metadata count.
+    pages: of the image.
+    num_channels: of the image.
+    pixels: OME's description of the image, or None.
+
   Returns:
     `num_channels` names, or none at all: a list of another length than the
     channels names nothing for sure.
   """
   for names in (
-    _read_ome_names(file),
+    _read_ome_names(pixels),
     _read_imagej_names(file),
     _read_json_names(file),
-    _read_page_names(series),
+    _read_page_names(pages),
   ):
     if len(names) == num_channels and any(names):
       return names
@@ -62,7 +70,7 @@ def read_channel_names(
 
 
 def read_pixel_size(
-  file: tifffile.TiffFile,
+  file: tifffile.TiffFile, pixels: Element | None
 ) -> tuple[list[str], float | None]:
   """Reads the edge of a pixel in um from OME, ImageJ or TIFF metadata.
 
@@ -71,7 +79,7 @@ def read_pixel_size(
     0.05 to 20 um, or where pixels are not square to 1 %. The last two warn,
     except for TIFF's own resolution tags, which mostly speak of printing.
   """
-  x, y = _read_ome_size(file) or _read_imagej_size(file) or (None, None)
+  x, y = _read_ome_size(pixels) or _read_imagej_size(file) or (None, None)
   if x is None or y is None:
     x, y = _read_tag_size(file)
     is_sure = False
@@ -87,9 +95,7 @@ def read_pixel_size(
   return [], (x + y) / 2
 
 
-def _find_ome_pixels(
-  file: tifffile.TiffFile,
-) -> xml.etree.ElementTree.Element | None:
+def find_ome_pixels(file: tifffile.TiffFile) -> Element | None:
   """Finds the description of the first image; None if there is none."""
   if not (file.is_ome and file.ome_metadata):
     return None
@@ -100,8 +106,7 @@ def _find_ome_pixels(
   return root.find(".//{*}Image/{*}Pixels")
 
 
-def _read_ome_names(file: tifffile.TiffFile) -> list[str]:
-  pixels = _find_ome_pixels(file)
+def _read_ome_names(pixels: Element | None) -> list[str]:
   if pixels is None:
     return []
   names = []
@@ -126,9 +131,11 @@ def _read_json_names(file: tifffile.TiffFile) -> list[str]:
   return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _read_page_names(series: Sequence[tifffile.TiffPageSeries]) -> list[str]:
+def _read_page_names(
+  pages: Sequence[tifffile.TiffPage | tifffile.TiffFrame | None],
+) -> list[str]:
   names = []
-  for page in (page for one in series for page in one.pages):
+  for page in pages:
     tags = getattr(page.aspage(), "tags", None) if page is not None else None
     name = tags.valueof(_PAGE_NAME, default="") if tags is not None else ""
     if not isinstance(name, str) or not name:
@@ -137,10 +144,7 @@ def _read_page_names(series: Sequence[tifffile.TiffPageSeries]) -> list[str]:
   return names
 
 
-def _read_ome_size(
-  file: tifffile.TiffFile,
-) -> tuple[float, float] | None:
-  pixels = _find_ome_pixels(file)
+def _read_ome_size(pixels: Element | None) -> tuple[float, float] | None:
   if pixels is None:
     return None
   sizes = []

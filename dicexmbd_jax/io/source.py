@@ -9,7 +9,7 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dicexmbd_jax.types import ImageSource
 
@@ -44,6 +44,31 @@ def open_source(
   yield copy.path
 
 
+def find_siblings(
+  path: pathlib.Path, member: str | None
+) -> Callable[[str], pathlib.Path | None] | None:
+  """Gives a function that finds the files beside a zip member by their names.
+
+  It gives copies, which live as long as the function does, and None where there
+  is no such member. It raises as `open_source` does.
+
+  Returns:
+    None for a file outside of an archive.
+  """
+  if member is None:
+    return None
+  copies: dict[str, _Copy] = {}
+
+  def find(name: str) -> pathlib.Path | None:
+    sibling = pathlib.PurePosixPath(member).with_name(name).as_posix()
+    if name not in copies and not _has_member(path, sibling):
+      return None
+    copies[name] = copies.get(name) or _Copy(path, sibling)
+    return copies[name].path
+
+  return find
+
+
 def split_member(path: pathlib.Path) -> tuple[pathlib.Path, str | None]:
   """Splits archive.zip/folder/file.txt into the archive and its member."""
   for parent in path.parents:
@@ -69,6 +94,9 @@ def hash_source(source: ImageSource) -> str:
     archive, member = split_member(fallback)
     size = "" if member else _get_status(archive)[0]
     digest.update(f"|{fallback.name}|{size}".encode())
+  for part in source.parts:
+    archive, member = split_member(part)
+    digest.update(_hash_file(archive, member, *_get_status(archive)).encode())
   return digest.hexdigest()
 
 
@@ -129,6 +157,11 @@ def _open_member(path: pathlib.Path, member: str | None) -> Iterator:
     raise ValueError(
       f"{path}: found a broken archive ({error}), expected a complete zip"
     ) from error
+
+
+def _has_member(path: pathlib.Path, member: str) -> bool:
+  with zipfile.ZipFile(path) as archive:
+    return member in archive.namelist()
 
 
 def _read_block(path: pathlib.Path, member: str | None, source) -> bytes:

@@ -11,26 +11,33 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tifffile
 
-from dicexmbd_jax.io import metadata
+from dicexmbd_jax.io import metadata, ome
+from dicexmbd_jax.io.ifds import open_tiff
 from dicexmbd_jax.io.selection import ChannelSelection, RawImage
 
 Select = Callable[[Sequence[str], int], ChannelSelection]
+_Page = tifffile.TiffPage | tifffile.TiffFrame
 
 
 def read_tiff(
-  path: pathlib.Path, select: Select, shown: pathlib.Path
+  path: pathlib.Path,
+  select: Select,
+  shown: pathlib.Path,
+  find_other: ome.Find | None = None,
 ) -> RawImage:
   """Reads the selected channels of a TIFF; only their pages where it can.
 
   The channel axis is the one axis besides y and x that is longer than one: C,
   pages without a meaning, samples (YXS), or slices where an ImageJ or plain
   file has no channels. Several two-dimensional series of one shape are its
-  channels, too. Any compression, byte order and real dtype will do.
+  channels, too. Any compression, byte order and real dtype will do. An OME-TIFF
+  of several files is read from all of them.
 
   Args:
     path: the file to open.
     select: from channel names and their number to the channels to read.
     shown: the file's name in messages.
+    find_other: finds its image's other files; None where these lie beside it.
 
   Returns:
     The channels as float32 (y, x, m), with the pixel size of OME, ImageJ or
@@ -40,12 +47,14 @@ def read_tiff(
     ValueError: not a TIFF, truncated or broken data, more axes than channel,
       y and x, or channels that `select` does not take.
   """
-  with _open_tiff(path, shown) as layout:
+  with _open_tiff(path, shown, find_other) as layout:
     with _explain(shown):
       names = metadata.read_channel_names(
-        layout.file, layout.series, layout.num_channels
+        layout.file, layout.pages, layout.num_channels, layout.pixels
       )
-      lines, pixel_size_um = metadata.read_pixel_size(layout.file)
+      lines, pixel_size_um = metadata.read_pixel_size(
+        layout.file, layout.pixels
+      )
     selection = select(names, layout.num_channels)
     with _explain(shown):
       planes = _read_planes(layout, selection.channels)
@@ -54,7 +63,7 @@ def read_tiff(
           f"{shown}: found {planes.dtype} pixels, expected real numbers"
         )
       stack = np.ascontiguousarray(planes, dtype=np.float32)
-  return RawImage(stack, selection, pixel_size_um, tuple(lines))
+  return RawImage(stack, selection, pixel_size_um, (*layout.warnings, *lines))
 
 
 def read_pixels(path: str | pathlib.Path) -> np.ndarray:
@@ -79,39 +88,97 @@ def read_pixel_size(path: str | pathlib.Path) -> float | None:
   """
   path = pathlib.Path(path)
   with _open_tiff(path, path) as layout, _explain(path):
-    return metadata.read_pixel_size(layout.file)[1]
+    return metadata.read_pixel_size(layout.file, layout.pixels)[1]
+
+
+def list_parts(
+  path: pathlib.Path, shown: pathlib.Path, find_other: ome.Find | None = None
+) -> list[str]:
+  """Names the files of an OME-TIFF image, in the order of their planes.
+
+  Returns:
+    None of them where the image lies in this file alone, or where reading it
+    will say what is wrong.
+  """
+  try:
+    with _explain(shown):
+      planes = ome.find_planes(path, shown.name, find_other)
+  except ValueError:
+    return []
+  names = planes.list_names() if planes is not None else []
+  return names if len(names) > 1 else []
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
   """An open TIFF: its series, their axes, and where among these channels are.
 
-  Without an axis of channels every series is one.
+  Without an axis of channels every series is one; without series every page
+  is, whatever file it lies in.
   """
 
   file: tifffile.TiffFile
-  series: Sequence[tifffile.TiffPageSeries]
-  axes: str
-  axis: int | None
+  pixels: ome.Element | None
+  pages: Sequence[_Page | None]
+  series: Sequence[tifffile.TiffPageSeries] = ()
+  axes: str = ""
+  axis: int | None = None
+  warnings: tuple[str, ...] = ()
 
   @property
   def num_channels(self) -> int:
+    if not self.series:
+      return len(self.pages)
     if self.axis is None:
       return len(self.series)
     return self.series[0].shape[self.axis]
 
 
 @contextlib.contextmanager
-def _open_tiff(path: pathlib.Path, shown: pathlib.Path) -> Iterator[_Layout]:
+def _open_tiff(
+  path: pathlib.Path,
+  shown: pathlib.Path,
+  find_other: ome.Find | None = None,
+) -> Iterator[_Layout]:
   with _explain(shown):
-    file = tifffile.TiffFile(path)
+    planes = ome.find_planes(path, shown.name, find_other)
+    file = open_tiff(path)
   with file:
     with _explain(shown):
-      series = _choose_series(file, shown)
-      axes = _name_axes(file, series[0])
-      axis = _find_channel_axis(file, axes, series[0].shape, shown)
-      _check_extent(series, path.stat().st_size, shown)
-    yield _Layout(file, series, axes, axis)
+      layout = (
+        _lay_out(file, shown)
+        if planes is None
+        else _gather(file, planes, shown)
+      )
+      _check_extent(layout, shown)
+    yield layout
+
+
+def _lay_out(file: tifffile.TiffFile, shown: pathlib.Path) -> _Layout:
+  """Lays out a file by its own pages alone."""
+  series = _choose_series(file, shown)
+  axes = _name_axes(file, series[0])
+  axis = _find_channel_axis(file, axes, series[0].shape, shown)
+  pages = [page for one in series for page in one.pages]
+  pixels = metadata.find_ome_pixels(file)
+  return _Layout(file, pixels, pages, series, axes, axis)
+
+
+def _gather(
+  file: tifffile.TiffFile, planes: ome.Planes, shown: pathlib.Path
+) -> _Layout:
+  """Lays out an image whose description names other files: plane by plane."""
+  sizes = {axis: int(planes.pixels.get(f"Size{axis}", 1)) for axis in "TZCYX"}
+  shape = tuple(sizes.values())
+  _find_channel_axis(file, "TZCYX", shape, shown)
+  pages = ome.read_pages(planes.planes)
+  for page, plane in zip(pages, planes.planes, strict=True):
+    if page.shape != shape[-2:] or page.dtype != pages[0].dtype:
+      raise _ClearError(
+        f"{shown}: found {page.dtype} {page.shape} in page {plane.page} of "
+        f"{plane.name}, expected {pages[0].dtype} {shape[-2:]}"
+      )
+  return _Layout(file, planes.pixels, pages, warnings=planes.warnings)
 
 
 class _Complaints(logging.Handler):
@@ -140,6 +207,8 @@ def _explain(shown: pathlib.Path) -> Iterator[None]:
       raise OSError(complaints.lines[0])
   except (_ClearError, MemoryError):
     raise
+  except ome.PartError as error:
+    raise ValueError(f"{shown}: {error}") from error
   except Exception as error:
     # Broken files make it fail in any way: TiffFileError, struct.error,
     # ValueError, zlib.error, IndexError, ...
@@ -198,28 +267,34 @@ def _find_channel_axis(
   )
 
 
-def _check_extent(
-  series: Sequence[tifffile.TiffPageSeries], size: int, shown: pathlib.Path
-) -> None:
-  """Refuses a file that is shorter than its own tables say."""
-  end, num_missing = 0, 0
-  for one in series:
+def _check_extent(layout: _Layout, shown: pathlib.Path) -> None:
+  """Refuses files that are shorter than their own tables say."""
+  ends: dict[str, int] = {}
+  sizes: dict[str, int] = {}
+  num_missing = 0
+
+  def count(handle: tifffile.FileHandle, end: int) -> None:
+    sizes[handle.path] = handle.size
+    ends[handle.path] = max(ends.get(handle.path, 0), end)
+
+  for one in layout.series:
     if one.dataoffset is not None:
-      end = max(end, one.dataoffset + one.nbytes)
-    for page in one.pages:
-      if page is None:
-        num_missing += 1
-        continue
-      for offset, count in zip(
-        page.dataoffsets, page.databytecounts, strict=True
-      ):
-        num_missing += not (offset and count)
-        end = max(end, offset + count)
-  if end > size:
-    raise _ClearError(
-      f"{shown}: found a truncated TIFF of {size} bytes, expected at least "
-      f"{end}"
-    )
+      count(layout.file.filehandle, one.dataoffset + one.nbytes)
+  for page in layout.pages:
+    if page is None:
+      num_missing += 1
+      continue
+    for offset, length in zip(
+      page.dataoffsets, page.databytecounts, strict=True
+    ):
+      num_missing += not (offset and length)
+      count(page.parent.filehandle, offset + length)
+  for path, end in ends.items():
+    if end > sizes[path]:
+      raise _ClearError(
+        f"{shown}: found a truncated TIFF of {sizes[path]} bytes, expected at "
+        f"least {end}"
+      )
   if num_missing:
     raise _ClearError(
       f"{shown}: found {num_missing} planes or strips without data, expected "
@@ -229,6 +304,8 @@ def _check_extent(
 
 def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
   """Reads (y, x, m), touching no other channel where these are pages."""
+  if not layout.series:
+    return np.stack([_read_page(layout.pages[i]) for i in channels], axis=-1)
   if layout.axis is None:
     planes = [
       _order_axes(layout.series[i].asarray(), layout.axes) for i in channels
@@ -241,6 +318,14 @@ def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
   is_plain = one.dataoffset is not None
   data = one.asarray(out="memmap") if is_plain else one.asarray()
   return _order_axes(np.take(data, channels, layout.axis), layout.axes)
+
+
+def _read_page(page: _Page | None) -> np.ndarray:
+  """Reads a page of a file that is not open."""
+  assert page is not None
+  with page.parent.filehandle as handle:
+    handle.open()
+    return page.asarray()
 
 
 def _order_axes(data: np.ndarray, axes: str) -> np.ndarray:

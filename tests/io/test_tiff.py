@@ -321,3 +321,34 @@ def test_read_pixels_keeps_the_dtype(tmp_path):
   np.testing.assert_array_equal(pixels, np.moveaxis(PLANES, 0, -1))
   with pytest.raises(ValueError, match="no such file"):
     tiff.read_pixels(tmp_path / "b.tif")
+
+
+def find_ifds(data):
+  """Lists the places of the links between the pages of a little TIFF."""
+  places, place = [], 4
+  while offset := int.from_bytes(data[place : place + 4], "little"):
+    places.append(place)
+    place = (
+      offset + 2 + 12 * int.from_bytes(data[offset : offset + 2], "little")
+    )
+  return [*places, place]
+
+
+@pytest.mark.parametrize("num_pages", [3, 150])
+@pytest.mark.parametrize("target", [0, 1, -1])
+def test_a_chain_of_pages_without_an_end_is_refused(
+  tmp_path, num_pages, target
+):
+  path = tmp_path / "loop.tif"
+  planes = np.zeros((num_pages, 2, 3), np.uint8)
+  with tifffile.TiffWriter(path) as file:
+    for plane in planes:
+      file.write(plane, metadata=None)
+  data = bytearray(path.read_bytes())
+  links = find_ifds(data)
+  assert len(links) == num_pages + 1
+  first = links[:-1][target]
+  data[links[-1] : links[-1] + 4] = data[first : first + 4]
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match="leads back to an earlier page"):
+    read(path, 0)
