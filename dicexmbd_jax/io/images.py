@@ -1,7 +1,9 @@
 """Reads one image of any supported format: the channels a panel asks for."""
 
+import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from dicexmbd_jax.io import tiff
 from dicexmbd_jax.io.names import make_unique
@@ -17,13 +19,19 @@ from dicexmbd_jax.io.source import (
 )
 from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 
+if TYPE_CHECKING:
+  from dicexmbd_jax.io import mcd
+
+# From a file's name in messages to what selects its channels.
+_Choose = Callable[[pathlib.Path], tiff.Select]
+
 
 def read_image(source: ImageSource, panel: Panel | None) -> LoadedImage:
   """Reads the channels of one image that the panel asks for.
 
   Values are as they are in the file: whether they are finite and positive is
-  for the caller to check. An acquisition of an .mcd that is broken is read
-  from its .txt copy where there is one, with a warning.
+  for the caller to check. An acquisition of an .mcd that is broken or
+  incomplete is read from its .txt copy where that is complete, with a warning.
 
   Args:
     source: the image, as listed.
@@ -34,24 +42,13 @@ def read_image(source: ImageSource, panel: Panel | None) -> LoadedImage:
     ValueError: missing, broken or truncated file, or channels that do not fit
       the panel. One line: file, found, expected.
   """
-  try:
-    raw = _read_raw(source, panel)
-    used = None
-  except ValueError as error:
-    raw, used = _read_fallback(source, panel, error)
-  lines = [*raw.warnings, *raw.selection.warnings]
-  if used is not None:
-    lines.append(f"data in {source.path.name} are broken; read {used.name}")
-  selection = raw.selection
-  return LoadedImage(
-    stack=raw.stack,
-    names=selection.names,
-    nuclear=selection.nuclear,
-    membrane=selection.membrane,
-    pixel_size_um=raw.pixel_size_um,
-    warnings=tuple(lines),
-    origin=_describe_origin(source, raw, used),
-  )
+
+  def choose(shown: pathlib.Path) -> tiff.Select:
+    return lambda names, num_channels: resolve_panel(
+      panel, names, num_channels, shown
+    )
+
+  return _load_image(source, choose)
 
 
 def read_every_channel(source: ImageSource) -> LoadedImage:
@@ -60,19 +57,7 @@ def read_every_channel(source: ImageSource) -> LoadedImage:
   Raises:
     ValueError: missing, broken or truncated file. One line.
   """
-  shown = source.path / source.member if source.member else source.path
-  raw = _read_selected(
-    source.path, source.member, source.acquisition, _select_every, shown
-  )
-  return LoadedImage(
-    stack=raw.stack,
-    names=raw.selection.names,
-    nuclear=(),
-    membrane=(),
-    pixel_size_um=raw.pixel_size_um,
-    warnings=raw.warnings,
-    origin=_describe_origin(source, raw, None),
-  )
+  return _load_image(source, lambda shown: _select_every)
 
 
 def describe_image(
@@ -93,24 +78,106 @@ def describe_image(
   }
 
 
-def _read_raw(source: ImageSource, panel: Panel | None) -> RawImage:
-  shown = source.path / source.member if source.member else source.path
-  return _read_file(
-    source.path, source.member, source.acquisition, panel, shown
+def _load_image(source: ImageSource, choose: _Choose) -> LoadedImage:
+  raw, used = _read_best(source, choose)
+  selection = raw.selection
+  return LoadedImage(
+    stack=raw.stack,
+    names=selection.names,
+    nuclear=selection.nuclear,
+    membrane=selection.membrane,
+    pixel_size_um=raw.pixel_size_um,
+    warnings=(*raw.warnings, *selection.warnings),
+    origin=_describe_origin(source, raw, used),
   )
+
+
+def _read_best(
+  source: ImageSource, choose: _Choose
+) -> tuple[RawImage, pathlib.Path | None]:
+  """Reads an image, or its first good copy where it is broken or incomplete.
+
+  Returns:
+    The image, and the copy that was taken.
+
+  Raises:
+    ValueError: it is broken, and no copy is good.
+  """
+  try:
+    raw = _read_file(source.path, source.member, source.acquisition, choose)
+  except ValueError:
+    if copy := _read_copy(source, choose, "broken"):
+      return copy
+    raise
+  if raw.is_complete:
+    return raw, None
+  return _read_copy(source, choose, "incomplete") or (raw, None)
+
+
+def _read_copy(
+  source: ImageSource, choose: _Choose, state: str
+) -> tuple[RawImage, pathlib.Path] | None:
+  """Reads the first .txt copy that is good and of the acquisition's size.
+
+  Place and pixel size are the acquisition's own.
+  """
+  frame = _read_frame(source) if source.fallbacks else None
+  for path in source.fallbacks:
+    try:
+      raw = _read_file(*split_member(path), None, choose)
+    except ValueError:
+      continue
+    lines = [f"data in {source.path.name} are {state}; read {path.name}"]
+    if frame is None:
+      return _add_warnings(raw, lines), path
+    if raw.stack.shape[:2] == frame.shape:
+      raw = dataclasses.replace(
+        raw, pixel_size_um=frame.pixel_size_um, origin=dict(frame.origin)
+      )
+      return _add_warnings(raw, [*frame.warnings, *lines]), path
+  return None
+
+
+def _add_warnings(raw: RawImage, lines: Iterable[str]) -> RawImage:
+  return dataclasses.replace(raw, warnings=(*raw.warnings, *lines))
+
+
+def _read_frame(source: ImageSource) -> "mcd.Frame | None":
+  """Reads what the .mcd declares of an acquisition; None if unreadable."""
+  from dicexmbd_jax.io import mcd
+
+  if source.acquisition is None:
+    return None
+  try:
+    with open_source(source.path, source.member) as path:
+      return mcd.read_frame(path, source.acquisition, source.path)
+  except ValueError:
+    return None
 
 
 def _read_file(
   path: pathlib.Path,
   member: str | None,
   acquisition: int | None,
-  panel: Panel | None,
-  shown: pathlib.Path,
+  choose: _Choose,
 ) -> RawImage:
-  def select(names: Sequence[str], num_channels: int) -> ChannelSelection:
-    return resolve_panel(panel, names, num_channels, shown)
+  shown = path / member if member else path
+  select = choose(shown)
+  with open_source(path, member) as opened:
+    suffix = shown.suffix.lower()
+    if suffix not in (".mcd", ".txt"):
+      siblings = find_siblings(path, member)
+      return tiff.read_tiff(opened, select, shown, siblings)
+    # Only here, so that a run on TIFFs loads neither pandas nor readimc.
+    if suffix == ".txt":
+      from dicexmbd_jax.io import txt
 
-  return _read_selected(path, member, acquisition, select, shown)
+      return txt.read_txt(opened, select, shown)
+    from dicexmbd_jax.io import mcd
+
+    if acquisition is None:
+      raise ValueError(f"{shown}: found no acquisition id, expected one")
+    return mcd.read_mcd(opened, acquisition, select, shown)
 
 
 def _select_every(names: Sequence[str], num_channels: int) -> ChannelSelection:
@@ -119,41 +186,6 @@ def _select_every(names: Sequence[str], num_channels: int) -> ChannelSelection:
   return ChannelSelection(
     tuple(range(num_channels)), make_unique(named), (), ()
   )
-
-
-def _read_selected(
-  path: pathlib.Path,
-  member: str | None,
-  acquisition: int | None,
-  select: tiff.Select,
-  shown: pathlib.Path,
-) -> RawImage:
-  with open_source(path, member) as opened:
-    suffix = shown.suffix.lower()
-    if suffix not in (".mcd", ".txt"):
-      find_other = find_siblings(path, member)
-      return tiff.read_tiff(opened, select, shown, find_other)
-    # Only here, so that a run on TIFFs never loads readimc.
-    from dicexmbd_jax.io import mcd
-
-    if suffix == ".txt":
-      return mcd.read_txt(opened, select, shown)
-    if acquisition is None:
-      raise ValueError(f"{shown}: found no acquisition id, expected one")
-    return mcd.read_mcd(opened, acquisition, select, shown)
-
-
-def _read_fallback(
-  source: ImageSource, panel: Panel | None, error: ValueError
-) -> tuple[RawImage, pathlib.Path]:
-  """Reads the first .txt copy that can be read; else the first error stands."""
-  for path in source.fallbacks:
-    archive, member = split_member(path)
-    try:
-      return _read_file(archive, member, None, panel, path), path
-    except ValueError:
-      continue
-  raise error
 
 
 def _describe_origin(

@@ -1,20 +1,25 @@
-"""Reads Fluidigm's .mcd and .txt files; the only importer of readimc."""
+"""Reads Fluidigm's .mcd files; the only importer of readimc."""
 
 import contextlib
+import dataclasses
+import math
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import readimc
 from readimc.data import Acquisition
 
+from dicexmbd_jax.io import pixels, txt
 from dicexmbd_jax.io.selection import ChannelSelection, RawImage
 
 # What the parser warns of is an error here, or a warning of ours.
 warnings.filterwarnings("ignore", module=r"readimc\b")
 
 Select = Callable[[Sequence[str], int], ChannelSelection]
+
+_NUM_AXES = 3  # X, Y and Z are stored in front of the channels.
 
 
 def list_acquisitions(
@@ -40,6 +45,38 @@ def list_acquisitions(
   return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Frame:
+  """What an .mcd file declares of an acquisition, apart from its pixels.
+
+  Attributes:
+    shape: height and width.
+    pixel_size_um: edge of a pixel.
+    warnings: one line each, without the file's name.
+    origin: its place, for images.csv.
+  """
+
+  shape: tuple[int, int]
+  pixel_size_um: float
+  warnings: tuple[str, ...]
+  origin: Mapping[str, str | int | float | bool | None]
+
+
+def read_frame(path: pathlib.Path, number: int, shown: pathlib.Path) -> Frame:
+  """Reads what an .mcd file declares of one acquisition.
+
+  Args:
+    path: the file to open.
+    number: the acquisition's id.
+    shown: the file's name in messages.
+
+  Raises:
+    ValueError: no such acquisition, or a broken description.
+  """
+  with _explain(shown, _want(number)), readimc.MCDFile(path) as file:
+    return _describe_frame(_find_acquisition(file, number))
+
+
 def read_mcd(
   path: pathlib.Path, number: int, select: Select, shown: pathlib.Path
 ) -> RawImage:
@@ -56,47 +93,30 @@ def read_mcd(
     shown: the file's name in messages.
 
   Raises:
-    ValueError: no such acquisition, broken data, or channels that `select`
-      does not take.
+    ValueError: no such acquisition, broken data, data that belong to another
+      acquisition too, or channels that `select` does not take.
   """
-  wanted = f"a complete acquisition {number}"
-  with _explain(shown, wanted), readimc.MCDFile(path) as file:
+  with _explain(shown, _want(number)), readimc.MCDFile(path) as file:
     acquisition = _find_acquisition(file, number)
     names = _join_names(acquisition)
-    count = _count_pixels(acquisition)
-    area = int(acquisition.width_px or 0) * int(acquisition.height_px or 0)
-    if min(count, area) < 1:
-      raise ValueError(f"{count} of {area} pixels")
-  selection = select(names, len(names))  # Its errors are clear already.
-  with _explain(shown, wanted), readimc.MCDFile(path) as file:
-    acquisition = _find_acquisition(file, number)
-    planes = file.read_acquisition(
-      acquisition, channels=list(selection.channels)
+    frame = _describe_frame(acquisition)
+    block = _read_block(path, acquisition)
+    others = _find_overlaps(file, acquisition)
+  if others:
+    raise ValueError(
+      f"{shown}: found data of acquisition {number} that are acquisition "
+      f"{others[0]}'s too, expected data of its own"
     )
-    origin = _describe_acquisition(acquisition)
-  lines, pixel_size_um = _check_pixel_size(acquisition)
-  if count != area:
-    lines.append(f"acquisition {number} has {count} of {area} pixels")
-  stack = np.moveaxis(planes, 0, -1)
-  return RawImage(stack, selection, pixel_size_um, tuple(lines), origin)
-
-
-def read_txt(
-  path: pathlib.Path, select: Select, shown: pathlib.Path
-) -> RawImage:
-  """Reads the selected channels of a .txt file; its pixels are 1 um.
-
-  Raises:
-    ValueError: broken or missing data, or channels that `select` does not
-      take.
-  """
-  wanted = "a complete Fluidigm .txt file"
-  with _explain(shown, wanted), readimc.TXTFile(path) as file:
-    names = _join_names(file)
   selection = select(names, len(names))
-  with _explain(shown, wanted), readimc.TXTFile(path) as file:
-    planes = file.read_acquisition()[list(selection.channels)]
-  return RawImage(np.moveaxis(planes, 0, -1), selection, 1.0)
+  places = pixels.find_places(block[:, 0], block[:, 1], shown, frame.shape)
+  return RawImage(
+    stack=places.fill(block[:, [_NUM_AXES + k for k in selection.channels]]),
+    selection=selection,
+    pixel_size_um=frame.pixel_size_um,
+    warnings=(*frame.warnings, *_warn_of_gaps(places, number)),
+    origin=dict(frame.origin),
+    is_complete=places.gap is None,
+  )
 
 
 @contextlib.contextmanager
@@ -115,6 +135,10 @@ def _explain(shown: pathlib.Path, wanted: str) -> Iterator[None]:
     ) from error
 
 
+def _want(number: int) -> str:
+  return f"a complete acquisition {number}"
+
+
 def _find_acquisition(file: readimc.MCDFile, number: int) -> Acquisition:
   for slide in file.slides:
     for acquisition in slide.acquisitions:
@@ -123,22 +147,81 @@ def _find_acquisition(file: readimc.MCDFile, number: int) -> Acquisition:
   raise KeyError(f"no acquisition {number}")
 
 
-def _join_names(file: Acquisition | readimc.TXTFile) -> list[str]:
-  """Writes a channel's label and metal as one name, as in DNA1_Ir191."""
+def _join_names(acquisition: Acquisition) -> list[str]:
+  return list(
+    map(txt.join_name, acquisition.channel_labels, acquisition.channel_names)
+  )
+
+
+def _describe_frame(acquisition: Acquisition) -> Frame:
+  metadata = acquisition.metadata
+  lines, pixel_size_um = _check_pixel_size(acquisition)
+  return Frame(
+    (int(metadata["MaxY"]), int(metadata["MaxX"])),
+    pixel_size_um,
+    tuple(lines),
+    _describe_acquisition(acquisition),
+  )
+
+
+def _get_span(acquisition: Acquisition) -> tuple[int, int]:
+  """Returns where in the file an acquisition's pixels begin and end."""
+  metadata = acquisition.metadata
+  return int(metadata["DataStartOffset"]), int(metadata["DataEndOffset"])
+
+
+def _find_overlaps(
+  file: readimc.MCDFile, acquisition: Acquisition
+) -> list[int]:
+  """Finds the acquisitions of all slides that share data with this one.
+
+  One whose data would end behind the file's end has none that it could share.
+  """
+  start, end = _get_span(acquisition)
+  size = file.path.stat().st_size
+  spans = {
+    other.id: _get_span(other)
+    for slide in file.slides
+    for other in slide.acquisitions
+    if other is not acquisition
+  }
   return [
-    f"{label}_{metal}" if label and label != metal else metal
-    for label, metal in zip(
-      file.channel_labels, file.channel_names, strict=True
-    )
+    number
+    for number, (first, last) in spans.items()
+    if max(start, first) < min(end, last) and last <= size
   ]
 
 
-def _count_pixels(acquisition: Acquisition) -> int:
-  metadata = acquisition.metadata
-  size = int(metadata["DataEndOffset"]) - int(metadata["DataStartOffset"])
-  # X, Y and Z are stored beside the channels.
-  pixel = (acquisition.num_channels + 3) * int(metadata["ValueBytes"])
-  return size // pixel
+def _read_block(path: pathlib.Path, acquisition: Acquisition) -> np.ndarray:
+  """Opens an acquisition's pixels, (pixel, X Y Z and channels).
+
+  Pixels that were never written, zero all over, are left out.
+  """
+  start, end = _get_span(acquisition)
+  num_values = _NUM_AXES + acquisition.num_channels
+  count, rest = divmod(end - start, num_values * np.dtype(np.float32).itemsize)
+  if acquisition.metadata["ValueBytes"] != "4" or rest:
+    raise ValueError(f"{end - start} bytes of {num_values} values a pixel")
+  area = math.prod(_describe_frame(acquisition).shape)
+  if min(count, area) < 1:
+    raise ValueError(f"{count} of {area} pixels")
+  block = np.memmap(path, np.float32, "r", start, (count, num_values))
+  at_origin = np.flatnonzero((block[:, 0] == 0) & (block[:, 1] == 0))[1:]
+  is_blank = ~block[at_origin].any(axis=1)
+  if not is_blank.any():
+    return block
+  if is_blank.sum() == count - 1:
+    raise ValueError(f"0 of {area} pixels")
+  return np.delete(block, at_origin[is_blank], axis=0)
+
+
+def _warn_of_gaps(places: pixels.Places, number: int) -> list[str]:
+  if places.gap is None:
+    return []
+  area = math.prod(places.shape)
+  return [
+    f"acquisition {number} has {area - places.num_missing} of {area} pixels"
+  ]
 
 
 def _check_pixel_size(acquisition: Acquisition) -> tuple[list[str], float]:

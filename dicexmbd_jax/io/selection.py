@@ -51,6 +51,7 @@ class RawImage:
     pixel_size_um: from the file's metadata, None where it has none.
     warnings: one line each, without the file's name.
     origin: where it comes from, for images.csv.
+    is_complete: whether every pixel was in the file.
   """
 
   stack: Stack
@@ -60,6 +61,7 @@ class RawImage:
   origin: dict[str, str | int | float | bool | None] = dataclasses.field(
     default_factory=dict
   )
+  is_complete: bool = True
 
 
 def resolve_panel(
