@@ -10,21 +10,65 @@ import pathlib
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
 from absl import logging
 
-from dicexmbd_jax.runs import failures, pool, progress, score_files
-
-if TYPE_CHECKING:
-  import numpy as np
-
-  from dicexmbd_jax.io.pairing import Sources
-  from dicexmbd_jax.report.cell_figures import Example
-  from dicexmbd_jax.scores.evaluate import Evaluation
-  from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
+from dicexmbd_jax.io import images, labels, pairing
+from dicexmbd_jax.io.panel import read_panel
+from dicexmbd_jax.io.source import open_source
+from dicexmbd_jax.report import cell_figures
+from dicexmbd_jax.runs import progress, score_files
+from dicexmbd_jax.runs.failures import FailureLog, refuse_call
+from dicexmbd_jax.scores import boundary, evaluate, profiles
+from dicexmbd_jax.scores.evaluate import Evaluation
+from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 
 Path = pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What to score, against what, into which folder; checked.
+
+  Attributes:
+    methods: name -> folder or pattern of masks.
+    reference: folder or pattern of reference masks.
+    output: the output folder.
+    images: to measure profiles on, or None.
+    panel_path: which channels are what; None for two-channel stacks.
+    tolerance_px: how far apart outlines may lie in the boundary scores.
+    seed: of the bootstrap.
+  """
+
+  methods: Mapping[str, str]
+  reference: str
+  output: Path
+  images: str | None = None
+  panel_path: Path | None = None
+  tolerance_px: float = 1.0
+  seed: int = 0
+
+  def __post_init__(self):
+    """Raises a ValueError where the arguments do not go together.
+
+    Or where the output folder holds what images were segmented into: both
+    write a report.html and a failures.csv.
+    """
+    for mark in ("run.json", "shards", "state"):
+      if (self.output / mark).exists():
+        raise ValueError(
+          f"--output: found results of predict or segment in {self.output} "
+          f"({mark}), expected another folder, such as {self.output}/scores"
+        )
+    if self.panel_path and not self.images:
+      raise ValueError("--panel: found no --images beside it, expected both")
+    if self.seed < 0:
+      raise ValueError(f"--seed: found {self.seed}, expected 0 or more")
+    if not self.tolerance_px >= 0:
+      raise ValueError(
+        f"--tolerance_px: found {self.tolerance_px}, expected 0 or more"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +83,9 @@ class Task:
   """
 
   stem: str
-  reference: "ImageSource"
-  masks: Mapping[str, "ImageSource"]
-  image: "ImageSource | None"
+  reference: ImageSource
+  masks: Mapping[str, ImageSource]
+  image: ImageSource | None
 
 
 def run(flags) -> int:
@@ -55,11 +99,18 @@ def run(flags) -> int:
     0: done; 1: some images could not be evaluated; 2: wrong call.
   """
   try:
-    methods = parse_methods(flags.predicted)
-  except ValueError as error:
-    logging.error("evaluate: %s", error)
-    return 2
-  return evaluate_methods(methods, flags)
+    request = Request(
+      methods=parse_methods(flags.predicted),
+      reference=flags.reference,
+      output=Path(flags.output),
+      images=flags.images,
+      panel_path=Path(flags.panel) if flags.panel else None,
+      tolerance_px=flags.tolerance_px,
+      seed=flags.seed,
+    )
+  except (ValueError, OSError) as error:
+    return refuse_call(error, flags.output)
+  return run_request(request)
 
 
 def parse_methods(
@@ -95,17 +146,15 @@ def parse_methods(
   return methods
 
 
-def evaluate_methods(
-  methods: Mapping[str, str],
-  flags,
-  log: failures.FailureLog | None = None,
+def run_request(
+  request: Request,
+  log: FailureLog | None = None,
   stems: Collection[str] | None = None,
 ) -> int:
-  """Evaluates masks by method and writes every result into flags.output.
+  """Evaluates masks by method and writes every result.
 
   Args:
-    methods: name -> folder or pattern of masks.
-    flags: as for `run`, without predicted.
+    request: what to score.
     log: what went wrong before.
     stems: the references to use; None: all.
 
@@ -114,87 +163,59 @@ def evaluate_methods(
   """
   started_s = time.perf_counter()
   results = score_files.Results(
-    {name: {} for name in methods}, log=log or failures.FailureLog()
+    {name: {} for name in request.methods}, log=log or FailureLog()
   )
   try:
-    panel, tasks = plan_run(methods, flags, stems, results.log)
+    tasks = plan_tasks(request, stems, results.log)
+    path = request.panel_path
+    panel = read_panel(path) if path else None
   except (ValueError, OSError) as error:
-    logging.error("%s", pool.describe_error(error, flags.reference))
-    return 2
+    return refuse_call(error, request.reference)
   with progress.Progress(len(tasks)) as shown:
     for task in tasks:
-      evaluate_task(task, panel, flags.tolerance_px, results)
+      evaluate_task(task, panel, request.tolerance_px, results)
       shown.tell(describe_scores(results.scores, task.stem))
   try:
-    summary = score_files.write_tables(results, flags)
-    example = make_example(results, tasks)
-    score_files.write_report(results, example, summary, flags)
+    summary = score_files.write_tables(results, request.output, request.seed)
+    score_files.write_report(
+      results,
+      make_example(results, tasks),
+      summary,
+      request.output,
+      describe_request(request),
+    )
   except OSError as error:
-    logging.error("%s", pool.describe_error(error, flags.output))
-    return 2
+    return refuse_call(error, request.output)
   seconds = time.perf_counter() - started_s
-  logging.info("%d images, %.1f s: %s", len(tasks), seconds, flags.output)
+  logging.info("%d images, %.1f s: %s", len(tasks), seconds, request.output)
   return 1 if results.log else 0
 
 
-def plan_run(
-  methods: Mapping[str, str],
-  flags,
-  stems: Collection[str] | None,
-  log: failures.FailureLog,
-) -> tuple["Panel | None", list[Task]]:
-  """Checks the call and reads what all images share.
-
-  Raises:
-    ValueError: flags that do not go together, a folder without masks or
-      images, or a panel that cannot be read.
-    OSError: a folder cannot be read.
-  """
-  from dicexmbd_jax.io import panel
-
-  check_flags(flags)
-  tasks = plan_tasks(methods, flags, stems, log)
-  return panel.read_panel(flags.panel) if flags.panel else None, tasks
-
-
-def check_flags(flags) -> None:
-  """Raises a ValueError where flags do not go together.
-
-  Or where the output folder holds what images were segmented into: both write
-  a report.html and a failures.csv.
-  """
-  for mark in ("run.json", "shards", "state"):
-    if (Path(flags.output) / mark).exists():
-      raise ValueError(
-        f"--output: found results of predict or segment in {flags.output} "
-        f"({mark}), expected another folder, such as {flags.output}/scores"
-      )
-  if flags.panel and not flags.images:
-    raise ValueError("--panel: found no --images beside it, expected both")
-  if flags.seed < 0:
-    raise ValueError(f"--seed: found {flags.seed}, expected 0 or more")
-  if not flags.tolerance_px >= 0:
-    raise ValueError(
-      f"--tolerance_px: found {flags.tolerance_px}, expected 0 or more"
-    )
+def describe_request(request: Request) -> dict[str, str]:
+  """Returns what the report tells about the call."""
+  return {
+    "Reference": request.reference,
+    "Images": request.images or "none: no profiles",
+    "Boundary tolerance": f"{request.tolerance_px:g} px",
+    "Bootstrap": f"10,000 draws of images, seed {request.seed}",
+  }
 
 
 def plan_tasks(
-  methods: Mapping[str, str],
-  flags,
-  only: Collection[str] | None,
-  log: failures.FailureLog,
+  request: Request, only: Collection[str] | None, log: FailureLog
 ) -> list[Task]:
   """Pairs the files of all folders by stem; logs what is alone.
 
   Returns:
     One task for each reference that any method has a mask for.
-  """
-  from dicexmbd_jax.io import pairing
 
-  references, lost = pairing.list_sources(find_masks(flags.reference))
-  masks: dict[str, Sources] = {}
-  for name, pattern in methods.items():
+  Raises:
+    ValueError: a folder without masks or images.
+    OSError: a folder cannot be read.
+  """
+  references, lost = pairing.list_sources(find_masks(request.reference))
+  masks: dict[str, pairing.Sources] = {}
+  for name, pattern in request.methods.items():
     found, unlisted = pairing.list_sources(find_masks(pattern))
     masks[name], alone = pairing.pair_sources(found, references, pattern)
     alone = [row for row in alone if only is None or row[0] in only]
@@ -205,14 +226,14 @@ def plan_tasks(
     if (only is None or stem in only)
     and any(stem in found for found in masks.values())
   ]
-  images: Sources = {}
-  if flags.images:
-    images, unlisted = pairing.list_sources(flags.images)
+  shown: pairing.Sources = {}
+  if request.images:
+    shown, unlisted = pairing.list_sources(request.images)
     lost += unlisted
     for stem in stems:
-      if stem not in images:
-        line = f"{flags.images}: found no image {stem}, expected one"
-        lost.append((stem, flags.images, line))
+      if stem not in shown:
+        line = f"{request.images}: found no image {stem}, expected one"
+        lost.append((stem, request.images, line))
   for stem, file, line in lost:
     log.add(stem, file, ValueError(line))
   return [
@@ -220,7 +241,7 @@ def plan_tasks(
       stem,
       references[stem],
       {name: found[stem] for name, found in masks.items() if stem in found},
-      images.get(stem),
+      shown.get(stem),
     )
     for stem in stems
   ]
@@ -234,13 +255,11 @@ def find_masks(pattern: str) -> str:
 
 def evaluate_task(
   task: Task,
-  panel: "Panel | None",
+  panel: Panel | None,
   tolerance_px: float,
   results: score_files.Results,
 ) -> None:
   """Evaluates all methods on one image and adds to the results."""
-  from dicexmbd_jax.scores import evaluate
-
   try:
     reference = read_mask(task.reference)
   except Exception as error:  # One bad image must not stop the others.
@@ -255,30 +274,26 @@ def evaluate_task(
     except Exception as error:  # One bad image must not stop the others.
       results.log.add(task.stem, source.path, error)
       continue
-    labels = {"method": name, "image": task.stem}
+    row = {"method": name, "image": task.stem}
     scores = dict(evaluation.scores)
     cells = evaluate.tabulate_cells(evaluation)
     if image is not None:
       scores |= add_profiles(
-        image, (predicted, reference), evaluation, cells, (labels, results)
+        image, (predicted, reference), evaluation, cells, (row, results)
       )
     results.scores[name][task.stem] = scores
-    results.cells.append(score_files.make_table(labels, cells))
+    results.cells.append(score_files.make_table(row, cells))
 
 
 def add_profiles(
-  image: "LoadedImage",
-  masks: tuple["np.ndarray", "np.ndarray"],
-  evaluation: "Evaluation",
-  cells: dict[str, "np.ndarray"],
+  image: LoadedImage,
+  masks: tuple[np.ndarray, np.ndarray],
+  evaluation: Evaluation,
+  cells: dict[str, np.ndarray],
   target: tuple[dict[str, str], score_files.Results],
 ) -> dict[str, float]:
   """Correlates profiles; adds a column to cells and a table to the results."""
-  import numpy as np
-
-  from dicexmbd_jax.scores import profiles
-
-  labels, results = target
+  row, results = target
   found = profiles.correlate_profiles(image.stack, *masks, evaluation)
   overlap, pairs = evaluation.overlap, evaluation.errors.pairs
   column = np.full(len(cells["id"]), np.nan)
@@ -290,28 +305,23 @@ def add_profiles(
     "pearson": found.markers,
     "num_cells": np.full(len(image.names), len(pairs)),
   }
-  results.markers.append(score_files.make_table(labels, columns))
+  results.markers.append(score_files.make_table(row, columns))
   return found.score()
 
 
-def read_mask(source: "ImageSource") -> "np.ndarray":
+def read_mask(source: ImageSource) -> np.ndarray:
   """Reads the labels of one file, in a zip archive or not."""
-  from dicexmbd_jax.io import labels
-  from dicexmbd_jax.io import source as source_reader
-
-  with source_reader.open_source(source.path, source.member) as path:
+  with open_source(source.path, source.member) as path:
     return labels.read_labels(path)
 
 
 def load_image(
   task: Task,
-  panel: "Panel | None",
-  reference: "np.ndarray",
+  panel: Panel | None,
+  reference: np.ndarray,
   results: score_files.Results,
-) -> "LoadedImage | None":
+) -> LoadedImage | None:
   """Reads the image to measure on; None, and a failure, if that fails."""
-  from dicexmbd_jax.io import images
-
   if task.image is None:
     return None
   try:
@@ -324,10 +334,10 @@ def load_image(
 
 
 def check_size(
-  source: "ImageSource",
-  pixels: "np.ndarray",
-  reference_source: "ImageSource",
-  reference: "np.ndarray",
+  source: ImageSource,
+  pixels: np.ndarray,
+  reference_source: ImageSource,
+  reference: np.ndarray,
 ) -> None:
   """Raises a ValueError unless both have the same height and width."""
   if pixels.shape[:2] != reference.shape:
@@ -354,13 +364,8 @@ def describe_scores(
 
 def make_example(
   results: score_files.Results, tasks: Sequence[Task]
-) -> "Example | None":
+) -> cell_figures.Example | None:
   """Paints the matches of the most ordinary image: median F1, most methods."""
-  import numpy as np
-
-  from dicexmbd_jax.report import cell_figures
-  from dicexmbd_jax.scores import boundary, evaluate
-
   values = {
     task.stem: [
       s[task.stem]["cell_f1"] for s in results.scores.values() if task.stem in s

@@ -3,15 +3,17 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from dicexmbd_jax import __version__
+from dicexmbd_jax.io import write
+from dicexmbd_jax.report import score_page
+from dicexmbd_jax.report.cell_figures import Example
 from dicexmbd_jax.runs import failures
-
-if TYPE_CHECKING:
-  import numpy as np
-  import pandas as pd
-
-  from dicexmbd_jax.report.cell_figures import Example
+from dicexmbd_jax.scores import summary as summary_lib
 
 Path = pathlib.Path
 
@@ -41,25 +43,19 @@ class Results:
   """
 
   scores: dict[str, dict[str, dict[str, float]]]
-  cells: list["pd.DataFrame"] = dataclasses.field(default_factory=list)
-  markers: list["pd.DataFrame"] = dataclasses.field(default_factory=list)
+  cells: list[pd.DataFrame] = dataclasses.field(default_factory=list)
+  markers: list[pd.DataFrame] = dataclasses.field(default_factory=list)
   log: failures.FailureLog = dataclasses.field(
     default_factory=failures.FailureLog
   )
 
 
-def write_tables(results: Results, flags) -> dict[str, dict]:
+def write_tables(results: Results, output: Path, seed: int) -> dict[str, dict]:
   """Writes the tables and summary.json; returns the summary.
 
   Raises:
     OSError: the output folder cannot be written to.
   """
-  import pandas as pd
-
-  from dicexmbd_jax.io import write
-  from dicexmbd_jax.scores import summary
-
-  output = Path(flags.output)
   results.log.write(output)
   rows = [
     {"method": name, "image": stem, **scores}
@@ -74,7 +70,7 @@ def write_tables(results: Results, flags) -> dict[str, dict]:
   ):
     table = pd.concat(tables) if tables else pd.DataFrame(columns=columns)
     write.write_table(output / f"{name}.csv", table)
-  found = summary.summarise_methods(results.scores, flags.seed)
+  found = summary_lib.summarise_methods(results.scores, seed)
   write.write_json(output / "summary.json", drop_nan(found))
   return found
 
@@ -90,21 +86,23 @@ def drop_nan(value: Any) -> Any:
 
 def write_report(
   results: Results,
-  example: "Example | None",
+  example: Example | None,
   summary: Mapping[str, Mapping],
-  flags,
+  output: Path,
+  details: Mapping[str, str],
 ) -> None:
   """Draws the figures and writes them and the page.
+
+  Args:
+    results: what the images gave.
+    example: the image that is shown.
+    summary: of write_tables.
+    output: the output folder.
+    details: of the call, by name.
 
   Raises:
     OSError: the output folder cannot be written to.
   """
-  import pandas as pd
-
-  from dicexmbd_jax import __version__
-  from dicexmbd_jax.io import write
-  from dicexmbd_jax.report import score_page
-
   images = [
     {"method": name, "image": stem, **values}
     for name, found in results.scores.items()
@@ -118,15 +116,8 @@ def write_report(
     profiles=collect_matched(results, "profile_pearson"),
     markers=pd.concat(results.markers) if results.markers else None,
     failures=[line for _, _, line in results.log.rows],
-    details={
-      "Reference": flags.reference,
-      "Images": flags.images or "none: no profiles",
-      "Boundary tolerance": f"{flags.tolerance_px:g} px",
-      "Bootstrap": f"10,000 draws of images, seed {flags.seed}",
-      "Version": __version__,
-    },
+    details={**details, "Version": __version__},
   )
-  output = Path(flags.output)
   pictures = {}
   for name, page in score_page.draw_figures(report).items():
     pictures[name] = score_page.render_figure(page, "png")
@@ -141,10 +132,8 @@ def write_report(
   )
 
 
-def collect_matched(results: Results, column: str) -> dict[str, "np.ndarray"]:
+def collect_matched(results: Results, column: str) -> dict[str, np.ndarray]:
   """Values of all one-to-one pairs by method; without the column, nothing."""
-  import pandas as pd
-
   tables = [table for table in results.cells if column in table]
   if not tables:
     return {}
@@ -157,10 +146,8 @@ def collect_matched(results: Results, column: str) -> dict[str, "np.ndarray"]:
 
 def make_table(
   labels: Mapping[str, str], columns: Mapping[str, Any]
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
   """Puts the labels, the same in each row, before the columns."""
-  import pandas as pd
-
   table = pd.DataFrame(columns)
   for i, (name, value) in enumerate(labels.items()):
     table.insert(i, name, value)
