@@ -16,7 +16,7 @@ import numpy as np
 from data_builders import generate
 from data_builders.jobs import Item, Job, hash_values
 from dicexmbd_jax.io import write
-from dicexmbd_jax.io.arrays import BROKEN
+from dicexmbd_jax.io.arrays import read_arrays
 from dicexmbd_jax.runs import pool
 
 FOLDER = ".parts"
@@ -115,12 +115,12 @@ def write_part(part: Part, examples: Sequence[dict[str, Any]]) -> None:
 def read_summary(path: pathlib.Path) -> Part | None:
   """Returns what is in a part's file; None if it is missing or broken."""
   try:
-    with np.load(path, allow_pickle=False) as file:
-      summary, _ = json.loads(str(file["texts"]))
-  except (KeyError, *BROKEN):
+    values = read_arrays(path, "a part of a build")
+    summary, _ = json.loads(str(values["texts"]))
+    summary |= {"path": str(path), "is_old": True}
+    return Part(**{**summary, "shape": tuple(summary["shape"])})
+  except (ValueError, KeyError, TypeError, RecursionError):
     return None
-  summary |= {"path": str(path), "is_old": True}
-  return Part(**{**summary, "shape": tuple(summary["shape"])})
 
 
 def read_part(part: Part) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 from ml_collections import ConfigDict
 
+from dicexmbd_jax.io import json_file
+
 # What a configuration file may have beside what the weights have: they carry
 # the sections of their own time.
 SECTIONS = ("seed", "train", "records")
@@ -130,13 +132,13 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
   if is_checkpoint(folder):
     path = pathlib.Path(folder).resolve().parents[1] / "config.json"
   try:
-    values = json.loads(path.read_text())
+    values = json_file.read_json(path)
     # Some models were written before there were these values.
     for section, missing in _LATER.items():
       if section in values:
         values[section] = {**missing, **values[section]}
     return ConfigDict(values)
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, TypeError, RecursionError) as error:
     raise ValueError(
       f"{folder}: found no readable config.json, expected a model folder "
       "(config.json, params.npz)"

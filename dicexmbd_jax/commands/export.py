@@ -1,13 +1,12 @@
 """`export`: from a training run to a small model folder with its model card."""
 
-import json
 import pathlib
 
 from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.io import tables, write
+from dicexmbd_jax.io import json_file, tables, write
 from dicexmbd_jax.model import unet, weights
 from dicexmbd_jax.runs import pool
 
@@ -50,7 +49,7 @@ def read_numbers(source: Path) -> dict[str, float]:
     ValueError: a broken file.
   """
   if (source / NUMBERS).is_file():
-    return json.loads((source / NUMBERS).read_text())
+    return json_file.read_json(source / NUMBERS)
   is_step = source.parent.name == "checkpoints"
   path = (source.parent.parent if is_step else source) / "metrics.csv"
   if not path.is_file():

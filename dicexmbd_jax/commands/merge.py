@@ -123,15 +123,25 @@ def sort_images(
 def read_failures(
   output: Path, records: Sequence[Record]
 ) -> dict[str, tuple[str, ValueError]]:
-  """Returns file and error of the images that shares told as failed."""
+  """Returns file and error of the images that shares told as failed.
+
+  Raises:
+    ValueError: a damaged table.
+  """
   told = {}
   for record in records:
     path = shards.parse_shard(record["shard"]).locate_failures(output)
     if not path.is_file():  # Running, or killed.
       continue
-    with path.open(encoding="utf-8", newline="") as file:
-      for row in csv.DictReader(file):
-        told[row["image"]] = (row["file"], ValueError(row["error"]))
+    try:
+      with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+          told[row["image"]] = (row["file"], ValueError(row["error"]))
+    except (ValueError, KeyError, csv.Error) as error:
+      raise ValueError(
+        f"{path}: found a damaged table ({error}), expected the failures of a "
+        f"share; run --shard={record['shard']} again"
+      ) from error
   return told
 
 

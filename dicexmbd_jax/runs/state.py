@@ -7,14 +7,13 @@ whose files are as they were written is finished; anything else is done again.
 
 import contextlib
 import hashlib
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import logging
 
-from dicexmbd_jax.io import listing, write
+from dicexmbd_jax.io import json_file, listing, write
 
 Path = pathlib.Path
 # Any of these marks an output folder of this program, one of shares too.
@@ -76,8 +75,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
   Raises:
     OSError, ValueError: there is no such file, or it is not as it was written.
   """
-  values = json.loads(path.read_bytes())
-  seal = values.pop("sha256", None) if isinstance(values, dict) else None
+  values = json_file.read_json(path)
+  seal = values.pop("sha256", None)
   if seal is None or seal != _hash_text(write.dump_json(values)):
     raise ValueError(f"{path}: found a damaged file, expected it as written")
   return values

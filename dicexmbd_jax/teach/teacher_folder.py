@@ -1,7 +1,6 @@
 """A teacher's folder: its settings in teacher.json, its trees in forest.npz."""
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from dicexmbd_jax.io import arrays, write
+from dicexmbd_jax.io import arrays, json_file, write
 from dicexmbd_jax.teach import features
 from dicexmbd_jax.teach.forest import CLASSES, Forest
 from dicexmbd_jax.teach.teacher import CHANNELS, SCHEMA_VERSION, Teacher, View
@@ -50,11 +49,9 @@ def read_teacher(folder: str | pathlib.Path) -> Teacher:
   folder = pathlib.Path(folder)
   path = folder / SETTINGS_FILE
   try:
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(settings, dict):
-      raise ValueError("no table of settings")
-  except (OSError, ValueError) as error:
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    settings = json_file.read_json(path)
+  except OSError as error:
+    reason = error.strerror or error
     raise ValueError(f"{path}: found {reason}, expected {_WANTED}") from error
   values = arrays.read_arrays(folder / FOREST_FILE, _WANTED)
   try:

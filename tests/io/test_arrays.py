@@ -1,3 +1,6 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -49,9 +52,26 @@ def test_a_file_that_calls_itself_encrypted_is_refused(whole, tmp_path):
     read_arrays(path, "parameters")
 
 
+def test_an_array_that_declares_more_than_there_is(tmp_path):
+  path = tmp_path / "damaged.npz"
+  file = io.BytesIO()
+  np.save(file, np.zeros((20, 30), np.float32))
+  content = file.getvalue().replace(b"(20, 30), ", b"(9999, 3),")
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("kernel.npy", content)
+  with pytest.raises(
+    ValueError, match="found kernel.npy of 2528 bytes instead"
+  ):
+    read_arrays(path, "parameters")
+  with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+    archive.writestr("kernel.npy", bytes(10_000_000))
+  with pytest.raises(ValueError, match="found kernel.npy of 10000000 bytes"):
+    read_arrays(path, "parameters")
+
+
 def test_other_files_are_refused(tmp_path):
   np.save(tmp_path / "one.npy", np.ones(3))
-  with pytest.raises(ValueError, match="found a single array, expected"):
+  with pytest.raises(ValueError, match="found File is not a zip file, expec"):
     read_arrays(tmp_path / "one.npy", "parameters")
   with pytest.raises(ValueError, match="none.npz: found No such file"):
     read_arrays(tmp_path / "none.npz", "parameters")

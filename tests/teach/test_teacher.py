@@ -84,7 +84,7 @@ def test_broken_folders(teacher, tmp_path):
   with pytest.raises(ValueError, match="forest.npz: found .*teach fit"):
     teacher_folder.read_teacher(tmp_path)
   (tmp_path / "teacher.json").write_text("[]")
-  with pytest.raises(ValueError, match="teacher.json: found no table"):
+  with pytest.raises(ValueError, match="teacher.json: found a list"):
     teacher_folder.read_teacher(tmp_path)
 
 
