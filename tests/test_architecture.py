@@ -114,6 +114,17 @@ def test_flags_are_known_to_the_command_line_only():
   assert users == {"__main__.py"}
 
 
+def test_flags_become_a_request_before_anything_runs():
+  users = {
+    f"{path.parent.name}.{function.name}"
+    for path in PACKAGE.rglob("*.py")
+    for function in ast.walk(ast.parse(path.read_text()))
+    if isinstance(function, ast.FunctionDef)
+    and any(arg.arg == "flags" for arg in function.args.args)
+  }
+  assert users == {"commands.run", "commands.read_request"}
+
+
 def test_every_module_can_be_imported():
   walk = pkgutil.walk_packages([str(PACKAGE)], "dicexmbd_jax.")
   names = [module.name for module in walk]

@@ -1,5 +1,6 @@
 """`export`: from a training run to a small model folder with its model card."""
 
+import dataclasses
 import pathlib
 
 from absl import logging
@@ -14,26 +15,53 @@ Path = pathlib.Path
 NUMBERS = "validation.json"  # What the run measured of these weights.
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What to export, and where to.
+
+  Attributes:
+    source: a workdir, one of its checkpoints, or a model folder.
+    output: the new model folder.
+  """
+
+  source: Path
+  output: Path
+
+  def __post_init__(self):
+    """Raises a ValueError where the weights would be written over."""
+    if self.output.resolve() == self.source.resolve():
+      raise ValueError(
+        f"{self.output}: found the weights, expected another folder"
+      )
+
+
 def run(flags) -> int:
   """Runs the command; returns the exit code.
 
   Args:
-    flags: checkpoint (a workdir, one of its checkpoints, or a model folder),
-      output, config.
+    flags: checkpoint, output.
   """
-  source, output = Path(flags.checkpoint), Path(flags.output)
   try:
-    if output.resolve() == source.resolve():
-      raise ValueError(f"{output}: found the weights, expected another folder")
-    model, config = weights.read_model(source)
-    weights.write_model(output, model, config)
-    numbers = read_numbers(source)
-    write.write_json(output / NUMBERS, numbers)
-    card = describe_model(output, model, config, numbers)
-    write.write_text(output / "README.md", card)
+    return run_request(Request(Path(flags.checkpoint), Path(flags.output)))
   except (ValueError, OSError) as error:
-    logging.error("%s", pool.describe_error(error, source))
+    logging.error("%s", pool.describe_error(error, flags.checkpoint))
     return 2
+
+
+def run_request(request: Request) -> int:
+  """Writes the model folder.
+
+  Raises:
+    ValueError: no weights, or broken files beside them.
+    OSError: a file cannot be written.
+  """
+  source, output = request.source, request.output
+  model, config = weights.read_model(source)
+  weights.write_model(output, model, config)
+  numbers = read_numbers(source)
+  write.write_json(output / NUMBERS, numbers)
+  card = describe_model(output, model, config, numbers)
+  write.write_text(output / "README.md", card)
   logging.info("model folder: %s", output)
   return 0
 

@@ -6,6 +6,7 @@ was run last; a result that was made with others counts as missing.
 """
 
 import csv
+import dataclasses
 import datetime
 import pathlib
 import shlex
@@ -29,6 +30,23 @@ Record = Mapping[str, Any]
 _OF_SHARES_ALONE = ("state", "shard", "panel")
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """Which images, and the folder that their shares wrote into.
+
+  Attributes:
+    images: folder, file or glob.
+    output: the shares' output folder.
+    panel_path: to compare with the shares', or None.
+    model_path: to compare with the shares', or None.
+  """
+
+  images: str
+  output: Path
+  panel_path: Path | None = None
+  model_path: Path | None = None
+
+
 def run(flags) -> int:
   """Merges the shares in an output folder; returns the exit code.
 
@@ -39,16 +57,29 @@ def run(flags) -> int:
   Returns:
     0: all images are there; 1: some failed or are missing; 2: wrong call.
   """
+  if flags.shard is not None:
+    logging.error("--merge: found --shard beside it, expected one of both")
+    return 2
+  return run_request(
+    Request(
+      images=flags.images,
+      output=Path(flags.output),
+      panel_path=Path(flags.panel) if flags.panel else None,
+      model_path=Path(flags.checkpoint) if flags.checkpoint else None,
+    )
+  )
+
+
+def run_request(request: Request) -> int:
+  """Does what is asked for; returns the exit code, as `run`."""
   started = time.perf_counter()
-  output = Path(flags.output)
+  output = request.output
   failures = FailureLog()
   try:
-    if flags.shard is not None:
-      raise ValueError("--merge: found --shard beside it, expected one of both")
     records = shards.read_records(output)
     newest = max(records, key=lambda record: record["written_unix_s"])
-    check_flags(flags, newest)
-    sources, unlisted = listing.list_images(flags.images)
+    check_files(request, newest)
+    sources, unlisted = listing.list_images(request.images)
     for path, message in unlisted:
       failures.add("", path, ValueError(message))
     records = [record for record in records if is_same_run(record, newest)]
@@ -72,12 +103,13 @@ def run(flags) -> int:
   return 1 if failures else 0
 
 
-def check_flags(flags, newest: Record) -> None:
+def check_files(request: Request, newest: Record) -> None:
   """Raises a ValueError where a file named in the call is not the shares'."""
-  for name, file in (("panel", flags.panel), ("model", flags.checkpoint)):
+  files = {"panel": request.panel_path, "model": request.model_path}
+  for name, file in files.items():
     if not file or (name == "model" and newest["method"] != "network"):
       continue
-    if hash_file(name, Path(file)) != newest["hashes"][name]:
+    if hash_file(name, file) != newest["hashes"][name]:
       raise ValueError(
         f"{file}: found another {name} than that of share {newest['shard']}, "
         "expected the same"

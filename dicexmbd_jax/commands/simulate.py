@@ -1,8 +1,21 @@
 """The command `simulate`: a study of synthetic tissue with known truth."""
 
+import dataclasses
 import time
 
 from absl import logging
+
+from dicexmbd_jax.simulate import study
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What to simulate: the arguments of `simulate.study.simulate_study`."""
+
+  output: str
+  num_images: int
+  seed: int
+  size_px: int
 
 
 def run(flags) -> int:
@@ -14,14 +27,16 @@ def run(flags) -> int:
   Returns:
     0: done; 2: a flag is out of range or the output cannot be written.
   """
-  from dicexmbd_jax.simulate import study
-
-  start_s = time.perf_counter()
-  written = study.simulate_study(
-    flags.output, flags.num_images, flags.seed, flags.size_px
+  return run_request(
+    Request(flags.output, flags.num_images, flags.seed, flags.size_px)
   )
+
+
+def run_request(request: Request) -> int:
+  """Does what is asked for; returns the exit code, as `run`."""
+  start_s = time.perf_counter()
   try:
-    for image in written:
+    for image in study.simulate_study(**dataclasses.asdict(request)):
       logging.info(
         "%s: %d cells, %s tissue", image.path, image.num_cells, image.style
       )
@@ -31,9 +46,9 @@ def run(flags) -> int:
   except OSError as error:
     reason = error.strerror or error
     logging.error(
-      "%s: found %s, expected a folder to write to", flags.output, reason
+      "%s: found %s, expected a folder to write to", request.output, reason
     )
     return 2
   seconds = time.perf_counter() - start_s
-  logging.info("%d images in %.0f s", flags.num_images, seconds)
+  logging.info("%d images in %.0f s", request.num_images, seconds)
   return 0

@@ -30,13 +30,13 @@ def run(flags) -> int:
     0: done; 1: some images failed; 2: wrong call, or no teacher can be fit.
   """
   try:
-    request = make_request(flags)
+    request = read_request(flags)
     return adopt(request) if request.keeps_forest else fit_images(request)
   except (ValueError, OSError) as error:
     return refuse_call(error, flags.output)
 
 
-def make_request(flags) -> FitRequest:
+def read_request(flags) -> FitRequest:
   """Checks the call.
 
   Raises:

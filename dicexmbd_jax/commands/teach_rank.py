@@ -21,7 +21,7 @@ Path = pathlib.Path
 
 
 @dataclasses.dataclass(frozen=True)
-class RankRequest:
+class Request:
   """One call of `teach rank`.
 
   Attributes:
@@ -59,7 +59,7 @@ def run(flags) -> int:
   """
   failures = FailureLog()
   try:
-    request = make_request(flags, failures)
+    request = read_request(flags, failures)
     failures.write(request.output)  # Tells at once whether one can write there.
     earlier = annotations.read_history(request.output / "history.csv")
     means = measure_files(request, failures)
@@ -77,7 +77,7 @@ def run(flags) -> int:
   return 1 if failures else 0
 
 
-def make_request(flags, failures: FailureLog) -> RankRequest:
+def read_request(flags, failures: FailureLog) -> Request:
   """Checks the call and lists the files; logs what cannot be used.
 
   Raises:
@@ -95,7 +95,7 @@ def make_request(flags, failures: FailureLog) -> RankRequest:
   drawn = {}
   if flags.annotations and any(Path(flags.annotations).glob("*")):
     drawn = pairing.list_sources(flags.annotations)[0]
-  return RankRequest(
+  return Request(
     maps=maps,
     images={source.stem: source for source in sources},
     drawn=drawn,
@@ -108,9 +108,7 @@ def make_request(flags, failures: FailureLog) -> RankRequest:
   )
 
 
-def measure_files(
-  request: RankRequest, failures: FailureLog
-) -> dict[str, float]:
+def measure_files(request: Request, failures: FailureLog) -> dict[str, float]:
   """Returns the mean uncertainty of every image.
 
   Raises:
@@ -131,7 +129,7 @@ def measure_files(
 
 
 def write_crops(
-  request: RankRequest,
+  request: Request,
   chosen: Sequence[str],
   folder: Path,
   failures: FailureLog,
@@ -152,9 +150,7 @@ def write_crops(
   annotations.write_regions(folder / "regions.csv", found)
 
 
-def write_template(
-  request: RankRequest, stem: str, folder: Path
-) -> list[Region]:
+def write_template(request: Request, stem: str, folder: Path) -> list[Region]:
   """Writes one image's template and previews; returns where to paint.
 
   Raises:
