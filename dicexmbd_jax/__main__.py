@@ -63,7 +63,8 @@ FLAGS = {
   "checkpoint": Flag(
     TEXT,
     None,
-    "Model folder. Default: the shipped one; random weights for training.",
+    "Model folder, or a training run, whose best/ it then is. Default: the "
+    "shipped one; random weights for training.",
   ),
   "pixel_size_um": Flag(
     REAL, None, "Size of the images' pixels; else their metadata's, else 1.0."
@@ -293,6 +294,8 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   if missing:
     raise ValueError(f"{name}: expected also {', '.join(missing)}")
   result = types.SimpleNamespace(**values.flag_values_dict())
+  if getattr(result, "checkpoint", None):
+    result.checkpoint = config_lib.find_model(result.checkpoint)
   if command.config == "weights":
     model = getattr(result, "checkpoint", None) or config_lib.SHIPPED_MODEL
     base = config_lib.read_model_config(model)

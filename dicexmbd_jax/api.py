@@ -66,7 +66,8 @@ class Segmenter:
     """Reads the network.
 
     Args:
-      model: a model folder; None: the shipped model.
+      model: a model folder, or a training run's, whose best/ it then is;
+        None: the shipped model.
       settings: what the command line calls --config.NAME=VALUE, by NAME, as
         {"segment.max_growth_um": 2.0, "predict.views": 1}.
 
@@ -77,7 +78,7 @@ class Segmenter:
     from dicexmbd_jax.model import weights
     from dicexmbd_jax.runs import config_check
 
-    folder = pathlib.Path(model or config_lib.SHIPPED_MODEL)
+    folder = config_lib.find_model(model or config_lib.SHIPPED_MODEL)
     self._config = _resolve_settings(folder, settings)
     config_check.check_prediction(self._config)
     trained = config_lib.read_model_config(folder)
@@ -136,7 +137,7 @@ def segment(
     names: the channels' names, in the stack's order; None: numbers only.
     axes: order of the stack's axes: C (channels), Y (rows), X (columns).
     pixel_size_um: edge of a pixel.
-    model: a model folder; None: the shipped model.
+    model: as of `Segmenter`.
     settings: as of `Segmenter`.
 
   Raises:

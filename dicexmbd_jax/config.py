@@ -8,6 +8,7 @@ have been chosen.
 import hashlib
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import sys
@@ -119,20 +120,36 @@ def read_config_file(path: str | pathlib.Path) -> ConfigDict:
   return config
 
 
-def read_model_config(folder: pathlib.Path) -> ConfigDict:
-  """Returns the configuration that the weights in `folder` were made with.
+def find_model(folder: str | os.PathLike) -> pathlib.Path:
+  """Returns the model folder that is meant: of a training run, its best/.
 
   Args:
-    folder: a model folder, or WORKDIR/checkpoints/STEP of a training run.
+    folder: a model folder, or the workdir of a training run.
+
+  Raises:
+    ValueError: the run has no best/ yet.
+  """
+  folder = pathlib.Path(folder)
+  best = folder / "best"
+  if (best / "config.json").is_file():
+    return best
+  is_run = (folder / "checkpoints").is_dir()
+  if is_run and not (folder / "params.npz").exists():
+    raise ValueError(
+      f"{folder}: found a training run without best/, expected {best}, which "
+      "its first validation writes"
+    )
+  return folder
+
+
+def read_model_config(folder: pathlib.Path) -> ConfigDict:
+  """Returns the configuration that the weights in `folder` were made with.
 
   Raises:
     ValueError: there is no model in the folder.
   """
-  path = pathlib.Path(folder) / "config.json"
-  if is_checkpoint(folder):
-    path = pathlib.Path(folder).resolve().parents[1] / "config.json"
   try:
-    values = json_file.read_json(path)
+    values = json_file.read_json(pathlib.Path(folder) / "config.json")
     # Some models were written before there were these values.
     for section, missing in _LATER.items():
       if section in values:
@@ -141,33 +158,17 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
   except (OSError, ValueError, TypeError, RecursionError) as error:
     raise ValueError(
       f"{folder}: found no readable config.json, expected a model folder "
-      "(config.json, params.npz)"
+      "(config.json, params.npz); a training run has two, best/ and last/"
     ) from error
-
-
-def is_checkpoint(folder: pathlib.Path) -> bool:
-  """Returns whether a folder is WORKDIR/checkpoints/STEP, not a model's."""
-  folder = pathlib.Path(folder)
-  return folder.name.isdigit() and not (folder / "config.json").exists()
 
 
 def hash_model(folder: pathlib.Path) -> str:
   """Returns the SHA-256 of the parameter file, hexadecimal.
 
-  Of a checkpoint: of all its files.
-
   Raises:
     OSError: there is no model, or it cannot be read.
   """
-  files = [folder / "params.npz"]
-  if is_checkpoint(folder):
-    folder.stat()  # An OSError, where it is not there.
-    files = sorted(folder.rglob("*"))
-  sum_ = hashlib.sha256()
-  for path in files:
-    if not path.is_dir():
-      sum_.update(path.read_bytes())
-  return sum_.hexdigest()
+  return hashlib.sha256((folder / "params.npz").read_bytes()).hexdigest()
 
 
 def resolve_config(

@@ -61,11 +61,6 @@ install() {
   echo "$sum" >"$stamp"
 }
 
-# last_checkpoint WORKDIR: prints the newest checkpoint of a training run.
-last_checkpoint() {
-  find "$1/checkpoints" -maxdepth 1 -name '[0-9]*' | sort -V | tail -n 1
-}
-
 # run_with srun --flag ...: what run_program puts in front of the program.
 launcher=()
 run_with() {

@@ -195,3 +195,18 @@ def test_models_from_before_there_were_views_use_one(tmp_path):
   del config.predict.views
   (tmp_path / "config.json").write_text(config.to_json_best_effort())
   assert config_lib.read_model_config(tmp_path).predict.views == 1
+
+
+def test_a_run_means_its_best_model(tmp_path):
+  find = config_lib.find_model
+  assert find(tmp_path) == tmp_path
+  (tmp_path / "checkpoints").mkdir()
+  with pytest.raises(ValueError, match="run without best/, expected"):
+    find(tmp_path)
+  (tmp_path / "best").mkdir()
+  with pytest.raises(ValueError, match="run without best/"):
+    find(tmp_path)  # It is being written.
+  (tmp_path / "best" / "config.json").touch()
+  assert find(tmp_path) == tmp_path / "best"
+  assert find(tmp_path / "best") == tmp_path / "best"
+  assert find(tmp_path / "last") == tmp_path / "last"

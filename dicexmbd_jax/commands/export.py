@@ -7,12 +7,11 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.io import json_file, tables, write
+from dicexmbd_jax.io import write
 from dicexmbd_jax.model import unet, weights
 from dicexmbd_jax.runs import pool
 
 Path = pathlib.Path
-NUMBERS = "validation.json"  # What the run measured of these weights.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Request:
   """What to export, and where to.
 
   Attributes:
-    source: a workdir, one of its checkpoints, or a model folder.
+    source: a model folder.
     output: the new model folder.
   """
 
@@ -29,7 +28,8 @@ class Request:
 
   def __post_init__(self):
     """Raises a ValueError where the weights would be written over."""
-    if self.output.resolve() == self.source.resolve():
+    # Nor into the run itself.
+    if self.source.resolve().is_relative_to(self.output.resolve()):
       raise ValueError(
         f"{self.output}: found the weights, expected another folder"
       )
@@ -57,41 +57,12 @@ def run_request(request: Request) -> int:
   """
   source, output = request.source, request.output
   model, config = weights.read_model(source)
-  weights.write_model(output, model, config)
-  numbers = read_numbers(source)
-  write.write_json(output / NUMBERS, numbers)
+  numbers = weights.read_numbers(source)
+  weights.write_model(output, model, config, numbers=numbers)
   card = describe_model(output, model, config, numbers)
   write.write_text(output / "README.md", card)
   logging.info("model folder: %s", output)
   return 0
-
-
-def read_numbers(source: Path) -> dict[str, float]:
-  """Returns the validation numbers of the weights that are exported.
-
-  A workdir holds its best network, by validation loss; one of its checkpoints
-  has the numbers of its own step; an exported model has them in a file. {}
-  where nothing of these lies beside the weights.
-
-  Raises:
-    ValueError: a broken file.
-  """
-  if (source / NUMBERS).is_file():
-    return json_file.read_json(source / NUMBERS)
-  is_step = source.parent.name == "checkpoints"
-  path = (source.parent.parent if is_step else source) / "metrics.csv"
-  if not path.is_file():
-    return {}
-  table = tables.read_table(path)
-  if "validation_loss" not in table:
-    return {}
-  rows = table.dropna(subset="validation_loss")
-  if is_step:
-    rows = rows[rows["step"] == int(source.name)]
-  if rows.empty:
-    return {}
-  row = rows.loc[rows["validation_loss"].astype(float).idxmin()].dropna()
-  return {str(name): float(value) for name, value in row.items()}
 
 
 def describe_model(

@@ -1,17 +1,15 @@
-"""`train`: from records to a model folder, on one device or many.
+"""`train`: from records to model folders, on one device or many.
 
 Exit codes: 0 done; 1 failed (a loss that is not finite, a record that cannot
 be read); 2 wrong call; 75 asked to stop and saved: the same call goes on.
 """
 
-import json
 import pathlib
 
 from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.io import write
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.model.unet import UNet, build_model
 from dicexmbd_jax.runs import pool
@@ -77,8 +75,6 @@ def run_training(
   else:
     step = int(state.step)
     logging.info("going on after step %d", step)
-  if processes.is_main():
-    write.write_json(workdir / "config.json", json.loads(config.to_json()))
   try:
     with log_lib.open_log(workdir, config, step) as log:
       is_done = loop.train_and_evaluate(
@@ -89,7 +85,7 @@ def run_training(
   if not is_done:
     logging.info("stopped and saved; the same call goes on")
     return STOPPED
-  logging.info("weights: %s", workdir)
+  logging.info("weights: %s", workdir / "best")
   return 0
 
 

@@ -1,13 +1,14 @@
 """Reading and writing model weights.
 
-A model is a folder of three files: `config.json` (the configuration that the
-weights were made with), `params.npz` (parameters, by their path in the
-network) and, where it is shipped, `README.md` (the model card). A training
-run's workdir is one. A checkpoint of it, WORKDIR/checkpoints/STEP, is read too.
+A model is a folder: `config.json` (the configuration that the weights were made
+with), `params.npz` (parameters, by their path in the network) and, where they
+are known, `validation.json` (what a training run measured of these weights) and
+`README.md` (the model card).
 """
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,40 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.io import write
+from dicexmbd_jax.io import json_file, write
 from dicexmbd_jax.io.arrays import read_arrays
 from dicexmbd_jax.model import unet
 
 Path = pathlib.Path
+CONFIG, NUMBERS = "config.json", "validation.json"
 
 
 def write_model(
-  folder: Path, model: nnx.Module, config: ConfigDict, dtype="float16"
+  folder: Path,
+  model: nnx.Module,
+  config: ConfigDict,
+  dtype: str = "float16",
+  numbers: Mapping[str, float] | None = None,
 ):
-  """Writes a model folder.
+  """Writes a model folder, whole or not at all.
+
+  Whoever reads it at any time, also after this was killed, finds the model
+  before, this one, or no model; never weights beside another configuration or
+  beside another's numbers.
 
   Args:
-    folder: made if missing; files in it are replaced.
+    folder: made if missing; the model in it is replaced.
     model: its parameters and BatchNorm statistics are written.
     config: the whole configuration of the run.
     dtype: of the parameters. The statistics stay float32: a variance of
       inputs up to 255 does not fit float16.
+    numbers: what the run measured of these weights.
   """
+  folder = Path(folder)
+  (folder / NUMBERS).unlink(missing_ok=True)
+  if not _has_config(folder, config):
+    # Without it there is no model, until all is there.
+    (folder / CONFIG).unlink(missing_ok=True)
   arrays: dict[str, Any] = {}
   for path, leaf in nnx.to_flat_state(nnx.state(model)):
     value = np.asarray(leaf[...])
@@ -41,13 +57,43 @@ def write_model(
     arrays["/".join(map(str, path))] = value.astype(
       dtype if is_param else value.dtype
     )
-  folder = Path(folder)
   with (
     write.replace_file(folder / "params.npz") as temporary,
     temporary.open("wb") as file,
   ):
     np.savez_compressed(file, **arrays)
-  write.write_json(folder / "config.json", json.loads(config.to_json()))
+  write_config(folder, config)
+  if numbers:
+    write.write_json(folder / NUMBERS, numbers)
+
+
+def write_config(folder: Path, config: ConfigDict):
+  """Writes the configuration of a model folder, or replaces it."""
+  write.write_json(Path(folder) / CONFIG, json.loads(config.to_json()))
+
+
+def _has_config(folder: Path, config: ConfigDict) -> bool:
+  try:
+    found = json_file.read_json(folder / CONFIG)
+  except (OSError, ValueError):
+    return False
+  return found == json.loads(config.to_json())
+
+
+def read_numbers(folder: Path) -> dict[str, float]:
+  """Returns what a training run measured of a model; {}: nothing is known.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  path = Path(folder) / NUMBERS
+  if not path.exists():
+    return {}
+  found = json_file.read_json(path)
+  try:
+    return {name: float(value) for name, value in found.items()}
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{path}: found {error}, expected numbers") from error
 
 
 def read_model(
@@ -56,7 +102,7 @@ def read_model(
   """Reads a model folder.
 
   Args:
-    folder: what `write_model` wrote, or a checkpoint of a training run.
+    folder: what `write_model` wrote.
     dtype: of the computation; None: as the configuration has it.
 
   Returns:
@@ -70,11 +116,6 @@ def read_model(
   config = config_lib.read_model_config(folder)
   if dtype is not None:
     config.model.dtype = dtype
-  if config_lib.is_checkpoint(folder):
-    # Orbax takes half a second to load: only where it is needed.
-    from dicexmbd_jax.train import checkpoints
-
-    return checkpoints.read_model(folder, config), config
   path = folder / "params.npz"
   arrays = read_arrays(path, "parameters")
   return unet.fill_model(config.model, arrays, path), config

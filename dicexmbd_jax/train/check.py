@@ -160,9 +160,9 @@ def check_plateau(section: ConfigDict, sources: list[input_pipeline.Source]):
 
 def check_workdir(workdir: pathlib.Path):
   """Raises ValueError where another model's weights would be overwritten."""
-  if (workdir / "params.npz").exists() and not (
-    workdir / "checkpoints"
-  ).is_dir():
+  models = ("params.npz", "best", "last")
+  has_model = any((workdir / name).exists() for name in models)
+  if has_model and not (workdir / "checkpoints").is_dir():
     raise ValueError(
       f"--workdir={workdir}: found a model without checkpoints, expected a new "
       "folder or that of a run; --checkpoint starts from a model's weights"

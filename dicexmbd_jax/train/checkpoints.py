@@ -20,7 +20,6 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.model import unet
 
 Path = pathlib.Path
 # What may change when a run goes on. All else would make it another run.
@@ -91,6 +90,10 @@ class Checkpoints:
     )
     self._manager = ocp.CheckpointManager(self._folder, options=self._options)
 
+  def has(self, step: int) -> bool:
+    """Returns whether there is a checkpoint of a step."""
+    return step in self._manager.all_steps()
+
   def save(
     self,
     step: int,
@@ -106,7 +109,7 @@ class Checkpoints:
       config: the whole configuration.
       validation_loss: the lowest one's checkpoint is kept.
     """
-    if step in self._manager.all_steps():
+    if self.has(step):
       return
     self._manager.wait_until_finished()  # The one before, before it is judged.
     self._kept.add(step, validation_loss)
@@ -293,28 +296,3 @@ def check_same_config(saved: ConfigDict, config: ConfigDict):
       f"--config: {values}, as the run in this workdir has it; choose another "
       "--workdir for another run"
     )
-
-
-def read_model(folder: Path, config: ConfigDict) -> unet.UNet:
-  """Returns the network of one checkpoint, in evaluation mode.
-
-  Args:
-    folder: WORKDIR/checkpoints/STEP.
-    config: the run's configuration.
-
-  Raises:
-    ValueError: there is no such checkpoint, or it is damaged.
-  """
-  folder = Path(folder).resolve()
-  options = ocp.CheckpointManagerOptions(create=False)
-  with ocp.CheckpointManager(folder.parent, options=options) as manager:
-    arrays, _ = read_checkpoint(manager, int(folder.name))
-  has_average = any(name.startswith("average.") for name in arrays)
-  kept = {}
-  for part in ("params", "stats"):
-    start = f"average.{part}." if has_average else f"{part}."
-    for name, array in arrays.items():
-      if name.startswith(start):
-        path = name.removeprefix(start).removesuffix(".value")
-        kept[path.replace(".", "/")] = array
-  return unet.fill_model(config.model, kept, folder)

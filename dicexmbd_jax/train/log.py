@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from dicexmbd_jax.io import write
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.model.unet import UNet
@@ -44,6 +45,11 @@ class TrainLog:
   ):
     """Opens the metrics; `step` is the one that the run goes on after."""
     self._workdir, self._config, self._bar = workdir, config, bar
+    write.sweep_temporary(workdir)
+    for folder in (workdir / "last", workdir / "best"):
+      # What may change when a run goes on, as `segment`, holds for both.
+      if (folder / weights.CONFIG).exists():
+        weights.write_config(folder, config)
     self._metrics = metric_log.MetricLog(workdir, step)
     self._step = step
 
@@ -58,9 +64,11 @@ class TrainLog:
       self._bar.note(f"step {step}: {_format(rest)}")
     self._step = step
 
-  def keep(self, step: int, model: UNet):
-    """Writes the model folder: the best network so far."""
-    weights.write_model(self._workdir, model, self._config, "float32")
+  def keep(self, model: UNet, numbers: dict[str, float], is_best: bool):
+    """Writes the model folders: last/, and best/ where it is the best."""
+    for name in ("last", "best") if is_best else ("last",):
+      folder = self._workdir / name
+      weights.write_model(folder, model, self._config, "float32", numbers)
 
   def show(self, step: int, examples: Iterator[Example]):
     """Draws validation records beside what the network makes of them."""
@@ -96,7 +104,7 @@ class Bystander:
   def report(self, step: int, found: dict[str, float]):
     """Does nothing: process 0 found the same."""
 
-  def keep(self, step: int, model: UNet):
+  def keep(self, model: UNet, numbers: dict[str, float], is_best: bool):
     """Does nothing."""
 
   def show(self, step: int, examples: Iterator[Example]):

@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import jax
@@ -31,8 +32,8 @@ class Observer(Protocol):
   def report(self, step: int, found: dict[str, float]):
     """Takes numbers of a step."""
 
-  def keep(self, step: int, model: unet.UNet):
-    """Takes the best network so far."""
+  def keep(self, model: unet.UNet, numbers: dict[str, float], is_best: bool):
+    """Takes the network of a checkpoint, its step and its scores."""
 
   def show(self, step: int, examples: Iterator[Example]):
     """Takes predicted validation records, to the last, for a picture."""
@@ -82,18 +83,17 @@ def train_and_evaluate(
       # The devices never wait for the host: it looks at what is done already.
       check_finite(recent, 0 if is_exact else RUN_AHEAD)
     except FloatingPointError:
-      checkpoints.save(int(state.step), state, config)
+      save(program, state, config, checkpoints, observer)
       raise
-    numbers: dict[str, float] = {}
-    if reports:
-      numbers |= read_numbers(found) | speed.read(step)
+    numbers = read_numbers(found) | speed.read(step) if reports else {}
+    scores: dict[str, float] = {}
+    is_best = False
     if validates:
-      state, scores = validate(program, state, config, observer)
-      numbers |= scores
-    if numbers:
-      observer.report(step, numbers)
+      state, scores, is_best = validate(program, state, config, observer)
+    if numbers | scores:
+      observer.report(step, numbers | scores)
     if saves:
-      checkpoints.save(step, state, config, numbers.get("validation_loss"))
+      save(program, state, config, checkpoints, observer, scores, is_best)
     if is_stopped and not is_last:
       return False
     if saves or step == start + 1:
@@ -155,23 +155,54 @@ def place_batch(batch, mesh: Mesh) -> dict[str, jax.Array]:
   return sharding.place_batch({name: batch[name] for name in FIELDS}, mesh)
 
 
+def save(
+  program: Program,
+  state: TrainState,
+  config: ConfigDict,
+  checkpoints: checkpoints_lib.Checkpoints,
+  observer: Observer,
+  scores: Mapping[str, float] = MappingProxyType({}),
+  is_best: bool = False,
+):
+  """Keeps the network and saves the state, unless its step is saved already.
+
+  The network first: a run never goes on after a step whose network it lacks.
+
+  Args:
+    program: from make_program.
+    state: what is saved.
+    config: the whole configuration.
+    checkpoints: where the state is saved.
+    observer: who keeps the network.
+    scores: what validation found of it; empty where it was not validated.
+    is_best: whether no other had a lower validation loss.
+  """
+  step = int(state.step)
+  if checkpoints.has(step):
+    return
+  model = export_model(program, state.weights())
+  known = {name: score for name, score in scores.items() if np.isfinite(score)}
+  observer.keep(model, {"step": step} | known, is_best)
+  checkpoints.save(step, state, config, scores.get("validation_loss"))
+
+
 def validate(
   program: Program, state: TrainState, config: ConfigDict, observer: Observer
-) -> tuple[TrainState, dict[str, float]]:
-  """Scores the validation records; keeps the network if it is the best.
+) -> tuple[TrainState, dict[str, float], bool]:
+  """Scores the validation records.
 
   Returns:
-    The state, which knows of the loss, and the scores; empty where there are
-    no validation records, and the network is kept whatever it is.
+    The state, which knows of the loss; the scores, empty where there are no
+    validation records; and whether the network is the best so far, which it
+    always is without such records.
   """
   train, step = config.train, int(state.step)
   weights = state.weights()
   scores = score_records(program, weights, config)
   loss = scores.get("validation_loss")
-  if loss is None or np.float32(loss) < float(state.best_loss):
-    observer.keep(step, export_model(program, weights))
   if loss is None:
-    return state, scores
+    return state, scores, True
+  is_best = bool(np.float32(loss) < float(state.best_loss))
   is_last = step == train.num_steps
   index = step // train.eval_steps
   if is_last or index % train.strip_every == 0:
@@ -181,7 +212,7 @@ def validate(
   if scores_cells and train.cells_records:
     examples = predict_records(program, weights, config, train.cells_records)
     scores |= observer.score(examples)
-  return program.end_validation(state, np.float32(loss)), scores
+  return program.end_validation(state, np.float32(loss)), scores, is_best
 
 
 def score_records(

@@ -180,13 +180,15 @@ def main(data, training, output, num_steps=300, only_seed=None):
       folder = output / f"{name.replace(' ', '_')}_{seed}"
       records = output / variant.records
       train(folder, variant, records, seed, num_steps)
-      rows.append({"variant": name, "seed": seed, **score(folder, judged, 1)})
+      rows.append(
+        {"variant": name, "seed": seed, **score(folder / "best", judged, 1)}
+      )
       if name == "recipe":
         rows += [
           {
             "variant": f"{views} views",
             "seed": seed,
-            **score(folder, judged, views),
+            **score(folder / "best", judged, views),
           }
           for views in (4, 8)
         ]

@@ -48,7 +48,7 @@ done
 "${run[@]}" train --config=configs/simulated.py --workdir="$first"
 # Here and below the last weights, not those of the lowest validation loss,
 # which find cells worse.
-first=$(last_checkpoint "$first")
+first+=/last
 
 spleen="$data/spleen_imc"
 for pair in spleen=1.0 spleen_small=0.8 spleen_large=1.25 spleen_largest=1.7; do
@@ -88,9 +88,8 @@ build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
 "${run[@]}" train --config=configs/base.py --checkpoint="$first" \
   --workdir=training/base
 "${run[@]}" train --config=configs/robust.py --workdir=training/robust \
-  --checkpoint="$(last_checkpoint training/base)"
-"${run[@]}" export --checkpoint="$(last_checkpoint training/robust)" \
-  --output="$model"
+  --checkpoint=training/base/last
+"${run[@]}" export --checkpoint=training/robust/last --output="$model"
 .venv/bin/python launch/experiments/fit_segmenter.py "$model" "$data"
 # Scores, also for the model card that export has written.
 bash launch/experiments/scores.sh training/scores "$model"

@@ -34,5 +34,5 @@ fi
 draw dsb "$data/dsb2018_fluo" 1 256x256 256x320 260x347 603x1272
 "${run[@]}" train --config="$config" --workdir="$workdir" \
   --checkpoint=dicexmbd_jax/weights/base
-"${run[@]}" export --checkpoint="$(last_checkpoint "$workdir")" \
+"${run[@]}" export --checkpoint="$workdir/last" \
   --output="${1:-training/gaps_model}"

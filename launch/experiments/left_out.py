@@ -4,7 +4,7 @@ usage: python launch/experiments/left_out.py DATA SCORES NAME=MODEL ...
 
 SCORES: where scores.sh simulated its studies. Prints a Markdown table:
 the mean over images of F1 at IoU 0.5, with its 95 % interval where there are
-enough images for one. training/simulated/checkpoints/3000 of base.sh has
+enough images for one. training/simulated/last of base.sh has
 seen no real image.
 """
 

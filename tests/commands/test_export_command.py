@@ -6,12 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import default
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import unet, weights
-from dicexmbd_jax.train.checkpoints import Checkpoints
-from dicexmbd_jax.train.program import make_program
 
 
 def write_run(folder):
@@ -27,10 +24,8 @@ def write_run(folder):
     }
   )
   model = unet.build_model(config.model, seed=3)
-  weights.write_model(folder, model, config, "float32")
-  (folder / "metrics.csv").write_text(
-    "step,loss,validation_loss\n10,0.5,0.4\n20,0.4,0.3\n25,0.3,\n30,0.2,0.35\n"
-  )
+  numbers = {"step": 20, "validation_loss": 0.3}
+  weights.write_model(folder / "best", model, config, "float32", numbers)
 
 
 def test_exported_model_is_small_and_answers_the_same(tmp_path):
@@ -46,13 +41,14 @@ def test_exported_model_is_small_and_answers_the_same(tmp_path):
   )
   answers = [
     np.asarray(weights.read_model(tmp_path / name)[0](image))
-    for name in ("run", "out")
+    for name in ("run/best", "out")
   ]
   # float16 keeps eleven bits of each parameter.
   largest = np.abs(answers[0]).max()
   np.testing.assert_allclose(*answers, rtol=0, atol=2e-3 * largest)
   sizes = [
-    (tmp_path / name / "params.npz").stat().st_size for name in ("run", "out")
+    (tmp_path / name / "params.npz").stat().st_size
+    for name in ("run/best", "out")
   ]
   assert sizes[1] < 0.7 * sizes[0]
   config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -83,32 +79,26 @@ def test_an_exported_model_keeps_its_numbers_when_exported_again(tmp_path):
   assert cards[0] == cards[1]
 
 
-def test_a_checkpoint_is_exported_with_its_own_numbers(tmp_path):
+def test_damaged_numbers_are_named(tmp_path, caplog):
   write_run(tmp_path / "run")
-  model, config = weights.read_model(tmp_path / "run")
-  train = default.get_config().train
-  train.update(config.train)
-  config.train = train
-  store = Checkpoints(tmp_path / "run" / "checkpoints", 2)
-  store.save(30, make_program(model, config).make_state(), config, 0.35)
-  store.close()
-  source = tmp_path / "run" / "checkpoints" / "30"
-  call = [f"--checkpoint={source}", f"--output={tmp_path / 'out'}"]
-  assert program.main(["export", *call]) == 0
-  card = (tmp_path / "out" / "README.md").read_text()
-  assert "- Step 30 of 30 steps" in card
-  assert "validation_loss: 0.35\n" in card
-  found, _ = weights.read_model(tmp_path / "out")
-  kernel, expected = (
-    np.asarray(one.head.kernel[...]) for one in (found, model)
-  )
-  np.testing.assert_allclose(kernel, expected, rtol=1e-3)
+  path = tmp_path / "run/best/validation.json"
+  for content in ("{", "[1]", '{"step": "x"}', '{"step": [1]}'):
+    path.write_text(content)
+    call = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"]
+    assert program.main(["export", *call]) == 2
+    assert f"{path}: found " in caplog.records[-1].getMessage()
+    assert "expected " in caplog.records[-1].getMessage()
+  assert not (tmp_path / "out").exists()
 
 
 def test_wrong_calls_are_refused(tmp_path, caplog):
   call = [f"--checkpoint={tmp_path}", f"--output={tmp_path / 'out'}"]
   assert program.main(["export", *call]) == 2
   write_run(tmp_path / "run")
-  same = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / 'run'}"]
-  assert program.main(["export", *same]) == 2
+  for output in ("run", "run/best"):
+    same = [f"--checkpoint={tmp_path / 'run'}", f"--output={tmp_path / output}"]
+    assert program.main(["export", *same]) == 2
+    assert "found the weights" in caplog.text
+    caplog.clear()
+  assert {path.name for path in (tmp_path / "run").iterdir()} == {"best"}
   assert not (tmp_path / "out").exists()

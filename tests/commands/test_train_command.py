@@ -1,8 +1,10 @@
 """`train` as its users call it: a model folder that predict can use."""
 
 import json
+import re
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 import record_datasets
@@ -12,6 +14,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import weights as weights_lib
 from dicexmbd_jax.simulate import study
 from dicexmbd_jax.train import check
+from dicexmbd_jax.train import checkpoints as checkpoints_lib
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -70,8 +73,11 @@ def test_the_workdir_has_numbers_and_checkpoints(folder):
   assert steps == {"2", "4"}
 
 
-@pytest.mark.parametrize("weights", ["model", "model/checkpoints/4"])
-def test_predict_takes_workdir_and_checkpoint(folder, weights):
+@pytest.mark.parametrize(
+  ("weights", "meant"),
+  [("model", "model/best"), ("model/last", "model/last")],
+)
+def test_predict_takes_a_run_and_its_model_folders(folder, weights, meant):
   list(study.simulate_study(folder / "study", 1, 0, 60))
   code = program.main(
     [
@@ -84,7 +90,7 @@ def test_predict_takes_workdir_and_checkpoint(folder, weights):
   )
   assert code == 0
   run = json.loads((folder / "out/run.json").read_text())
-  assert run["model"]["sha256"] == config_lib.hash_model(folder / weights)
+  assert run["model"]["sha256"] == config_lib.hash_model(folder / meant)
 
 
 def test_bfloat16_trains_and_keeps_float32_parameters(folder):
@@ -92,24 +98,26 @@ def test_bfloat16_trains_and_keeps_float32_parameters(folder):
   assert call(folder, "--config.model.dtype=bfloat16", workdir="half") == 0
   table = pd.read_csv(folder / "half" / "metrics.csv")
   assert np.isfinite(table["loss"]).all()
-  with np.load(folder / "half" / "params.npz") as arrays:
+  with np.load(folder / "half/best/params.npz") as arrays:
     assert {array.dtype.name for array in arrays.values()} == {"float32"}
   exact = pd.read_csv(folder / "model" / "metrics.csv")
   np.testing.assert_allclose(table["loss"], exact["loss"], rtol=0.02)
   assert (table["loss"] != exact["loss"]).any()
 
 
-def test_shares_of_a_checkpoint_merge_where_it_is_named_again(folder):
+def test_shares_of_a_model_merge_where_it_is_named_again(folder):
   words = [
     "predict",
     f"--images={folder / 'study/img'}",
     f"--output={folder / 'shares'}",
-    f"--checkpoint={folder / 'model/checkpoints/4'}",
+    f"--checkpoint={folder / 'model'}",
   ]
   panel = f"--panel={folder / 'study/panel.csv'}"
   assert program.main([*words, panel, "--shard=0/1"]) == 0
   assert program.main([*words, "--merge"]) == 0
-  words[-1] = f"--checkpoint={folder / 'model/checkpoints/2'}"
+  words[-1] = f"--checkpoint={folder / 'model/best'}"
+  assert program.main([*words, "--merge"]) == 0
+  words[-1] = f"--checkpoint={config_lib.SHIPPED_MODEL}"
   assert program.main([*words, "--merge"]) == 2
 
 
@@ -121,12 +129,63 @@ def test_records_that_are_left_out_make_no_epoch_longer(folder):
   assert check.complete_config(config).train.num_steps == 3 * (5 // 2)
 
 
-def test_the_model_is_that_of_the_best_checkpoint(folder):
+def read_average(checkpoints, step):
+  """Returns the averaged weights of a checkpoint, by their path."""
+  with ocp.CheckpointManager(checkpoints) as manager:
+    arrays, _ = checkpoints_lib.read_checkpoint(manager, step)
+  names = re.compile(r"average\.(?:params|stats)\.(.+)\.value")
+  found = {names.fullmatch(name): array for name, array in arrays.items()}
+  return {m[1].replace(".", "/"): array for m, array in found.items() if m}
+
+
+def test_best_and_last_are_those_of_the_checkpoints(folder):
   log = pd.read_csv(folder / "model/metrics.csv", index_col="step")
   best = log["validation_loss"].idxmin()
-  kept, _ = weights_lib.read_model(folder / "model")
-  saved, _ = weights_lib.read_model(folder / f"model/checkpoints/{best}")
-  np.testing.assert_array_equal(kept.head.kernel[...], saved.head.kernel[...])
+  for name, step in (("best", best), ("last", 4)):
+    model = folder / "model" / name
+    assert {path.name for path in model.iterdir()} == {
+      "config.json", "params.npz", "validation.json"
+    }  # fmt: skip
+    numbers = json.loads((model / "validation.json").read_text())
+    assert numbers["step"] == step
+    assert numbers["validation_loss"] == log.loc[step, "validation_loss"]
+    wanted = read_average(folder / "model/checkpoints", step)
+    with np.load(model / "params.npz") as found:
+      assert found.keys() == wanted.keys()
+      for array, values in wanted.items():
+        np.testing.assert_array_equal(found[array], values)
+
+
+def test_a_run_that_was_not_validated_has_no_best(folder, capfd):
+  late = "--config.train.learning_rate=1e30"  # Stops before the validation.
+  assert call(folder, late, workdir="late") == 1
+  assert (folder / "late/last/params.npz").exists()
+  words = ["--images=x", f"--output={folder / 'o'}"]
+  for command, *more in (
+    ["predict", *words],
+    ["benchmark", *words, "--reference=x"],
+    ["export", f"--output={folder / 'o'}"],
+  ):
+    code = program.main([command, *more, f"--checkpoint={folder / 'late'}"])
+    assert code == 2
+    [line] = [
+      line for line in capfd.readouterr().err.splitlines() if "late" in line
+    ]
+    assert line == (
+      f"dicexmbd: {folder / 'late'}: found a training run without best/, "
+      f"expected {folder / 'late/best'}, which its first validation writes"
+    )
+
+
+def test_settings_of_a_run_that_goes_on_hold_for_its_models(folder):
+  assert call(folder, workdir="again") == 0
+  before = read_files(folder / "again/best")
+  assert call(folder, "--config.segment.scale=3", workdir="again") == 0
+  for name in ("best", "last"):
+    config = config_lib.read_model_config(folder / "again" / name)
+    assert config.segment.scale == 3
+  path = folder / "again/best/params.npz"
+  assert path.read_bytes() == before[path]
 
 
 def test_a_finished_run_changes_nothing_when_called_again(folder):
@@ -139,8 +198,8 @@ def test_training_starts_from_given_weights(folder):
   start = f"--checkpoint={folder / 'model'}"
   still = "--config.train.learning_rate=0.0"
   assert call(folder, start, still, workdir="second") == 0
-  first, _ = weights_lib.read_model(folder / "model")
-  second, _ = weights_lib.read_model(folder / "second")
+  first, _ = weights_lib.read_model(folder / "model/best")
+  second, _ = weights_lib.read_model(folder / "second/last")
   np.testing.assert_array_equal(first.head.kernel[...], second.head.kernel[...])
 
 
@@ -197,20 +256,24 @@ def test_a_run_can_be_made_longer(folder, caplog):
   assert list(log["step"]) == [2, 4, 6]
 
 
-def test_a_model_without_checkpoints_is_not_overwritten(folder, caplog):
+@pytest.mark.parametrize("name", ["params.npz", "best/x", "last/x"])
+def test_a_model_without_checkpoints_is_not_overwritten(
+  folder, tmp_path, caplog, name
+):
+  folder.joinpath("shipped").unlink(missing_ok=True)
   other = folder / "shipped"
-  other.mkdir()
-  (other / "params.npz").write_bytes(b"weights")
+  other.symlink_to(tmp_path)
+  (other / name).parent.mkdir(exist_ok=True)
+  (other / name).write_bytes(b"weights")
   assert call(folder, workdir="shipped") == 2
   assert "found a model without checkpoints" in caplog.text
-  assert (other / "params.npz").read_bytes() == b"weights"
+  assert (other / name).read_bytes() == b"weights"
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_what_was(folder, caplog):
   wild = "--config.train.learning_rate=1e30"
   assert call(folder, wild, workdir="wild") == 1
   assert "expected finite numbers; records cells-train-" in caplog.text
-  saved = list((folder / "wild/checkpoints").iterdir())
-  assert saved
-  model, _ = weights_lib.read_model(max(saved))
+  assert list((folder / "wild/checkpoints").iterdir())
+  model, _ = weights_lib.read_model(folder / "wild/last")
   assert np.isfinite(model.head.kernel[...]).all()

@@ -1,6 +1,8 @@
 """Model folders: what is written comes back, and damage is named."""
 
 import json
+import os
+import pathlib
 
 import jax
 import numpy as np
@@ -81,3 +83,53 @@ def test_broken_parameters_are_refused(folder, content):
     path.write_bytes(content)
   with pytest.raises(ValueError, match=r"params.npz: found .*expected param"):
     weights.read_model(folder)
+
+
+@pytest.mark.parametrize("changes", [{}, {"width": 4}])
+@pytest.mark.parametrize("killed_at", range(4))
+def test_a_write_that_was_killed_leaves_no_mixed_model(
+  folder, config, monkeypatch, changes, killed_at
+):
+  """Killed before the nth change of a file: the old, the new, or no model."""
+
+  class KilledError(BaseException):
+    pass
+
+  old = unet.build_model(config.model, 5)
+  weights.write_model(folder, old, config, numbers={"step": 5})
+  config.model.update(changes)
+  config.seed = 6 if changes else config.seed
+  new = unet.build_model(config.model, 6)
+  left = [killed_at]
+
+  def stop_at(change):
+    def changed(*arguments, **options):
+      if not left[0]:
+        raise KilledError
+      left[0] -= 1
+      return change(*arguments, **options)
+
+    return changed
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "replace", stop_at(os.replace))
+    patch.setattr(pathlib.Path, "unlink", stop_at(pathlib.Path.unlink))
+    with pytest.raises(KilledError):
+      weights.write_model(folder, new, config, numbers={"step": 6})
+  try:
+    found, its_config = weights.read_model(folder)
+  except ValueError as error:
+    assert changes
+    assert "expected a model folder" in str(error)
+    return
+  kernel = np.asarray(found.head.kernel[...])
+  matches = {
+    step: kernel.shape == wanted.head.kernel.shape
+    and np.allclose(kernel, wanted.head.kernel[...], atol=1e-3)
+    for step, wanted in ((5, old), (6, new))
+  }
+  assert sum(matches.values()) == 1
+  [step] = [step for step, is_it in matches.items() if is_it]
+  if changes:
+    assert (its_config.seed == 6) == (step == 6)
+  assert weights.read_numbers(folder) in ({}, {"step": step})

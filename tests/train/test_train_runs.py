@@ -48,9 +48,12 @@ def test_a_run_killed_while_it_saves_ends_as_one_never_stopped(runs):
   pd.testing.assert_frame_equal(
     runs.read("killed"), runs.read("whole"), check_exact=True
   )
-  for name in ("params.npz", "config.json"):
-    whole, killed = (runs.folder / run / name for run in ("whole", "killed"))
-    assert whole.read_bytes() == killed.read_bytes()
+  for folder in ("best", "last"):
+    for name in ("params.npz", "config.json", "validation.json"):
+      whole, killed = (
+        runs.folder / run / folder / name for run in ("whole", "killed")
+      )
+      assert whole.read_bytes() == killed.read_bytes()
 
 
 @pytest.mark.parametrize("num_devices", [1, 4, 8])
@@ -95,8 +98,8 @@ def test_two_processes_stop_together_go_on_and_are_as_one_device(runs):
   assert "[12/12]" not in told[1]
   assert_same(runs.read("pair"), runs.read("whole"))
   with (
-    np.load(runs.folder / "pair/params.npz") as found,
-    np.load(runs.folder / "whole/params.npz") as wanted,
+    np.load(runs.folder / "pair/best/params.npz") as found,
+    np.load(runs.folder / "whole/best/params.npz") as wanted,
   ):
     for name in wanted:
       np.testing.assert_allclose(
