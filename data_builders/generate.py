@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from data_builders import patches, targets, teacher_files
 from data_builders.jobs import Item, Job
 from dicexmbd_jax.image import preparation, resample
 from dicexmbd_jax.io import images, source
-from dicexmbd_jax.masks import grid
+from dicexmbd_jax.masks import class_order, grid
 from dicexmbd_jax.train import records
 from dicexmbd_jax.types import Image, ImageSource, Labels, LoadedImage
 
@@ -134,8 +135,13 @@ def choose_pixel_size_um(loaded: LoadedImage, job: Job) -> float:
 def read_map_target(
   pair, source_shape: Shape, shape: Shape
 ) -> tuple[targets.Target, int]:
-  """Reads probability maps and averages them over the network's pixels."""
+  """Reads probability maps and averages them over the network's pixels.
+
+  A doubt about the order of their classes is told.
+  """
   maps = teacher_files.read_maps(pair.teacher)
+  for doubt in class_order.find_doubt(maps):
+    logging.warning("%s: %s", pair.teacher.path, doubt)
   map_scale = teacher_files.find_map_scale(
     maps.shape[:2], source_shape, pair.teacher.path
   )

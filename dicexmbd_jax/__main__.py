@@ -106,7 +106,13 @@ FLAGS = {
   ),
   "num_processes": Flag(WHOLE, None, "How many processes train together."),
   "process_id": Flag(WHOLE, None, "This one's number, from 0 on."),
-  "probabilities": Flag(TEXT, None, "Folder, file or glob of TIFF maps."),
+  "probabilities": Flag(TEXT, None, "Folder, file or glob of maps: TIFF, .h5."),
+  "classes": Flag(
+    TEXT,
+    None,
+    "What the maps of a file are, in its order; other: none of these. Default: "
+    "nucleus,membrane,background.",
+  ),
   "confidence": Flag(TRUTH, False, "Also write confidence/NAME.csv."),
   "state_dict": Flag(TEXT, None, "PyTorch file (.pth) of the published net."),
   "num_images": Flag(WHOLE, 6, "Number of images."),
@@ -151,7 +157,8 @@ COMMANDS = {
   ),
   "segment": Command(
     "From probability maps to masks alone.",
-    ("probabilities", "output", "num_workers", "overwrite", "confidence"),
+    ("probabilities", "output", "classes", "num_workers", "overwrite")
+    + ("confidence",),
     ("probabilities", "output"),
   ),
   "evaluate": Command(

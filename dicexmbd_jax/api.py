@@ -166,13 +166,15 @@ def segment_probabilities(
   Raises:
     ValueError: no probabilities, or no such setting.
   """
+  from dicexmbd_jax.masks import class_order
   from dicexmbd_jax.masks import segment as segment_lib
 
   maps = np.asarray(probabilities)
   config = _resolve_settings(config_lib.SHIPPED_MODEL, settings)
   masks = segment_lib.segment_image(maps, config.segment, map_um=pixel_size_um)
   table = _measure_cells(masks.cells, masks.is_border, None)
-  return Cells(masks.cells, masks.nuclei, maps, table)
+  doubts = class_order.find_doubt(maps)
+  return Cells(masks.cells, masks.nuclei, maps, table, doubts)
 
 
 def evaluate(

@@ -61,7 +61,7 @@ class PanelRow:
   is_kept: bool
   is_nuclear: bool
   is_membrane: bool
-  line: int | None = dataclasses.field(default=None, compare=False)
+  line: int | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

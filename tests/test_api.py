@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import cellprofiler
 import numpy as np
 import pandas as pd
 import pytest
@@ -203,3 +204,10 @@ def test_the_notebook_gives_what_it_shows():
     o for one in found for o in one if "image/png" in o.get("data", {})
   ]
   assert len(pictures) == 1
+
+
+def test_maps_in_another_order_are_told():
+  maps = cellprofiler.draw_rings()
+  assert dx.segment_probabilities(maps).warnings == ()
+  (line,) = dx.segment_probabilities(maps[..., [1, 0, 2]]).warnings
+  assert line.endswith("are the maps membrane,nucleus,background?")

@@ -3,13 +3,13 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from dicexmbd_jax import __version__
-from dicexmbd_jax.io import listing, write
 from dicexmbd_jax.io import probabilities as maps_reader
-from dicexmbd_jax.masks import segment
+from dicexmbd_jax.io import write
+from dicexmbd_jax.masks import class_order, segment
 from dicexmbd_jax.masks.settings import resolve_settings
 from dicexmbd_jax.runs import file_maker, state
 from dicexmbd_jax.runs.failures import refuse_call
@@ -23,10 +23,12 @@ class Request(file_maker.FileMaker):
   Attributes:
     config: `config.segment`.
     writes_confidence: whether confidence/NAME.csv is written.
+    classes: what the maps of a file are, in its order.
   """
 
   config: Mapping[str, Any]
   writes_confidence: bool
+  classes: tuple[str, ...]
   SUFFIXES: ClassVar[Mapping[str, str]] = {
     "nuclei": ".tiff",
     "masks": ".tiff",
@@ -35,17 +37,20 @@ class Request(file_maker.FileMaker):
 
   def list_images(self) -> file_maker.Listed:
     """Lists the files of maps."""
-    return listing.list_images(self.inputs)
+    return maps_reader.list_maps(self.inputs)
 
-  def make_files(self, image: ImageSource) -> str:
-    """Segments one file and writes its masks; returns how many cells it has.
+  def make_files(self, image: ImageSource) -> tuple[str, Sequence[str]]:
+    """Segments one file and writes its masks.
+
+    Returns:
+      How many cells it has, and a doubt where the maps' order looks wrong.
 
     Raises:
       ValueError: the file cannot be read or holds no probabilities.
       OSError: a file cannot be written; names it.
     """
     key, stem = self.make_key(image), image.stem
-    probabilities = maps_reader.read_probabilities(image)
+    probabilities = maps_reader.read_probabilities(image, self.classes)
     maps_reader.check_scale(probabilities)
     size_um = maps_reader.read_pixel_size(image)
     if size_um is not None:
@@ -66,14 +71,16 @@ class Request(file_maker.FileMaker):
       kinds.append("confidence")
     paths = {kind: self.locate(kind, stem) for kind in kinds}
     state.save(self.output, stem, key, paths)
-    return f"{len(result.is_border)} cells"
+    doubts = class_order.find_doubt(probabilities, self.classes)
+    return f"{len(result.is_border)} cells", doubts
 
 
 def run(flags) -> int:
   """Runs the command.
 
   Args:
-    flags: probabilities, output, num_workers, overwrite, confidence, config.
+    flags: probabilities, output, num_workers, overwrite, confidence, classes,
+      config.
 
   Returns:
     0: done; 1: some images failed; 2: wrong call.
@@ -92,7 +99,8 @@ def read_request(flags) -> Request:
     ValueError: a setting is wrong.
   """
   settings = resolve_settings(flags.config.segment)
-  made_with = repr((settings, bool(flags.confidence), __version__))
+  classes = maps_reader.parse_classes(flags.classes)
+  made_with = repr((settings, bool(flags.confidence), classes, __version__))
   return Request(
     inputs=flags.probabilities,
     output=pathlib.Path(flags.output),
@@ -101,4 +109,5 @@ def read_request(flags) -> Request:
     hash=hashlib.sha256(made_with.encode()).hexdigest(),
     config=flags.config.segment.to_dict(),
     writes_confidence=bool(flags.confidence),
+    classes=classes,
   )

@@ -3,10 +3,8 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
-
-from absl import logging
 
 from dicexmbd_jax import __version__
 from dicexmbd_jax.io import write
@@ -52,7 +50,7 @@ class Request(file_maker.FileMaker):
     """Lists the images; see teach.inputs.list_inputs."""
     return list_inputs(self.inputs)
 
-  def make_files(self, image: ImageSource) -> str:
+  def make_files(self, image: ImageSource) -> tuple[str, Sequence[str]]:
     """Classifies one image, writes its maps; returns its mean uncertainty.
 
     Raises:
@@ -63,8 +61,6 @@ class Request(file_maker.FileMaker):
     key, stem = self.make_key(image), image.stem
     viewed = view_image(image, self.teacher.view, self.panel)
     check_view(viewed, self.teacher)
-    for line in viewed.warnings:
-      logging.warning("%s: %s", stem, line)
     probabilities = classify_planes(
       viewed.planes, self.teacher.selection, self.teacher.forest
     )
@@ -77,7 +73,7 @@ class Request(file_maker.FileMaker):
     write.write_uncertainty(self.locate("uncertainty", stem), unsure, size_um)
     paths = {kind: self.locate(kind, stem) for kind in self.SUFFIXES}
     state.save(self.output, stem, key, paths)
-    return f"mean uncertainty {unsure.mean(dtype=float):.3f}"
+    return f"mean uncertainty {unsure.mean(dtype=float):.3f}", viewed.warnings
 
 
 def run(flags) -> int:

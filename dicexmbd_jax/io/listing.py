@@ -106,7 +106,7 @@ def list_images(
   for file in files:
     if file.suffix != ".mcd" and file.full not in claimed:
       sources.append(ImageSource(file.stem, file.path, file.member))
-  sources = _drop_duplicates(sources, failures)
+  sources = drop_duplicates(sources, failures)
   return sorted(sources, key=lambda s: natural_key(s.stem)), failures
 
 
@@ -325,7 +325,7 @@ def _list_parts(file: _File) -> list[_File]:
   return [file.find_beside(name) for name in names]
 
 
-def _drop_duplicates(
+def drop_duplicates(
   sources: Iterable[ImageSource], failures: list[Failure]
 ) -> list[ImageSource]:
   """Leaves out all images that share a stem: neither has the better claim."""

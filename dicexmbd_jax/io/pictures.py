@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dicexmbd_jax.io import listing
 from dicexmbd_jax.io.listing import natural_key
 from dicexmbd_jax.types import ImageSource
 
@@ -40,6 +41,35 @@ def list_pictures(
     and not one.name.startswith(".")
   ]
   return sorted(sources, key=lambda source: natural_key(source.stem))
+
+
+def list_with_images(
+  pattern: str | pathlib.Path, suffixes: Sequence[str]
+) -> tuple[list[ImageSource], list[listing.Failure]]:
+  """Lists what listing.list_images lists, and files of some types more.
+
+  Of a folder that holds such files itself, subfolders count no more than where
+  it holds images.
+
+  Returns:
+    As listing.list_images; files that share a stem are failures.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  sources = list_pictures(pattern, suffixes)
+  try:
+    found, failures = listing.list_images(pattern)
+  except ValueError:
+    if not sources:
+      raise
+    found, failures = [], []
+  folder = pathlib.Path(pattern).expanduser()
+  if sources and folder.is_dir():
+    found = [source for source in found if source.path.parent == folder]
+    failures = [one for one in failures if folder == one[0].parent]
+  both = listing.drop_duplicates([*found, *sources], failures)
+  return sorted(both, key=lambda source: natural_key(source.stem)), failures
 
 
 def read_png(path: pathlib.Path) -> np.ndarray:

@@ -1,8 +1,11 @@
 """Reads probability maps, of this project or of Ilastik and its like."""
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 
-from dicexmbd_jax.io import hdf5, tiff
+from dicexmbd_jax.io import hdf5, listing, pictures, tiff
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.types import ImageSource
 
@@ -10,13 +13,69 @@ from dicexmbd_jax.types import ImageSource
 _MIN_MEAN_SUM = 0.3
 _MIN_HIGHEST = 0.02
 
+CLASSES = ("nucleus", "membrane", "background")
+_SPELLINGS = {
+  "nucleus": ("nuclear", "nuclei"),
+  "membrane": ("cytoplasm", "membranecytoplasm", "cytoplasmmembrane"),
+  "background": ("bg",),
+  "other": (),
+}
 
-def read_probabilities(source: ImageSource) -> np.ndarray:
+
+def list_maps(
+  pattern: str,
+) -> tuple[list[ImageSource], list[listing.Failure]]:
+  """Lists maps: what `predict` lists, and HDF5 files.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  return pictures.list_with_images(pattern, hdf5.SUFFIXES)
+
+
+def parse_classes(text: str | None) -> tuple[str, ...]:
+  """Reads the order of the maps in a file, as background,nucleus,membrane.
+
+  `other` stands for a map that is none of the three and is left out. Without a
+  text the order is that of CLASSES.
+
+  Raises:
+    ValueError: an unknown class, one of them twice, or no nucleus or membrane.
+  """
+  if not text:
+    return CLASSES
+  classes = tuple(_parse_class(word, text) for word in text.split(","))
+  named = [name for name in classes if name != "other"]
+  has_both = {"nucleus", "membrane"} <= set(named)
+  if len(set(named)) < len(named) or not has_both:
+    raise ValueError(
+      f"--classes: found {text}, expected nucleus, membrane and background (or "
+      "other), each once"
+    )
+  return classes
+
+
+def _parse_class(word: str, text: str) -> str:
+  plain = re.sub(r"[\s_/\-]", "", word).lower()
+  for name, others in _SPELLINGS.items():
+    if plain == name or plain in others:
+      return name
+  raise ValueError(
+    f"--classes: found {word.strip()!r} in {text}, expected "
+    f"{', '.join(_SPELLINGS)}"
+  )
+
+
+def read_probabilities(
+  source: ImageSource, classes: Sequence[str] = CLASSES
+) -> np.ndarray:
   """Reads two or three maps: TIFF, YXS or CYX, compressed or not, or HDF5.
 
   Args:
     source: the file, or a member of a zip archive. Axes of an HDF5 file are
       those of its `axistags`.
+    classes: what the maps are, in the file's order, as of parse_classes. In
+      the order of CLASSES the last may be missing.
 
   Returns:
     (y, x, c) in the file's dtype, native byte order: nucleus,
@@ -26,6 +85,7 @@ def read_probabilities(source: ImageSource) -> np.ndarray:
     ValueError: missing, truncated or broken file, or another number of maps.
       One line: file, found, expected.
   """
+  counts = (2, 3) if tuple(classes) == CLASSES else (len(classes),)
   shown = source.path / source.member if source.member else source.path
   with open_source(source.path, source.member) as path:
     try:
@@ -34,18 +94,22 @@ def read_probabilities(source: ImageSource) -> np.ndarray:
     except ValueError as error:
       message = str(error).replace(str(path), str(shown))
       raise ValueError(message) from error
-  pixels = _order_maps(pixels)
-  if pixels.shape[2] not in (2, 3):
+  pixels = _order_maps(pixels, counts)
+  if pixels.shape[2] not in counts:
     raise ValueError(
       f"{shown}: found {pixels.shape[2]} planes of {pixels.shape[:2]}, "
-      "expected 2 or 3 maps: nucleus, membrane, background"
+      f"expected {' or '.join(map(str, counts))} maps: {', '.join(classes)}"
     )
+  chosen = [classes.index(name) for name in CLASSES if name in classes]
+  chosen = chosen[: pixels.shape[2]]
   native = pixels.dtype.newbyteorder("=")
-  return np.ascontiguousarray(pixels, dtype=native)
+  return np.ascontiguousarray(pixels[..., chosen], dtype=native)
 
 
 def read_pixel_size(source: ImageSource) -> float | None:
   """Returns the edge of a map's pixels in um; None where nothing tells it."""
+  if source.path.suffix.lower() in hdf5.SUFFIXES:
+    return None
   with open_source(source.path, source.member) as path:
     return tiff.read_pixel_size(path)
 
@@ -72,11 +136,11 @@ def check_scale(pixels: np.ndarray) -> None:
     )
 
 
-def _order_maps(pixels: np.ndarray) -> np.ndarray:
+def _order_maps(pixels: np.ndarray, counts: Sequence[int]) -> np.ndarray:
   """Puts the maps last where a file without axes had them last: (y, x, 3).
 
   Such a file reads as y planes of x by 3 pixels.
   """
-  if pixels.shape[2] not in (2, 3) and pixels.shape[1] in (2, 3):
+  if pixels.shape[2] not in counts and pixels.shape[1] in counts:
     return pixels.transpose(2, 0, 1)
   return pixels

@@ -50,8 +50,8 @@ class FileMaker(abc.ABC):
     """
 
   @abc.abstractmethod
-  def make_files(self, image: ImageSource) -> str:
-    """Makes and writes an image's files; returns a line to tell.
+  def make_files(self, image: ImageSource) -> tuple[str, Sequence[str]]:
+    """Makes and writes an image's files; returns what came out, and warnings.
 
     Raises:
       ValueError: the image cannot be used; one line.
@@ -160,4 +160,7 @@ def do_images(
         failures.add(image.stem, image.path, result)
         maker.discard(image.stem)
       else:
-        progress.tell(f"{image.stem}: {result}")
+        line, warnings = result
+        for warning in warnings:
+          logging.warning("%s: %s", image.stem, warning)
+        progress.tell(f"{image.stem}: {line}")

@@ -4,6 +4,7 @@ import sys
 import types
 
 import cellprofiler
+import ilastik
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +24,7 @@ def make_flags(folder, **overrides):
     "num_workers": 0,
     "overwrite": False,
     "confidence": False,
+    "classes": None,
     "config": get_config(),
   }
   return types.SimpleNamespace(**(flags | overrides))
@@ -208,7 +210,7 @@ def test_does_not_load_jax(tmp_path, maps):
     "from dicexmbd_jax.commands import segment\n"
     f"flags = types.SimpleNamespace(probabilities={str(tmp_path / 'maps')!r},"
     f" output={str(tmp_path / 'out')!r}, num_workers=0, overwrite=False,"
-    " confidence=False, config=get_config())\n"
+    " confidence=False, classes=None, config=get_config())\n"
     "code = segment.run(flags)\n"
     "loaded = {'jax', 'flax', 'pandas', 'matplotlib'} & set(sys.modules)\n"
     "sys.exit(f'loaded {loaded}' if loaded else code)\n"
@@ -285,3 +287,111 @@ def test_masks_have_the_maps_pixel_size(tmp_path, preset, size_um):
   for kind in ("masks", "nuclei"):
     path = tmp_path / "out" / kind / "a.tiff"
     assert tiff.read_pixel_size(path) == pytest.approx(size_um)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize(
+  ("classes", "order"),
+  [
+    ("background,nucleus,membrane", (2, 0, 1)),
+    (" Background, Nuclei,Membrane/Cytoplasm", (2, 0, 1)),
+    ("membrane,background,nucleus", (1, 2, 0)),
+    ("background,other,membrane,other,nucleus", (2, 0, 1, 2, 0)),
+    ("membrane,nucleus", (1, 0)),
+  ],
+)
+def test_classes_in_another_order_give_the_same_masks(
+  tmp_path, maps, classes, order, dtype
+):
+  pixels = maps[0].astype(dtype) if dtype == np.uint16 else maps[0] / 65535
+  turned = pixels[..., list(order)].astype(dtype)
+  (tmp_path / "turned").mkdir()
+  write(tmp_path / "turned" / "roi0.tiff", turned.transpose(2, 0, 1))
+  flags = make_flags(
+    tmp_path, probabilities=str(tmp_path / "turned"), classes=classes
+  )
+  assert segment.run(flags) == 0
+  mask = tifffile.imread(tmp_path / "out/masks/roi0.tiff")
+  expected = segment_lib.segment_image(pixels.astype(dtype), {})
+  assert mask.max() > 3
+  np.testing.assert_array_equal(mask, expected.cells)
+  # Another order is another setting.
+  if len(order) == 3:
+    again = make_flags(tmp_path, probabilities=flags.probabilities)
+    assert segment.run(again) == 0
+    other = tifffile.imread(tmp_path / "out/masks/roi0.tiff")
+    assert not np.array_equal(other, mask)
+
+
+@pytest.mark.parametrize(
+  "classes",
+  [
+    "nucleus",
+    "nucleus,background",
+    "nucleus,membrane,membrane",
+    "nucleus,membrane,fog",
+    "nucleus,,membrane",
+  ],
+)
+def test_classes_that_are_none_are_refused(tmp_path, maps, classes, caplog):
+  assert segment.run(make_flags(tmp_path, classes=classes)) == 2
+  assert "--classes: found" in caplog.text
+  assert "expected" in caplog.text
+
+
+def test_another_number_of_maps_than_classes_is_told(tmp_path, maps):
+  flags = make_flags(tmp_path, classes="nucleus,membrane,background,other")
+  assert segment.run(flags) == 1
+  table = pd.read_csv(tmp_path / "out/failures.csv")
+  assert len(table) == 3
+  assert (
+    "expected 4 maps: nucleus, membrane, background, other"
+    in (table["error"][0])
+  )
+
+
+def test_hdf5_maps_are_listed(tmp_path, maps):
+  folder = tmp_path / "h5"
+  folder.mkdir()
+  for name, axes in (("roi0_Probabilities.h5", "yxc"), ("roi1.hdf5", "cyx")):
+    ilastik.write_image(folder / name, maps[axes == "cyx"], axes)
+  (folder / "sub").mkdir()
+  write(folder / "sub" / "roi9.tiff", maps[1].transpose(2, 0, 1))
+  (folder / "sub2").mkdir()
+  flags = make_flags(tmp_path, probabilities=str(folder))
+  assert segment.run(flags) == 0
+  for k, name in enumerate(("roi0_Probabilities", "roi1")):
+    mask = tifffile.imread(tmp_path / f"out/masks/{name}.tiff")
+    expected = segment_lib.segment_image(maps[k], {})
+    np.testing.assert_array_equal(mask, expected.cells)
+  assert not (tmp_path / "out/masks/roi9.tiff").exists()
+  # Beside TIFFs both are listed, and of one name neither.
+  write(folder / "roi1.tiff", maps[1].transpose(2, 0, 1))
+  write(folder / "roi2.tiff", maps[1].transpose(2, 0, 1))
+  assert segment.run(flags) == 1
+  table = pd.read_csv(tmp_path / "out/failures.csv")
+  assert len(table) == 2
+  assert all("another image named roi1" in line for line in table["error"])
+  assert (tmp_path / "out/masks/roi2.tiff").exists()
+  one = make_flags(tmp_path, probabilities=str(folder / "*.h5"))
+  assert [s.stem for s in segment.read_request(one).list_images()[0]] == [
+    "roi0_Probabilities"
+  ]
+
+
+def test_a_doubt_about_the_order_is_told(tmp_path, caplog):
+  (tmp_path / "maps").mkdir()
+  right = np.rint(cellprofiler.draw_rings() * 255).astype(np.uint8)
+  write(tmp_path / "maps/right.tiff", right.transpose(2, 0, 1))
+  write(tmp_path / "maps/wrong.tiff", right[..., [2, 0, 1]].transpose(2, 0, 1))
+  assert segment.run(make_flags(tmp_path)) == 0
+  lines = {
+    name: [line for line in caplog.messages if f"{name}: " in line]
+    for name in ("right", "wrong")
+  }
+  assert lines["right"] == []
+  assert lines["wrong"] == [
+    "wrong: nucleus looks like background, membrane looks like nucleus, "
+    "background looks like membrane: are the maps "
+    "background,nucleus,membrane?"
+  ]
