@@ -83,7 +83,7 @@ def read_counts(folder: pathlib.Path) -> dict[str, dict[str, int]]:
         if row["state"] == "done":
           split = counts.setdefault(row["split"], {})
           split[row["image"]] = int(row["num_patches"])
-  except (OSError, KeyError, ValueError) as error:
+  except (OSError, KeyError, ValueError, csv.Error) as error:
     raise ValueError(
       f"{path}: found {type(error).__name__}: {error}, expected a build's "
       "report"

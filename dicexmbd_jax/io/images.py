@@ -15,6 +15,7 @@ from dicexmbd_jax.io.selection import (
 from dicexmbd_jax.io.source import (
   find_siblings,
   open_source,
+  spell_name,
   split_member,
 )
 from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
@@ -192,10 +193,12 @@ def _describe_origin(
   source: ImageSource, raw: RawImage, used: pathlib.Path | None
 ) -> dict[str, str | int | float | bool | None]:
   name = pathlib.PurePosixPath(source.member or source.path.name).name
+  name = spell_name(name)
   origin: dict[str, str | int | float | bool | None] = {"source_file": name}
   if source.acquisition is not None:
-    copy = source.fallbacks[0].name if source.fallbacks else None
-    origin["recovery_file"] = used.name if used is not None else copy
+    copy = source.fallbacks[0] if source.fallbacks else None
+    copy = copy if used is None else used
+    origin["recovery_file"] = spell_name(copy.name) if copy else None
     origin["recovered"] = used is not None
     origin["acquisition_id"] = source.acquisition
   return origin | raw.origin

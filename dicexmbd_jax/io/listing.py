@@ -5,10 +5,11 @@ import dataclasses
 import functools
 import glob
 import itertools
+import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from absl import logging
 
@@ -25,9 +26,6 @@ _TXT_HEADER = b"Start_push"
 OUTPUT_MARKS = ("run.json", "failures.csv")
 # Subfolders that hold results beside the images, here and in steinbock.
 _RESULTS = re.compile(r"masks|nuclei|probabilities|overlays|ilastik")
-
-# Broken, encrypted, packed by a method that Python lacks, or empty.
-_ARCHIVE_ERRORS = (OSError, zipfile.BadZipFile, RuntimeError, ValueError)
 
 Failure = tuple[pathlib.Path, str]
 
@@ -112,20 +110,21 @@ def list_images(
 
 def get_stem(path: str | pathlib.Path) -> str:
   """Strips the folder and .ome.tiff, .tiff, .mcd and their like."""
-  name = pathlib.Path(path).name
+  name = source_lib.spell_name(pathlib.Path(path).name)
   if match := _TIFF.search(name):
     return name[: match.start()]
   suffix = pathlib.Path(name).suffix
   return name[: -len(suffix)] if suffix.lower() in _SUFFIXES else name
 
 
-def natural_key(text: str) -> list[tuple[bool, int, str]]:
+def natural_key(text: str) -> list[tuple[bool, int, str, str]]:
   """Orders ROI2 before ROI10."""
-  parts = re.findall(r"\d+|\D+", text)
-  return [
-    (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
-    for part in parts
-  ]
+  key = []
+  for part in re.findall(r"[0-9]+|[^0-9]+", text):
+    # By length and digits: Python makes no number of thousands of digits.
+    digits = part.lstrip("0") if part[0] in "0123456789" else ""
+    key.append((part[0] not in "0123456789", len(digits), digits, part))
+  return key
 
 
 def _by_length(file: _File) -> tuple[int, str]:
@@ -154,26 +153,79 @@ def _expand_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
   files: set[pathlib.Path] = set()
   is_left_out = functools.cache(_is_left_out)  # Told once for each folder.
   num_plain = sum(1 for _ in itertools.takewhile(_is_plain, pattern.parts))
-  for found in map(pathlib.Path, glob.glob(str(pattern), recursive=True)):
+  for found in _match_pattern(pattern):
     folders = [found, *found.parents][: len(found.parts) - num_plain]
     if any(is_left_out(folder) for folder in folders if folder.is_dir()):
       continue
     files.update(_scan_folder(found) if found.is_dir() else _filter([found]))
-  return sorted(files)
+  return _drop_repeats(files)
+
+
+def _drop_repeats(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+  """Keeps one path to a place that links give several; the shortest."""
+  places: dict[pathlib.Path, pathlib.Path] = {}
+  for path in sorted(files, key=lambda path: (len(path.parts), path)):
+    real = pathlib.Path(os.path.realpath(path.parent))
+    places.setdefault(real / path.name, path)
+  return sorted(places.values())
+
+
+def _match_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
+  """Finds what a pattern names; ** enters each folder once, by its first way.
+
+  A link that leads back to a folder above would otherwise have no end.
+  """
+  parts = pattern.parts
+  if "**" not in parts:
+    return [pathlib.Path(found) for found in glob.glob(str(pattern))]
+  at = parts.index("**")
+  rest = parts[at + 1 :] or ("*",)
+  found: list[pathlib.Path] = []
+  for top in glob.glob(str(pathlib.Path(*parts[:at]))):
+    for folder in _walk(pathlib.Path(top)):
+      found += _match_pattern(pathlib.Path(glob.escape(str(folder)), *rest))
+  return found
+
+
+def _walk(
+  top: pathlib.Path, seen: set[pathlib.Path] | None = None
+) -> Iterator[pathlib.Path]:
+  """Gives a folder and all in it that are not hidden, each once."""
+  seen = set() if seen is None else seen
+  if not top.is_dir() or _is_seen(top, seen):
+    return
+  yield top
+  for entry in sorted(top.iterdir()):
+    if not entry.name.startswith("."):
+      yield from _walk(entry, seen)
+
+
+def _is_seen(folder: pathlib.Path, seen: set[pathlib.Path]) -> bool:
+  """Whether a folder was seen, by whatever way; it is from now on."""
+  real = pathlib.Path(os.path.realpath(folder))
+  if real in seen:
+    return True
+  seen.add(real)
+  return False
 
 
 def _is_plain(part: str) -> bool:
   return not glob.has_magic(part)
 
 
-def _scan_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Takes a folder's own images, or else those of its subfolders."""
+def _scan_folder(
+  folder: pathlib.Path, seen: set[pathlib.Path] | None = None
+) -> list[pathlib.Path]:
+  """Takes a folder's own images, or else those of its subfolders, each once."""
+  seen = set() if seen is None else seen
+  if _is_seen(folder, seen):
+    return []
   entries = sorted(folder.iterdir())
   if files := _filter(entries):
     return files
   folders = [entry for entry in entries if entry.is_dir()]
   taken = [folder for folder in folders if not _is_left_out(folder)]
-  return [file for folder in taken for file in _scan_folder(folder)]
+  return [file for folder in taken for file in _scan_folder(folder, seen)]
 
 
 def _is_left_out(folder: pathlib.Path) -> bool:
@@ -221,7 +273,7 @@ def _expand_archives(
       continue
     try:
       files += _list_members(path)
-    except _ARCHIVE_ERRORS as error:
+    except Exception as error:  # Damage makes zipfile fail in any way.
       message = f"found an unreadable archive ({error}), expected a zip file"
       failures.append((path, f"{path}: {message}"))
   return files
@@ -238,11 +290,19 @@ def _list_members(path: pathlib.Path) -> list[_File]:
       _File(path, member)
       for member in members
       if not member.lower().endswith(".txt")
-      or archive.open(member).read(len(_TXT_HEADER)) == _TXT_HEADER
+      or _is_member_acquisition(archive, member)
     ]
   if not files:
     raise ValueError("no image in it")
   return files
+
+
+def _is_member_acquisition(archive: zipfile.ZipFile, member: str) -> bool:
+  try:
+    with archive.open(member) as file:
+      return file.read(len(_TXT_HEADER)) == _TXT_HEADER
+  except Exception:  # Damage makes zipfile fail in any way.
+    return True  # Reading it will say what is wrong.
 
 
 def _is_visible(member: str) -> bool:

@@ -28,13 +28,14 @@ _LAST = re.compile(rf"^(?P<rest>.*?[\s_\-.:()/|])\(?{_METAL}\)?$")
 _FIRST = re.compile(rf"^\(?{_METAL}\)?(?P<rest>[\s_\-.:(/|].*)$")
 _GENERIC = re.compile(
   r"^(?:(?:channel|ch|c|image|plane|page|slice|band|na|none|null|nan|unnamed"
-  r"|undefined)?(?:[\s_:\-#.]*\d+)*)$",
+  r"|undefined)?(?:[\s_:\-#.]*\d)*)$",
   re.IGNORECASE,
 )
 _MASS_BEHIND = re.compile(r"\s*\((\d{2,3})\)$")  # MIBI: CD3 (140).
 MASSES = range(75, 211)  # Dalton, of the isotopes that tag antibodies.
 _CLONE_BEHIND = re.compile(r"_\d+\(\(\d+\)\).*$")  # CyTOF: CD3_1841((2345)).
-_NUMBERED = re.compile(r"(?:channel|ch|c)?[\s_:\-#.]*(\d+)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:channel|ch|c)?[\s_:\-#.]*(\d{1,9})", re.IGNORECASE)
+_MAX_LENGTH = 500  # Of a name that is taken apart; longer ones are text.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +61,14 @@ def make_unique(names: Sequence[str]) -> tuple[str, ...]:
   """Appends _2, _3 and so on to names that came before."""
   taken = set(names)
   seen: set[str] = set()
+  counts: dict[str, int] = {}
   unique = []
   for name in names:
-    candidate, count = name, 1
+    candidate, count = name, counts.get(name, 1)
     while candidate in seen or (count > 1 and candidate in taken):
       count += 1
       candidate = f"{name}_{count}"
+    counts[name] = count
     seen.add(candidate)
     unique.append(candidate)
   return tuple(unique)
@@ -79,8 +82,14 @@ def squeeze(text: str) -> str:
 
 @functools.cache
 def parse_name(text: str) -> Name:
-  """Takes the metal tag out of a name, in whatever place it stands."""
+  """Takes the metal tag out of a name, in whatever place it stands.
+
+  A name beyond 500 characters is a marker's as a whole.
+  """
   text = re.sub(r"\.tiff?$", "", text.strip(), flags=re.IGNORECASE)
+  if len(text) > _MAX_LENGTH:
+    whole = frozenset({squeeze(text)})
+    return Name(None, whole, whole, None, text)
   if _GENERIC.match(text):
     return Name(None, frozenset(), frozenset())
   markers = {squeeze(text)}

@@ -87,7 +87,12 @@ def _split_rows(path: pathlib.Path, text: str) -> list[tuple[int, list[str]]]:
   separator = _pop_separator(lines)
   reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
   rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
-  return [(line, cells) for line, cells in rows if any(cells)]
+  try:
+    return [(line, cells) for line, cells in rows if any(cells)]
+  except csv.Error as error:  # A cell without an end.
+    raise ValueError(
+      f"{path}: found {error} in line {reader.line_num}, expected CSV"
+    ) from error
 
 
 def _pop_separator(lines: list[str]) -> str:

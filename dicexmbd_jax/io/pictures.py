@@ -83,7 +83,9 @@ def read_png(path: pathlib.Path) -> np.ndarray:
   try:
     with PIL.Image.open(path) as picture:
       return np.asarray(picture)
-  except (OSError, SyntaxError, ValueError) as error:
+  except MemoryError:
+    raise
+  except Exception as error:  # Damage makes Pillow fail in any way.
     raise ValueError(
       f"{path}: found an unreadable PNG ({error}), expected a whole one"
     ) from error

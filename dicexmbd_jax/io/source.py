@@ -8,12 +8,13 @@ import shutil
 import tempfile
 import weakref
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
+from typing import IO
 
 from dicexmbd_jax.types import ImageSource
 
 _HASH_LENGTH = 1 << 20  # Bytes read at a time.
+_ESCAPE = "surrogateescape"  # File names need not be UTF-8.
 
 
 @contextlib.contextmanager
@@ -69,6 +70,15 @@ def find_siblings(
   return find
 
 
+def spell_name(name: str) -> str:
+  """Writes a file's name as text; one that is no UTF-8 is taken for Latin-1."""
+  data = name.encode("utf-8", _ESCAPE)
+  try:
+    return data.decode("utf-8")
+  except UnicodeDecodeError:
+    return data.decode("latin-1")
+
+
 def split_member(path: pathlib.Path) -> tuple[pathlib.Path, str | None]:
   """Splits archive.zip/folder/file.txt into the archive and its member."""
   for parent in path.parents:
@@ -89,11 +99,13 @@ def hash_source(source: ImageSource) -> str:
   status = _get_status(source.path)
   digest = hashlib.sha256()
   digest.update(_hash_file(source.path, source.member, *status).encode())
-  digest.update(f"|{source.member}|{source.acquisition}".encode())
+  digest.update(
+    f"|{source.member}|{source.acquisition}".encode("utf-8", _ESCAPE)
+  )
   for fallback in source.fallbacks:
     archive, member = split_member(fallback)
     size = "" if member else _get_status(archive)[0]
-    digest.update(f"|{fallback.name}|{size}".encode())
+    digest.update(f"|{fallback.name}|{size}".encode("utf-8", _ESCAPE))
   for part in source.parts:
     archive, member = split_member(part)
     digest.update(_hash_file(archive, member, *_get_status(archive)).encode())
@@ -140,20 +152,28 @@ def _get_status(path: pathlib.Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _open_member(path: pathlib.Path, member: str | None) -> Iterator:
-  try:
+def _open_member(path: pathlib.Path, member: str | None) -> Iterator[IO[bytes]]:
+  with contextlib.ExitStack() as stack:
     if member is None:
-      with path.open("rb") as source:
-        yield source
+      yield stack.enter_context(path.open("rb"))
     else:
-      with zipfile.ZipFile(path) as archive, archive.open(member) as source:
-        yield source
-  except (KeyError, RuntimeError, NotImplementedError) as error:
+      yield _enter_member(stack, path, member)
+
+
+def _enter_member(
+  stack: contextlib.ExitStack, path: pathlib.Path, member: str
+) -> IO[bytes]:
+  try:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    return stack.enter_context(archive.open(member))
+  except MemoryError:
+    raise
+  except (KeyError, RuntimeError) as error:
     # Missing, encrypted, or packed by a method that Python lacks.
     raise ValueError(
       f"{path}: found {error}, expected the readable member {member}"
     ) from error
-  except zipfile.BadZipFile as error:
+  except Exception as error:  # Damage makes zipfile fail in any way.
     raise ValueError(
       f"{path}: found a broken archive ({error}), expected a complete zip"
     ) from error
@@ -167,7 +187,9 @@ def _has_member(path: pathlib.Path, member: str) -> bool:
 def _read_block(path: pathlib.Path, member: str | None, source) -> bytes:
   try:
     return source.read(_HASH_LENGTH)
-  except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+  except MemoryError:
+    raise
+  except Exception as error:  # zlib.error, LZMAError, IndexError, ...
     name = f"{path}/{member}" if member else path
     raise ValueError(
       f"{name}: found unreadable data ({error}), expected a complete file"

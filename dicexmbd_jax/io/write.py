@@ -221,7 +221,13 @@ def write_table(path: str | pathlib.Path, table: "pd.DataFrame") -> None:
     OSError: the file cannot be written.
   """
   with replace_file(path) as temporary:
-    table.to_csv(temporary, index=False, lineterminator="\n")
+    table.to_csv(
+      temporary,
+      index=False,
+      lineterminator="\n",
+      encoding="utf-8",
+      errors="backslashreplace",
+    )
 
 
 def write_json(path: str | pathlib.Path, data: Mapping[str, Any]) -> None:
@@ -258,13 +264,14 @@ def sweep_temporary(
 
 
 def write_text(path: str | pathlib.Path, text: str) -> None:
-  """Writes UTF-8 text.
+  """Writes UTF-8 text; what no UTF-8 stands for (file names) as escapes.
 
   Raises:
     OSError: the file cannot be written.
   """
   with replace_file(path) as temporary:
-    temporary.write_text(text, encoding="utf-8", newline="\n")
+    data = text.encode("utf-8", "backslashreplace")
+    temporary.write_bytes(data)
 
 
 def write_png(path: str | pathlib.Path, pixels: np.ndarray) -> None:

@@ -67,9 +67,7 @@ def refuse_call(error: Exception, output: str | os.PathLike) -> int:
 
 def describe_source(image: ImageSource) -> str:
   """Returns the file, and what is meant inside it, for messages."""
-  parts = [str(image.path)]
-  if image.member is not None:
-    parts.append(image.member)
+  parts = [str(image.path / (image.member or ""))]
   if image.acquisition is not None:
     parts.append(f"acquisition {image.acquisition}")
   return ", ".join(parts)

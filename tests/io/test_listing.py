@@ -92,6 +92,23 @@ def test_files_and_patterns(tmp_path):
   assert list_stems(tmp_path / "out/masks/*") == ["a1"]
 
 
+@pytest.mark.parametrize("pattern", ["", "**", "**/*.tiff", "*/**/*.tiff"])
+def test_links_that_lead_back_have_an_end(tmp_path, pattern):
+  touch(tmp_path, "s/t/a.tiff", "u/b.tiff")
+  for name in ("s/up", "s/t/up", "u/up", "u/up_too", "u/again"):
+    (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
+  assert list_stems(tmp_path / pattern) == ["a", "b"]
+
+
+def test_linked_folders_are_entered_once(tmp_path):
+  touch(tmp_path, "away/a.tiff", "study/b.tiff", "study/s/c.tiff")
+  for name in ("one", "two"):
+    (tmp_path / "study" / name).symlink_to(tmp_path / "away")
+  assert list_stems(tmp_path / "study/**/*.tiff") == ["a", "b", "c"]
+  (tmp_path / "study/b.tiff").unlink()
+  assert list_stems(tmp_path / "study") == ["a", "c"]
+
+
 def test_a_name_with_brackets_is_a_name_first(tmp_path):
   touch(tmp_path, "a[1].tiff", "a1.tiff")
   assert list_stems(tmp_path / "a[1].tiff") == ["a[1]"]

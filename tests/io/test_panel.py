@@ -147,3 +147,10 @@ def test_real_panels(real_data, path, rows, nuclear, membrane, kept):
   assert sum(row.is_nuclear for row in panel.rows) == nuclear
   assert sum(row.is_membrane for row in panel.rows) == membrane
   assert sum(row.is_kept for row in panel.rows) == kept
+
+
+def test_a_cell_without_an_end(tmp_path):
+  cells = "0" * 200_000
+  path = write(tmp_path, f"name,nuclear,membrane_cytoplasm\nDNA,1,{cells}\n")
+  with pytest.raises(ValueError, match="field larger than .* in line 2, expec"):
+    read_panel(path)
