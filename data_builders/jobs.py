@@ -97,7 +97,7 @@ class Plan:
   job: Job
   items: tuple[Item, ...]
   failures: tuple[Failure, ...]
-  teacher: teacher_files.Teacher
+  teacher: teacher_files.TeacherFiles
 
 
 def make_config(file: str | None, overrides: Mapping[str, Any]) -> ConfigDict:
@@ -139,7 +139,7 @@ def plan_build(request: Request) -> Plan:
   return Plan(make_job(request, teacher.kind), items, tuple(failures), teacher)
 
 
-def find_inputs(request: Request) -> tuple[str, teacher_files.Teacher]:
+def find_inputs(request: Request) -> tuple[str, teacher_files.TeacherFiles]:
   """Returns where the images are, and the teacher; knows the published layout.
 
   Raises:

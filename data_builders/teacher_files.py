@@ -29,7 +29,7 @@ _FOLDERS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Teacher:
+class TeacherFiles:
   """Where a teacher's files are, and what they are.
 
   Attributes:
@@ -46,7 +46,7 @@ class Teacher:
 
 def find_teacher(
   pattern: str, nuclei: str | None = None, kind: str | None = None
-) -> Teacher:
+) -> TeacherFiles:
   """Finds out what kind of teacher a folder holds.
 
   A folder with files of its own is what its first readable file is: three
@@ -79,13 +79,13 @@ def find_teacher(
     )
   if not subfolders:
     found_kind = kind or _tell_kind(pattern)
-    teacher = Teacher(found_kind, pattern, nuclei)
+    teacher = TeacherFiles(found_kind, pattern, nuclei)
   else:
     name = subfolders[0]
     beside = folder / "nuclei"
     if name == "masks" and nuclei is None and beside.is_dir():
       nuclei = str(beside)
-    teacher = Teacher(_FOLDERS[name], str(folder / name), nuclei)
+    teacher = TeacherFiles(_FOLDERS[name], str(folder / name), nuclei)
   if teacher.nuclei is not None and teacher.kind != "masks":
     raise ValueError(
       f"--nuclei: found {teacher.nuclei} beside a teacher of {teacher.kind} in "

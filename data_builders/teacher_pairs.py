@@ -37,7 +37,7 @@ class Pair:
 
 
 def pair_teacher(
-  images: Sequence[ImageSource], teacher: teacher_files.Teacher
+  images: Sequence[ImageSource], teacher: teacher_files.TeacherFiles
 ) -> tuple[list[Pair], list[pairing.Failure]]:
   """Finds each image's teacher files.
 

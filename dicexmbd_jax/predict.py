@@ -63,13 +63,15 @@ def predict_images(
   """
   check_config(config, model.depth)
   sizes = list_tile_sizes(model, config)
-  jobs = _list_jobs(images, model.depth, sizes)
-  for done, probabilities in _run_ahead(jobs, model, config):
-    # The last batch is filled up: it has more answers than jobs.
-    for job, answer in zip(done, np.asarray(probabilities), strict=False):
-      job.result.probabilities[job.tile.core] = answer[job.tile.core_in_tile]
-      if job.is_last:
-        yield job.result.key, job.result.probabilities
+  pieces = _list_pieces(images, model.depth, sizes)
+  for done, probabilities in _run_ahead(pieces, model, config):
+    # The last batch is filled up: it has more answers than pieces.
+    for piece, answer in zip(done, np.asarray(probabilities), strict=False):
+      piece.result.probabilities[piece.tile.core] = answer[
+        piece.tile.core_in_tile
+      ]
+      if piece.is_last:
+        yield piece.result.key, piece.result.probabilities
 
 
 def check_config(config: Any, depth: int):
@@ -122,7 +124,7 @@ class _Result:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
+class _Piece:
   """One tile to predict."""
 
   result: _Result
@@ -132,9 +134,9 @@ class _Job:
   is_last: bool
 
 
-def _list_jobs(
+def _list_pieces(
   images: Iterable[tuple[Key, Image]], depth: int, sizes: Sequence[int]
-) -> Iterator[_Job]:
+) -> Iterator[_Piece]:
   halo_px = tiling.receptive_halo(depth)
   for key, image in images:
     shape = image.shape[:2]
@@ -142,25 +144,25 @@ def _list_jobs(
     tiles = tiling.plan_tiles(shape, tile_px, halo_px, 2**depth)
     result = _Result(key, np.empty((*shape, NUM_CLASSES), np.float32))
     for tile in tiles:
-      yield _Job(result, image, tile, tile_px, is_last=tile is tiles[-1])
+      yield _Piece(result, image, tile, tile_px, is_last=tile is tiles[-1])
 
 
 def _list_batches(
-  jobs: Iterator[_Job], batch_size: int
-) -> Iterator[list[_Job]]:
-  """Yields the jobs in batches of one tile size, in order."""
-  for _, group in itertools.groupby(jobs, key=lambda job: job.tile_px):
+  pieces: Iterator[_Piece], batch_size: int
+) -> Iterator[list[_Piece]]:
+  """Yields the pieces in batches of one tile size, in order."""
+  for _, group in itertools.groupby(pieces, key=lambda piece: piece.tile_px):
     while batch := list(itertools.islice(group, batch_size)):
       yield batch
 
 
 def _run_ahead(
-  jobs: Iterator[_Job], model: UNet, config: Any
-) -> Iterator[tuple[list[_Job], Array]]:
+  pieces: Iterator[_Piece], model: UNet, config: Any
+) -> Iterator[tuple[list[_Piece], Array]]:
   """Yields each batch and its answers once the next one is on its way."""
   graph, state = nnx.split(model)
   previous = None
-  for batch in _list_batches(jobs, config.batch_size):
+  for batch in _list_batches(pieces, config.batch_size):
     pixels, valid = _cut_batch(batch, config.batch_size)
     answer = predict_tiles(graph, state, pixels, valid, config.views)
     current = batch, answer
@@ -172,11 +174,12 @@ def _run_ahead(
 
 
 def _cut_batch(
-  batch: Sequence[_Job], batch_size: int
+  batch: Sequence[_Piece], batch_size: int
 ) -> tuple[tiling.Tiles, tiling.Valid]:
-  """Stacks the jobs' tiles, filled up with empty ones to the batch's size."""
+  """Stacks the pieces' tiles, filled up with empty ones to the batch's size."""
   parts = [
-    tiling.cut_tiles(job.image, [job.tile], job.tile_px) for job in batch
+    tiling.cut_tiles(piece.image, [piece.tile], piece.tile_px)
+    for piece in batch
   ]
   empty = [np.zeros_like(part) for part in parts[0]]
   parts += [(empty[0], empty[1])] * (batch_size - len(batch))

@@ -125,6 +125,20 @@ def test_flags_become_a_request_before_anything_runs():
   assert users == {"commands.run", "commands.read_request"}
 
 
+def test_a_class_has_a_name_of_its_own():
+  folders = (PACKAGE, PACKAGE.parent / "data_builders")
+  names = [
+    node.name
+    for folder in folders
+    for path in folder.rglob("*.py")
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.ClassDef)
+  ]
+  # Each command has its request; TFDS wants its builders called so.
+  twice = {name for name in names if names.count(name) > 1}
+  assert twice == {"Request", "Builder"}
+
+
 def test_every_module_can_be_imported():
   walk = pkgutil.walk_packages([str(PACKAGE)], "dicexmbd_jax.")
   names = [module.name for module in walk]

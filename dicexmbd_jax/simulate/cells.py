@@ -107,7 +107,7 @@ MIXES: dict[Compartment, tuple[dict[str, float], tuple[float, float]]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Cells:
+class DrawnCells:
   """Ellipses with lobes and a bend, one row per cell; lengths in um.
 
   Attributes:
@@ -128,15 +128,15 @@ class Cells:
   angle: np.ndarray
   reach: np.ndarray
 
-  def take(self, index: np.ndarray) -> "Cells":
+  def take(self, index: np.ndarray) -> "DrawnCells":
     """Returns the cells at these rows."""
     fields = dataclasses.fields(self)
-    return Cells(**{f.name: getattr(self, f.name)[index] for f in fields})
+    return DrawnCells(**{f.name: getattr(self, f.name)[index] for f in fields})
 
 
 def place_cells(
   rng: np.random.Generator, layout: Layout, margin_px: int
-) -> Cells:
+) -> DrawnCells:
   """Fills the compartments with cells and pushes overlapping ones apart.
 
   Args:
@@ -154,8 +154,8 @@ def place_cells(
     _fill_compartment(rng, layout, compartment, scale * type_scale)
     for compartment in MIXES
   ]
-  fields = [f.name for f in dataclasses.fields(Cells)]
-  cells = Cells(
+  fields = [f.name for f in dataclasses.fields(DrawnCells)]
+  cells = DrawnCells(
     **{f: np.concatenate([getattr(part, f) for part in parts]) for f in fields}
   )
   cells = _relax_cells(cells, rng.uniform(0.8, 1.0), num_rounds=14)
@@ -165,7 +165,7 @@ def place_cells(
   )
 
 
-def _drop_outside(cells: Cells, layout: Layout) -> Cells:
+def _drop_outside(cells: DrawnCells, layout: Layout) -> DrawnCells:
   """Keeps the cells whose centres lie in tissue."""
   shape = layout.compartments.shape
   row, col = np.rint(cells.y).astype(int), np.rint(cells.x).astype(int)
@@ -180,7 +180,7 @@ def _fill_compartment(
   layout: Layout,
   compartment: Compartment,
   type_scale: np.ndarray,
-) -> Cells:
+) -> DrawnCells:
   """Draws the cells of one compartment, uniformly over its pixels."""
   mix, fill_range = MIXES[compartment]
   types = np.array([TYPE_INDEX[name] for name in mix])
@@ -199,7 +199,7 @@ def _fill_compartment(
   angle = layout.angle[row, col] + rng.normal(0, 0.25, num)
   is_round = (elongation < 1.8) & (compartment != Compartment.GLAND)
   reach = rng.uniform(1.05, 1.35) if fill > 0.75 else 1.0
-  return Cells(
+  return DrawnCells(
     y=row + rng.uniform(-0.5, 0.5, num),
     x=col + rng.uniform(-0.5, 0.5, num),
     type=types[chosen],
@@ -210,7 +210,9 @@ def _fill_compartment(
   )
 
 
-def _relax_cells(cells: Cells, softness: float, num_rounds: int) -> Cells:
+def _relax_cells(
+  cells: DrawnCells, softness: float, num_rounds: int
+) -> DrawnCells:
   """Pushes overlapping ellipses apart, a few rounds of pairwise steps."""
   points = np.stack([cells.y, cells.x], 1)
   if len(points) < 2:
@@ -226,7 +228,7 @@ def _relax_cells(cells: Cells, softness: float, num_rounds: int) -> Cells:
 
 
 def _push_pairs(
-  cells: Cells, points: np.ndarray, pairs: np.ndarray, softness: float
+  cells: DrawnCells, points: np.ndarray, pairs: np.ndarray, softness: float
 ) -> np.ndarray:
   """One step of every cell away from those that it overlaps."""
   first, second = pairs.T
@@ -245,7 +247,7 @@ def _push_pairs(
 
 
 def _measure_radius(
-  cells: Cells, index: np.ndarray, direction: np.ndarray
+  cells: DrawnCells, index: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
   """Radius of ellipses in a direction."""
   turn = direction - cells.angle[index]

@@ -93,7 +93,7 @@ def simulate_image(
 
 
 def _draw_visible(
-  rng: np.random.Generator, cells: cells_lib.Cells
+  rng: np.random.Generator, cells: cells_lib.DrawnCells
 ) -> np.ndarray:
   """Draws which nuclei the section shows; thin sections miss more."""
   hidden = np.array([t.hidden for t in cells_lib.CELL_TYPES])
@@ -103,7 +103,7 @@ def _draw_visible(
 
 
 def _draw_hollow(
-  rng: np.random.Generator, cells: cells_lib.Cells
+  rng: np.random.Generator, cells: cells_lib.DrawnCells
 ) -> np.ndarray:
   """Draws how vesicular nuclei are: large ones show a rim and a pale core."""
   large = ("epithelial", "columnar", "blast", "macrophage")

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32
 from scipy import ndimage, sparse
 
 from dicexmbd_jax.edges import mark_edges
-from dicexmbd_jax.simulate.cells import CELL_TYPES, Cells
+from dicexmbd_jax.simulate.cells import CELL_TYPES, DrawnCells
 from dicexmbd_jax.simulate.noise import make_field
 
 SUBPIXELS = 2  # Per axis; a lymphocyte's outline is about 8 pixels across.
@@ -43,7 +43,7 @@ class Coverage:
 
 
 def paint_cells(
-  rng: np.random.Generator, cells: Cells, shape: tuple[int, int]
+  rng: np.random.Generator, cells: DrawnCells, shape: tuple[int, int]
 ) -> Painting:
   """Gives each sub-pixel to the cell whose outline is relatively nearest.
 
@@ -91,7 +91,7 @@ def _find_centres(num: int) -> np.ndarray:
 
 
 def _draw_shapes(
-  rng: np.random.Generator, cells: Cells
+  rng: np.random.Generator, cells: DrawnCells
 ) -> dict[str, np.ndarray]:
   """Draws lobes, bend and nucleus of each cell."""
   num = len(cells.y)
@@ -136,7 +136,7 @@ def _find_window(
 
 
 def _measure_cell(
-  cells: Cells,
+  cells: DrawnCells,
   shapes: dict[str, np.ndarray],
   i: int,
   y: np.ndarray,

@@ -116,7 +116,7 @@ def test_truth_has_cells_and_nuclei(tmp_path):
   for name in ("masks", "nuclei"):
     write_tiff(tmp_path / name / "a.tiff", np.ones(SHAPE, "u2"), "YX")
   found = teacher_files.find_teacher(str(tmp_path))
-  assert found == teacher_files.Teacher(
+  assert found == teacher_files.TeacherFiles(
     "masks", str(tmp_path / "masks"), str(tmp_path / "nuclei")
   )
 
@@ -136,7 +136,7 @@ def pair(tmp_path, images, files):
   for name in images:
     write_tiff(tmp_path / "i" / name, np.ones((2, *SHAPE), "u2"), "CYX")
   sources, _ = listing.list_images(tmp_path / "i")
-  teacher = teacher_files.Teacher("masks", str(tmp_path / "t"))
+  teacher = teacher_files.TeacherFiles("masks", str(tmp_path / "t"))
   return teacher_pairs.pair_teacher(sources, teacher)
 
 

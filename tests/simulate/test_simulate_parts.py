@@ -63,7 +63,7 @@ def test_keep_largest_of_nothing():
 
 def make_cells(y, x, radius):
   num = len(y)
-  return cells.Cells(
+  return cells.DrawnCells(
     y=np.array(y, float),
     x=np.array(x, float),
     type=np.full(num, cells.TYPE_INDEX["t_cell"]),
