@@ -2,32 +2,18 @@
 
 import collections
 import dataclasses
-import functools
-import glob
-import itertools
-import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
-from absl import logging
-
+from dicexmbd_jax.io import folders, tiff
 from dicexmbd_jax.io import source as source_lib
-from dicexmbd_jax.io import tiff
+from dicexmbd_jax.io.folders import Failure
 from dicexmbd_jax.types import ImageSource
 
 _TIFF = re.compile(r"(\.ome)?\.(tiff?|btf)$", re.IGNORECASE)
 _OME = re.compile(r"\.ome\.(tiff?|btf)$", re.IGNORECASE)
-_SUFFIXES = (".tif", ".tiff", ".btf", ".mcd", ".txt", ".zip")
-_WANTED = "TIFF, .mcd, Fluidigm .txt or .zip files"
-_TXT_HEADER = b"Start_push"
-# Any of these marks a folder as the output of an earlier run.
-OUTPUT_MARKS = ("run.json", "failures.csv")
-# Subfolders that hold results beside the images, here and in steinbock.
-_RESULTS = re.compile(r"masks|nuclei|probabilities|overlays|ilastik")
-
-Failure = tuple[pathlib.Path, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +43,12 @@ class _File:
 
 
 def list_images(
-  pattern: str | pathlib.Path,
+  pattern: str | pathlib.Path, known: Collection[str] = ()
 ) -> tuple[list[ImageSource], list[Failure]]:
   """Lists the images that a file, a folder or a glob pattern stands for.
 
-  A folder stands for the images in it or, if it has none, in its subfolders.
-  Subfolders of results (with a run.json, or names that begin with masks,
-  nuclei, probabilities, overlays or ilastik) are left out, and the log tells;
-  hidden files and any .txt without Fluidigm's header silently. Archives stand
-  for their members.
+  A folder stands for the images in it or, if it has none, in its subfolders, as
+  `folders.find_files` tells. Archives stand for their members.
   An OME-TIFF that spans several files is one image, named after its first file,
   whichever of them is asked for.
   Every acquisition of an .mcd is one image, named FILE_001 after its id. A
@@ -76,6 +59,7 @@ def list_images(
 
   Args:
     pattern: a file, a folder, or a pattern with *, ? or **.
+    known: suffixes of files that the caller lists itself; they are not told.
 
   Returns:
     The images in natural order of their stems, and (file, message) of what
@@ -85,10 +69,8 @@ def list_images(
   Raises:
     ValueError: nothing is there.
   """
-  failures: list[Failure] = []
-  files = _expand_archives(_find_files(pattern), failures)
-  if not files and not failures:
-    raise ValueError(f"{pattern}: found no images, expected {_WANTED}")
+  paths, failures = folders.find_files(pattern, known)
+  files = _expand_archives(paths, failures)
   sources: list[ImageSource] = []
   claimed: set[pathlib.Path] = set()
   # Longest names first: S1_b_ROI_1.txt belongs to S1_b.mcd, not to S1.mcd.
@@ -114,7 +96,7 @@ def get_stem(path: str | pathlib.Path) -> str:
   if match := _TIFF.search(name):
     return name[: match.start()]
   suffix = pathlib.Path(name).suffix
-  return name[: -len(suffix)] if suffix.lower() in _SUFFIXES else name
+  return name[: -len(suffix)] if suffix.lower() in folders.SUFFIXES else name
 
 
 def natural_key(text: str) -> list[tuple[bool, int, str, str]]:
@@ -129,138 +111,6 @@ def natural_key(text: str) -> list[tuple[bool, int, str, str]]:
 
 def _by_length(file: _File) -> tuple[int, str]:
   return -len(file.stem), str(file.full)
-
-
-def _find_files(pattern: str | pathlib.Path) -> list[pathlib.Path]:
-  path = pathlib.Path(pattern).expanduser()
-  if path.is_file():
-    if path.suffix.lower() not in _SUFFIXES:
-      raise ValueError(
-        f"{path}: found a file of unknown type, expected {_WANTED}"
-      )
-    return [path]
-  if path.is_dir():
-    return _scan_folder(path)
-  if not glob.has_magic(str(path)):
-    raise ValueError(
-      f"{path}: found no such file or folder, expected {_WANTED}"
-    )
-  return _expand_pattern(path)
-
-
-def _expand_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
-  """Lists files and folders of a glob; of results only those it spells out."""
-  files: set[pathlib.Path] = set()
-  is_left_out = functools.cache(_is_left_out)  # Told once for each folder.
-  num_plain = sum(1 for _ in itertools.takewhile(_is_plain, pattern.parts))
-  for found in _match_pattern(pattern):
-    folders = [found, *found.parents][: len(found.parts) - num_plain]
-    if any(is_left_out(folder) for folder in folders if folder.is_dir()):
-      continue
-    files.update(_scan_folder(found) if found.is_dir() else _filter([found]))
-  return _drop_repeats(files)
-
-
-def _drop_repeats(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-  """Keeps one path to a place that links give several; the shortest."""
-  places: dict[pathlib.Path, pathlib.Path] = {}
-  for path in sorted(files, key=lambda path: (len(path.parts), path)):
-    real = pathlib.Path(os.path.realpath(path.parent))
-    places.setdefault(real / path.name, path)
-  return sorted(places.values())
-
-
-def _match_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
-  """Finds what a pattern names; ** enters each folder once, by its first way.
-
-  A link that leads back to a folder above would otherwise have no end.
-  """
-  parts = pattern.parts
-  if "**" not in parts:
-    return [pathlib.Path(found) for found in glob.glob(str(pattern))]
-  at = parts.index("**")
-  rest = parts[at + 1 :] or ("*",)
-  found: list[pathlib.Path] = []
-  for top in glob.glob(str(pathlib.Path(*parts[:at]))):
-    for folder in _walk(pathlib.Path(top)):
-      found += _match_pattern(pathlib.Path(glob.escape(str(folder)), *rest))
-  return found
-
-
-def _walk(
-  top: pathlib.Path, seen: set[pathlib.Path] | None = None
-) -> Iterator[pathlib.Path]:
-  """Gives a folder and all in it that are not hidden, each once."""
-  seen = set() if seen is None else seen
-  if not top.is_dir() or _is_seen(top, seen):
-    return
-  yield top
-  for entry in sorted(top.iterdir()):
-    if not entry.name.startswith("."):
-      yield from _walk(entry, seen)
-
-
-def _is_seen(folder: pathlib.Path, seen: set[pathlib.Path]) -> bool:
-  """Whether a folder was seen, by whatever way; it is from now on."""
-  real = pathlib.Path(os.path.realpath(folder))
-  if real in seen:
-    return True
-  seen.add(real)
-  return False
-
-
-def _is_plain(part: str) -> bool:
-  return not glob.has_magic(part)
-
-
-def _scan_folder(
-  folder: pathlib.Path, seen: set[pathlib.Path] | None = None
-) -> list[pathlib.Path]:
-  """Takes a folder's own images, or else those of its subfolders, each once."""
-  seen = set() if seen is None else seen
-  if _is_seen(folder, seen):
-    return []
-  entries = sorted(folder.iterdir())
-  if files := _filter(entries):
-    return files
-  folders = [entry for entry in entries if entry.is_dir()]
-  taken = [folder for folder in folders if not _is_left_out(folder)]
-  return [file for folder in taken for file in _scan_folder(folder, seen)]
-
-
-def _is_left_out(folder: pathlib.Path) -> bool:
-  """Whether a subfolder is hidden or holds results; the latter is told."""
-  if folder.name.startswith("."):
-    return True
-  if not _holds_results(folder):
-    return False
-  logging.info("%s: left out, holds results by its name or files", folder)
-  return True
-
-
-def _holds_results(folder: pathlib.Path) -> bool:
-  is_output = any((folder / mark).is_file() for mark in OUTPUT_MARKS)
-  return is_output or _RESULTS.match(folder.name) is not None
-
-
-def _filter(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-  return [
-    path
-    for path in paths
-    if path.suffix.lower() in _SUFFIXES
-    and not path.name.startswith(".")
-    and path.is_file()
-    and (path.suffix.lower() != ".txt" or _is_acquisition(path))
-  ]
-
-
-def _is_acquisition(path: pathlib.Path) -> bool:
-  """Tells Fluidigm's tables from notes that happen to end in .txt."""
-  try:
-    with path.open("rb") as file:
-      return file.read(len(_TXT_HEADER)) == _TXT_HEADER
-  except OSError:
-    return True  # Reading it will say what is wrong.
 
 
 def _expand_archives(
@@ -280,36 +130,37 @@ def _expand_archives(
 
 
 def _list_members(path: pathlib.Path) -> list[_File]:
+  files: list[_File] = []
+  unread: list[pathlib.PurePosixPath] = []
   with zipfile.ZipFile(path) as archive:
-    members = [
-      info.filename
-      for info in archive.infolist()
-      if not info.is_dir() and _is_visible(info.filename)
-    ]
-    files = [
-      _File(path, member)
-      for member in members
-      if not member.lower().endswith(".txt")
-      or _is_member_acquisition(archive, member)
-    ]
+    for info in archive.infolist():
+      member = pathlib.PurePosixPath(info.filename)
+      if info.is_dir() or _is_hidden(member):
+        continue
+      if _is_image(archive, member):
+        files.append(_File(path, info.filename))
+      elif folders.looks_like_data(member):
+        unread.append(member)
   if not files:
-    raise ValueError("no image in it")
+    raise ValueError(f"no image in it{folders.describe_unread(unread)}")
+  folders.tell_unread(path, unread)
   return files
 
 
-def _is_member_acquisition(archive: zipfile.ZipFile, member: str) -> bool:
-  try:
-    with archive.open(member) as file:
-      return file.read(len(_TXT_HEADER)) == _TXT_HEADER
-  except Exception:  # Damage makes zipfile fail in any way.
-    return True  # Reading it will say what is wrong.
+def _is_hidden(member: pathlib.PurePosixPath) -> bool:
+  return any(part.startswith((".", "__MACOSX")) for part in member.parts)
 
 
-def _is_visible(member: str) -> bool:
-  parts = pathlib.PurePosixPath(member).parts
-  hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-  suffix = pathlib.PurePosixPath(member).suffix.lower()
-  return not hidden and suffix in _SUFFIXES and suffix != ".zip"
+def _is_image(archive: zipfile.ZipFile, member: pathlib.PurePosixPath) -> bool:
+  suffix = member.suffix.lower()
+  if suffix == ".txt":
+    try:
+      with archive.open(str(member)) as file:
+        start = file.read(folders.START_LENGTH)
+    except Exception:  # Damage makes zipfile fail in any way.
+      return True  # Reading it will say what is wrong.
+    return folders.is_acquisition(member.name, start)
+  return suffix in folders.SUFFIXES and suffix != ".zip"
 
 
 def _list_mcd(
@@ -340,10 +191,10 @@ def _list_mcd(
 
 def _find_copies(file: _File, files: Iterable[_File]) -> set[pathlib.Path]:
   """Finds the .txt files that may be copies: listed ones, and neighbours."""
-  listed = {f.full for f in files if f.suffix == ".txt"}
+  listed = {f.full for f in files if f.suffix == ".txt" and f.path.is_file()}
   if file.member:
     return listed
-  return listed | set(_filter(file.path.parent.glob("*.txt")))
+  return listed | folders.find_txt(file.path.parent)
 
 
 def _match_copies(

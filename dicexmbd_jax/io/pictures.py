@@ -59,7 +59,7 @@ def list_with_images(
   """
   sources = list_pictures(pattern, suffixes)
   try:
-    found, failures = listing.list_images(pattern)
+    found, failures = listing.list_images(pattern, suffixes)
   except ValueError:
     if not sources:
       raise

@@ -13,11 +13,11 @@ from typing import Any
 
 from absl import logging
 
-from dicexmbd_jax.io import json_file, listing, write
+from dicexmbd_jax.io import folders, json_file, write
 
 Path = pathlib.Path
 # Any of these marks an output folder of this program, one of shares too.
-_MARKS = (*listing.OUTPUT_MARKS, "shards", "state")
+_MARKS = (*folders.OUTPUT_MARKS, "shards", "state")
 
 
 def check_output(output: Path, names: Iterable[str]) -> None:
