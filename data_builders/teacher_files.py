@@ -12,6 +12,7 @@ import numpy as np
 from dicexmbd_jax.io import hdf5, listing, pictures, probabilities, tiff
 from dicexmbd_jax.io.labels import read_labels
 from dicexmbd_jax.io.source import open_source
+from dicexmbd_jax.scores import instances
 from dicexmbd_jax.types import ImageSource, Labels, Probabilities
 
 KINDS = ("maps", "masks", "nuclei")
@@ -192,12 +193,18 @@ def read_mask(source: ImageSource) -> Labels:
   """Reads a teacher's mask of objects.
 
   Raises:
-    ValueError: as labels.read_labels; HDF5 is not read.
+    ValueError: as labels.read_labels, or ids that number no objects; HDF5 is
+      not read.
   """
   with open_source(source.path, source.member) as path:
     if path.suffix.lower() in hdf5.SUFFIXES:
       raise ValueError(f"{path}: found HDF5, expected a mask as TIFF")
-    return read_labels(path)
+    mask = read_labels(path)
+  try:
+    instances.check_instances(mask)
+  except ValueError as error:
+    raise ValueError(f"{source.path}: {error}") from error
+  return mask
 
 
 def _explain_size(found: tuple[int, int], image: tuple[int, int]) -> str:

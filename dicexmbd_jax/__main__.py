@@ -88,6 +88,9 @@ FLAGS = {
   "tolerance_px": Flag(
     REAL, 1.0, "How far apart outlines may lie in the boundary scores."
   ),
+  "label_components": Flag(
+    TRUTH, False, "Take each piece of a binary mask for a cell."
+  ),
   "overwrite": Flag(TRUTH, False, "Do finished images again."),
   "shard": Flag(
     TEXT,
@@ -164,14 +167,15 @@ COMMANDS = {
   "evaluate": Command(
     "From masks and reference masks to scores, figures and a report.",
     ("predicted", "reference", "output", "images", "panel", "tolerance_px")
-    + ("seed",),
+    + ("seed", "label_components"),
     ("predicted", "reference", "output"),
     config=None,
   ),
   "benchmark": Command(
     "This system, the paper's baselines and other tools on the same images.",
     ("images", "panel", "reference", "output", "masks", "checkpoint")
-    + ("pixel_size_um", "num_workers", "overwrite", "tolerance_px", "seed"),
+    + ("pixel_size_um", "num_workers", "overwrite", "tolerance_px", "seed")
+    + ("label_components",),
     ("images", "reference", "output"),
   ),
   "train": Command(

@@ -191,12 +191,20 @@ def evaluate(
     Score by name, as "f1_iou_0.50"; `scores/evaluate.py` lists them all.
 
   Raises:
-    ValueError: no labels, or two shapes.
+    ValueError: no labels, labels that number no cells (a binary mask), or two
+      shapes.
   """
   from dicexmbd_jax.scores.evaluate import evaluate_image
+  from dicexmbd_jax.scores.instances import check_instances
 
   found, wanted = np.asarray(predicted), np.asarray(reference)
-  return evaluate_image(found, wanted, tolerance_px).scores
+  scores = evaluate_image(found, wanted, tolerance_px).scores
+  for name, mask in (("predicted", found), ("reference", wanted)):
+    try:
+      check_instances(mask)
+    except ValueError as error:
+      raise ValueError(f"{name}: {error}") from error
+  return scores
 
 
 def read_image(

@@ -47,7 +47,7 @@ def run(flags) -> int:
   Args:
     flags: images, panel, reference, output, masks (list of "name=DIR"),
       checkpoint, pixel_size_um, num_workers, overwrite, tolerance_px, seed,
-      config, baseline_config.
+      label_components, config, baseline_config.
 
   Returns:
     0: done; 1: some images failed; 2: wrong call.
@@ -78,6 +78,7 @@ def run(flags) -> int:
         panel_path=panel_path,
         tolerance_px=flags.tolerance_px,
         seed=flags.seed,
+        label_components=flags.label_components,
       ),
       flags.baseline_config,
     )
@@ -133,7 +134,7 @@ def list_judged(request: evaluate.Request, log: FailureLog) -> pairing.Sources:
     ValueError: there are no images or no references, or none fits.
   """
   images, _ = pairing.list_sources(request.images or "")
-  references, _ = pairing.list_sources(evaluate.find_masks(request.reference))
+  references, _ = pairing.list_masks(evaluate.find_masks(request.reference))
   for stem, source in images.items():
     if stem not in references:
       line = f"{source.path}: found no reference {stem}, expected one"

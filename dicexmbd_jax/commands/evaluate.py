@@ -20,7 +20,7 @@ from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.report import cell_figures
 from dicexmbd_jax.runs import progress, score_files
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
-from dicexmbd_jax.scores import boundary, evaluate, profiles
+from dicexmbd_jax.scores import boundary, evaluate, instances, profiles
 from dicexmbd_jax.scores.evaluate import Evaluation
 from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 
@@ -39,6 +39,8 @@ class Request:
     panel_path: which channels are what; None for two-channel stacks.
     tolerance_px: how far apart outlines may lie in the boundary scores.
     seed: of the bootstrap.
+    label_components: whether in masks that number no cells (binary ones) each
+      piece is taken for a cell; else they are refused.
   """
 
   methods: Mapping[str, str]
@@ -48,6 +50,7 @@ class Request:
   panel_path: Path | None = None
   tolerance_px: float = 1.0
   seed: int = 0
+  label_components: bool = False
 
   def __post_init__(self):
     """Raises a ValueError where the arguments do not go together.
@@ -93,7 +96,7 @@ def run(flags) -> int:
 
   Args:
     flags: predicted (list of "DIR" or "name=DIR"), reference, output, images,
-      panel, tolerance_px, seed.
+      panel, tolerance_px, seed, label_components.
 
   Returns:
     0: done; 1: some images could not be evaluated; 2: wrong call.
@@ -107,6 +110,7 @@ def run(flags) -> int:
       panel_path=Path(flags.panel) if flags.panel else None,
       tolerance_px=flags.tolerance_px,
       seed=flags.seed,
+      label_components=flags.label_components,
     )
   except (ValueError, OSError) as error:
     return refuse_call(error, flags.output)
@@ -173,13 +177,13 @@ def run_request(
     return refuse_call(error, request.reference)
   with progress.Progress(len(tasks)) as shown:
     for task in tasks:
-      evaluate_task(task, panel, request.tolerance_px, results)
+      evaluate_task(task, panel, request, results)
       shown.tell(describe_scores(results.scores, task.stem))
   try:
     summary = score_files.write_tables(results, request.output, request.seed)
     score_files.write_report(
       results,
-      make_example(results, tasks),
+      make_example(results, tasks, request.label_components),
       summary,
       request.output,
       describe_request(request),
@@ -213,10 +217,12 @@ def plan_tasks(
     ValueError: a folder without masks or images.
     OSError: a folder cannot be read.
   """
-  references, lost = pairing.list_sources(find_masks(request.reference))
+  references, lost = pairing.list_masks(find_masks(request.reference))
   masks: dict[str, pairing.Sources] = {}
   for name, pattern in request.methods.items():
-    found, unlisted = pairing.list_sources(find_masks(pattern))
+    found, unlisted = pairing.list_masks(find_masks(pattern))
+    if Path(pattern).is_file() and Path(request.reference).is_file():
+      found = pairing.match_alone(found, references)
     masks[name], alone = pairing.pair_sources(found, references, pattern)
     alone = [row for row in alone if only is None or row[0] in only]
     lost += [*unlisted, *alone]
@@ -256,21 +262,23 @@ def find_masks(pattern: str) -> str:
 def evaluate_task(
   task: Task,
   panel: Panel | None,
-  tolerance_px: float,
+  request: Request,
   results: score_files.Results,
 ) -> None:
   """Evaluates all methods on one image and adds to the results."""
   try:
-    reference = read_mask(task.reference)
+    reference = read_mask(task.reference, request.label_components)
   except Exception as error:  # One bad image must not stop the others.
     results.log.add(task.stem, task.reference.path, error)
     return
   image = load_image(task, panel, reference, results)
   for name, source in task.masks.items():
     try:
-      predicted = read_mask(source)
+      predicted = read_mask(source, request.label_components)
       check_size(source, predicted, task.reference, reference)
-      evaluation = evaluate.evaluate_image(predicted, reference, tolerance_px)
+      evaluation = evaluate.evaluate_image(
+        predicted, reference, request.tolerance_px
+      )
     except Exception as error:  # One bad image must not stop the others.
       results.log.add(task.stem, source.path, error)
       continue
@@ -309,10 +317,29 @@ def add_profiles(
   return found.score()
 
 
-def read_mask(source: ImageSource) -> np.ndarray:
-  """Reads the labels of one file, in a zip archive or not."""
+def read_mask(
+  source: ImageSource, label_components: bool = False
+) -> np.ndarray:
+  """Reads the labels of one file, in a zip archive or not.
+
+  Args:
+    source: the file.
+    label_components: as in Request.
+
+  Raises:
+    ValueError: no labels, or labels that number no cells.
+  """
   with open_source(source.path, source.member) as path:
-    return labels.read_labels(path)
+    mask = labels.read_labels(path)
+  try:
+    instances.check_instances(mask)
+  except ValueError as error:
+    if label_components:
+      return instances.label_components(mask)
+    raise ValueError(
+      f"{source.path}: {error}; --label_components takes each piece for a cell"
+    ) from error
+  return mask
 
 
 def load_image(
@@ -363,7 +390,7 @@ def describe_scores(
 
 
 def make_example(
-  results: score_files.Results, tasks: Sequence[Task]
+  results: score_files.Results, tasks: Sequence[Task], label_components: bool
 ) -> cell_figures.Example | None:
   """Paints the matches of the most ordinary image: median F1, most methods."""
   values = {
@@ -378,11 +405,11 @@ def make_example(
     return None
   stem = sorted(means, key=lambda s: means[s])[len(means) // 2]
   task = next(task for task in tasks if task.stem == stem)
-  reference = read_mask(task.reference)
+  reference = read_mask(task.reference, label_components)
   painted = {}
   for name, source in task.masks.items():
     if stem in results.scores[name]:
-      predicted = read_mask(source)
+      predicted = read_mask(source, label_components)
       evaluation = evaluate.evaluate_image(predicted, reference)
       painted[name] = evaluate.paint_matches(predicted, evaluation)
   outlines = boundary.find_boundaries(reference)

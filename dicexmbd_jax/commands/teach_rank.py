@@ -94,7 +94,7 @@ def read_request(flags, failures: FailureLog) -> Request:
   sources, _ = inputs.list_inputs(flags.images)
   drawn = {}
   if flags.annotations and any(Path(flags.annotations).glob("*")):
-    drawn = pairing.list_sources(flags.annotations)[0]
+    drawn = pairing.list_masks(flags.annotations)[0]
   return Request(
     maps=maps,
     images={source.stem: source for source in sources},

@@ -1,9 +1,9 @@
 """Pairs masks of one image by file name: predictions, references, stacks."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from dicexmbd_jax.io import listing
+from dicexmbd_jax.io import listing, pictures
 from dicexmbd_jax.types import ImageSource
 
 Sources = dict[str, ImageSource]
@@ -11,7 +11,7 @@ Failure = tuple[str, str, str]  # Image (the stem), file, error.
 
 
 def list_sources(pattern: str) -> tuple[Sources, list[Failure]]:
-  """Lists images or masks by stem, in natural order.
+  """Lists images by stem, in natural order.
 
   Args:
     pattern: file, folder or glob, as in listing.list_images.
@@ -22,9 +22,26 @@ def list_sources(pattern: str) -> tuple[Sources, list[Failure]]:
   Raises:
     ValueError: nothing is there.
   """
-  sources, lost = listing.list_images(pattern)
+  return _index_stems(*listing.list_images(pattern))
+
+
+def list_masks(pattern: str) -> tuple[Sources, list[Failure]]:
+  """Lists masks as list_sources lists images; PNG where nothing else is."""
+  return _index_stems(*pictures.list_images_or_png(pattern))
+
+
+def _index_stems(
+  sources: Iterable[ImageSource], lost: Iterable[listing.Failure]
+) -> tuple[Sources, list[Failure]]:
   failures = [(listing.get_stem(path), str(path), line) for path, line in lost]
   return {source.stem: source for source in sources}, failures
+
+
+def match_alone(masks: Sources, references: Sources) -> Sources:
+  """Gives the only mask the only reference's stem: two files, both named."""
+  if len(masks) == len(references) == 1:
+    return dict(zip(references, masks.values(), strict=True))
+  return masks
 
 
 def pair_sources(

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
 from dicexmbd_jax.io import listing
 from dicexmbd_jax.io.listing import natural_key
@@ -72,8 +73,40 @@ def list_with_images(
   return sorted(both, key=lambda source: natural_key(source.stem)), failures
 
 
+def list_images_or_png(
+  pattern: str | pathlib.Path,
+) -> tuple[list[ImageSource], list[listing.Failure]]:
+  """Lists what listing.list_images lists; PNG where no such file is there.
+
+  Of a folder of PNG subfolders are not looked at. PNG that are left out beside
+  images are told.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  sources = list_pictures(pattern, PNG)
+  try:
+    found, failures = listing.list_images(pattern)
+  except ValueError:
+    if not sources:
+      raise
+    return sources, []
+  places = [one.path.parent for one in found] + [
+    one.parent for one, _ in failures
+  ]
+  folder = pathlib.Path(pattern).expanduser()
+  if sources and folder.is_dir() and folder not in places:
+    return sources, []
+  if sources:
+    logging.info("%s: %d .png left out beside images", pattern, len(sources))
+  return found, failures
+
+
 def read_png(path: pathlib.Path) -> np.ndarray:
   """Reads the pixels of a PNG: (y, x), or (y, x, c) of colours.
+
+  A palette of colours is looked up, unless two of its entries in use are equal:
+  then their numbers count.
 
   Raises:
     ValueError: missing or broken file.
@@ -82,10 +115,32 @@ def read_png(path: pathlib.Path) -> np.ndarray:
 
   try:
     with PIL.Image.open(path) as picture:
-      return np.asarray(picture)
+      pixels = np.asarray(picture)
+      if picture.mode != "P":
+        return pixels
+      colours = np.asarray(
+        picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+      )
   except MemoryError:
     raise
   except Exception as error:  # Damage makes Pillow fail in any way.
     raise ValueError(
       f"{path}: found an unreadable PNG ({error}), expected a whole one"
     ) from error
+  num_colours = len(np.unique(pack_colours(colours)))
+  return colours if num_colours == len(np.unique(pixels)) else pixels
+
+
+def pack_colours(pixels: np.ndarray) -> np.ndarray:
+  """Returns a number for each colour, uint64 (y, x); 0 for black, transparent.
+
+  Args:
+    pixels: (y, x, 2 to 4): grey or red, green, blue; alpha last.
+  """
+  shades = pixels[..., : 3 if pixels.shape[2] > 2 else 1].astype(np.uint64)
+  packed = np.zeros(pixels.shape[:2], np.uint64)
+  for k in range(shades.shape[2]):
+    packed = packed << np.uint64(16) | shades[..., k]
+  if pixels.shape[2] in (2, 4):
+    packed[pixels[..., -1] == 0] = 0
+  return packed

@@ -7,7 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.image import preparation, resample
-from dicexmbd_jax.io import hdf5, images, listing, pictures
+from dicexmbd_jax.io import hdf5, images, pictures
+from dicexmbd_jax.io.pictures import list_images_or_png
 from dicexmbd_jax.io.selection import resolve_panel
 from dicexmbd_jax.teach.features import Planes
 from dicexmbd_jax.teach.teacher import Teacher, View
@@ -36,30 +37,13 @@ class Viewed:
 def list_inputs(
   pattern: str,
 ) -> tuple[list[ImageSource], list[tuple[Path, str]]]:
-  """Lists HDF5 images where there are any, else as list_tiffs.
+  """Lists HDF5 images where there are any, else what `predict` lists, or PNG.
 
   Raises:
     ValueError: nothing is there.
   """
   found = pictures.list_pictures(pattern, hdf5.SUFFIXES)
-  return (found, []) if found else list_tiffs(pattern)
-
-
-def list_tiffs(
-  pattern: str,
-) -> tuple[list[ImageSource], list[tuple[Path, str]]]:
-  """Lists what `predict` lists; PNG where there is nothing of that kind.
-
-  Raises:
-    ValueError: nothing is there.
-  """
-  try:
-    return listing.list_images(pattern)
-  except ValueError:
-    found = pictures.list_pictures(pattern, pictures.PNG)
-    if not found:
-      raise
-    return found, []
+  return (found, []) if found else list_images_or_png(pattern)
 
 
 def view_image(

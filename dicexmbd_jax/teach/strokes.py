@@ -12,11 +12,12 @@ from absl import logging
 from dicexmbd_jax.io import pairing
 from dicexmbd_jax.io.labels import read_labels
 from dicexmbd_jax.io.pairing import Failure
+from dicexmbd_jax.io.pictures import list_images_or_png
 from dicexmbd_jax.teach import ilastik
 from dicexmbd_jax.teach.forest import CLASSES
 from dicexmbd_jax.teach.ilastik import Project
 from dicexmbd_jax.teach.ilastik_lanes import Lane
-from dicexmbd_jax.teach.inputs import list_inputs, list_tiffs
+from dicexmbd_jax.teach.inputs import list_inputs
 from dicexmbd_jax.types import ImageSource, Labels
 
 Path = pathlib.Path
@@ -107,7 +108,7 @@ def pair_labels(
   """
   sources, unlisted = list_inputs(images)
   by_stem = {source.stem: source for source in sources}
-  found, lost = list_tiffs(annotations)
+  found, lost = list_images_or_png(annotations)
   labels = pairing.strip_tag({one.stem: one for one in found}, by_stem)
   failures = [("", str(path), line) for path, line in (*unlisted, *lost)]
   for stem in set(labels) - set(by_stem):

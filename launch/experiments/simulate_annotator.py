@@ -83,7 +83,7 @@ def prepare_job(flags) -> tuple[Round, list[pairing.Failure]]:
     ValueError: the call is wrong, or nothing is there.
   """
   check_flags(flags)
-  cells, lost = pairing.list_sources(find_masks(flags.reference))
+  cells, lost = pairing.list_masks(find_masks(flags.reference))
   regions = annotations.read_regions(flags.regions) if flags.regions else None
   if regions is not None:
     for stem in sorted(set(regions) - set(cells)):

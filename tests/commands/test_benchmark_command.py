@@ -55,6 +55,7 @@ def call(study, model_folder, **changes):
     "num_workers": 0,
     "overwrite": False,
     "tolerance_px": 1.0,
+    "label_components": False,
     "seed": 0,
     "config": config,
     "baseline_config": config,

@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import tifffile
 
@@ -73,6 +74,7 @@ def call(study, *predicted, **changes):
     "images": None,
     "panel": None,
     "tolerance_px": 1.0,
+    "label_components": False,
     "seed": 0,
   }
   return evaluate.run(types.SimpleNamespace(**{**values, **changes}))
@@ -331,3 +333,78 @@ def test_real_masks_of_two_tools(real_data, tmp_path):
   assert 0.1 < images["f1_iou_0.50"].mean() < 0.6
   markers = pd.read_csv(tmp_path / "out/per_marker.csv")
   assert markers["pearson"].max() <= 1.0
+
+
+def write_pngs(folder, labels_of, colour=False):
+  folder.mkdir()
+  for i in range(4):
+    labels = labels_of(i)
+    if colour:
+      table = np.random.default_rng(0).permutation(2**24 - 2)[: 2**12] + 1
+      codes = np.where(labels > 0, table[labels], 0)
+      pixels = np.stack([codes >> 16, codes >> 8, codes], axis=-1) & 255
+      picture = PIL.Image.fromarray(pixels.astype(np.uint8))
+    else:
+      picture = PIL.Image.fromarray(labels.astype(np.uint16))
+    picture.save(folder / f"ROI{i}_cp_masks.png")
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("pattern", ["", "/*.png", "/ROI?_cp_masks.png"])
+def test_png_masks(study, colour, pattern):
+  folder = study / "png"
+  write_pngs(folder, lambda i: make_mask(seed=i), colour)
+  (folder / "sub").mkdir()
+  write_mask(folder / "sub/ROI0.tiff", make_mask(seed=3))
+  assert call(study, f"{folder}{pattern}") == 0
+  table = pd.read_csv(study / "out/per_image.csv")
+  assert table["f1_iou_0.50"].tolist() == [1, 1, 1, 1]
+  assert call(study, f"{study}/same", reference=f"{folder}{pattern}") == 0
+
+
+def test_two_files_are_a_pair_whatever_their_names(study):
+  labels = make_mask(seed=0)
+  PIL.Image.fromarray(labels.astype(np.uint16)).save(study / "drawn.png")
+  assert (
+    call(
+      study, f"{study}/same/ROI0_cp_masks.tif", reference=f"{study}/drawn.png"
+    )
+    == 0
+  )
+  table = pd.read_csv(study / "out/per_image.csv")
+  assert table["image"].tolist() == ["drawn"]
+  assert table["f1_iou_0.50"].tolist() == [1]
+
+
+def test_png_beside_tiff_are_left_out_and_told(study, caplog):
+  caplog.set_level("INFO")
+  PIL.Image.new("RGB", (9, 9)).save(study / "same/ROI0_overlay.png")
+  assert call(study, f"{study}/same") == 0
+  assert "1 .png left out beside images" in caplog.text
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_binary_masks_are_refused_and_their_pieces_taken(study, value):
+  write_pngs(study / "binary", lambda i: (make_mask(seed=i) > 0) * value)
+  assert call(study, f"{study}/binary") == 1
+  table = pd.read_csv(study / "out/failures.csv")
+  assert len(table) == 4
+  assert re.fullmatch(
+    r".*/binary/ROI0_cp_masks\.png: found one id in \d+ pieces, expected one "
+    "id for each cell: not an instance mask; --label_components takes each "
+    "piece for a cell",
+    table["error"][0],
+  )
+  assert call(study, f"{study}/binary", label_components=True) == 0
+  table = pd.read_csv(study / "out/per_image.csv")
+  assert table["f1_iou_0.50"].tolist() == [1, 1, 1, 1]
+  assert (
+    call(
+      study,
+      f"{study}/same",
+      reference=f"{study}/binary",
+      label_components=True,
+    )
+    == 0
+  )
+  assert pd.read_csv(study / "out/per_image.csv")["cell_f1"].tolist() == [1] * 4

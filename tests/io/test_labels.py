@@ -73,3 +73,54 @@ def test_missing_and_broken_files(tmp_path):
       read_labels(tmp_path / name)
   with pytest.raises(ValueError, match=r"d\.png: found an unreadable PNG"):
     read_labels(tmp_path / "d.png")
+
+
+def save_png(path, pixels):
+  PIL.Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+
+
+CELLS = np.kron([[0, 3, 1, 0], [2, 0, 1, 1]], np.ones((3, 3), int))
+COLOURS = np.array([[0, 0, 0], [10, 200, 7], [10, 201, 0], [255, 0, 0]])
+
+
+@pytest.mark.parametrize("alpha", [None, 255, 0])
+def test_colours_of_a_png_are_objects(tmp_path, alpha):
+  pixels = COLOURS[CELLS]
+  if alpha is not None:
+    opacity = np.where(CELLS > 0, 255, alpha)
+    pixels = np.dstack([pixels + (CELLS == 0)[..., None] * 9, opacity])
+    if alpha:
+      pixels[CELLS == 0, :3] = 0
+  save_png(tmp_path / "a.png", pixels)
+  np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), CELLS)
+
+
+def test_grey_pngs_keep_their_ids(tmp_path):
+  save_png(tmp_path / "a.png", np.repeat(CELLS[..., None] * 50, 3, axis=2))
+  np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), CELLS * 50)
+  save_png(tmp_path / "b.png", np.dstack([CELLS, CELLS * 0 + 255]))
+  np.testing.assert_array_equal(read_labels(tmp_path / "b.png"), CELLS)
+
+
+def test_palettes_are_looked_up(tmp_path):
+  # Index 2 is black: what many programs write, whatever the order.
+  data = CELLS.astype(np.uint8)
+  picture = PIL.Image.frombytes("P", data.shape[::-1], data.tobytes())
+  picture.putpalette([9, 9, 9, 0, 200, 0, 0, 0, 0, 255, 0, 0])
+  picture.save(tmp_path / "a.png")
+  expected = np.array([2, 1, 0, 3])[CELLS]
+  np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), expected)
+  # Equal colours: the numbers are the labels.
+  picture.putpalette([0, 0, 0, 7, 7, 7, 7, 7, 7, 8, 8, 8])
+  picture.save(tmp_path / "b.png")
+  np.testing.assert_array_equal(read_labels(tmp_path / "b.png"), CELLS)
+
+
+def test_pictures_are_no_masks(tmp_path):
+  rng = np.random.default_rng(0)
+  save_png(tmp_path / "photo.png", rng.integers(0, 255, (20, 20, 3)))
+  with pytest.raises(ValueError, match="photo.png: found .* colours in 400"):
+    read_labels(tmp_path / "photo.png")
+  save_png(tmp_path / "white.png", (COLOURS + [0, 0, 50])[CELLS])
+  with pytest.raises(ValueError, match="no black and no transparent pixel"):
+    read_labels(tmp_path / "white.png")
