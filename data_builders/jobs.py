@@ -117,7 +117,8 @@ def plan_build(request: Request) -> Plan:
   """
   check_config(request)
   images, teacher = find_inputs(request)
-  found, broken = listing.list_images(images)
+  rows = panel.read_panel(request.panel) if request.panel else None
+  found, broken = listing.list_stacks(images, rows)
   pairs, failures = teacher_pairs.pair_teacher(found, teacher)
   failures = [
     *((listing.get_stem(path), str(path), line) for path, line in broken),

@@ -229,7 +229,8 @@ def read_image(
   from dicexmbd_jax.io import images, listing
   from dicexmbd_jax.io.panel import read_panel
 
-  listed, lost = listing.list_images(os.fspath(path))
+  rows = None if panel is None else read_panel(os.fspath(panel))
+  listed, lost = listing.list_stacks(os.fspath(path), rows)
   if lost:
     raise ValueError(lost[0][1])
   stems = [image.stem for image in listed]
@@ -239,7 +240,6 @@ def read_image(
       f"name: found {name!r}, expected one of {path}'s images: "
       f"{', '.join(stems)}"
     )
-  rows = None if panel is None else read_panel(os.fspath(panel))
   return images.read_image(chosen[0], rows)
 
 

@@ -32,6 +32,8 @@ class ImageSource:
     acquisition: acquisition id inside an .mcd file, else None.
     fallbacks: .txt files to read instead where the .mcd's data are broken.
     parts: the other files of an OME-TIFF that spans several.
+    planes: names and files of the channels, where each has a file of its own;
+      `path` is the first of these.
   """
 
   stem: str
@@ -40,6 +42,7 @@ class ImageSource:
   acquisition: int | None = None
   fallbacks: tuple[pathlib.Path, ...] = ()
   parts: tuple[pathlib.Path, ...] = ()
+  planes: tuple[tuple[str, pathlib.Path], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,8 @@ def run_request(request: Request) -> int:
     records = shards.read_records(output)
     newest = max(records, key=lambda record: record["written_unix_s"])
     check_files(request, newest)
-    sources, unlisted = listing.list_images(request.images)
+    panel = shards.restore_panel(newest)
+    sources, unlisted = listing.list_stacks(request.images, panel)
     for path, message in unlisted:
       failures.add("", path, ValueError(message))
     records = [record for record in records if is_same_run(record, newest)]
@@ -88,7 +89,6 @@ def run_request(request: Request) -> int:
     record = describe_merge(records, newest, started)
     counts = {"num_images": len(stems), "num_failed": len(failures)}
     counts["num_missing"] = len(missing)
-    panel = shards.restore_panel(newest)
     names = [image.stem for image in sources]
     unlisted_files = [path for path, _ in unlisted]
     state.retire_files(output, results.FILES, names, unlisted_files)

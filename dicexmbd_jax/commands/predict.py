@@ -229,7 +229,7 @@ def read_inputs(request: Request) -> Inputs:
   """
   path, model_path = request.panel_path, request.model_path
   rows = panel.read_panel(path) if path else None
-  listed, unlisted = listing.list_images(request.images)
+  listed, unlisted = listing.list_stacks(request.images, rows)
   model = None
   if request.method == chain.NETWORK:
     model, _ = weights.read_model(model_path, request.config.model.dtype)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dicexmbd_jax.io import tiff
 from dicexmbd_jax.io.names import make_unique
+from dicexmbd_jax.io.planes import read_planes
 from dicexmbd_jax.io.selection import (
   ChannelSelection,
   RawImage,
@@ -104,6 +105,9 @@ def _read_best(
   Raises:
     ValueError: it is broken, and no copy is good.
   """
+  if source.planes:
+    folder = source.planes[0][1].parent
+    return read_planes(source.planes, choose(folder), folder), None
   try:
     raw = _read_file(source.path, source.member, source.acquisition, choose)
   except ValueError:
@@ -193,6 +197,8 @@ def _describe_origin(
   source: ImageSource, raw: RawImage, used: pathlib.Path | None
 ) -> dict[str, str | int | float | bool | None]:
   name = pathlib.PurePosixPath(source.member or source.path.name).name
+  if source.planes:
+    name = source.planes[0][1].parent.name
   name = spell_name(name)
   origin: dict[str, str | int | float | bool | None] = {"source_file": name}
   if source.acquisition is not None:

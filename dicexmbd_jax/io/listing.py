@@ -2,18 +2,25 @@
 
 import collections
 import dataclasses
+import functools
 import pathlib
 import re
 import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from dicexmbd_jax.io import folders, tiff
+from absl import logging
+
+from dicexmbd_jax.io import folders, planes, tiff
 from dicexmbd_jax.io import source as source_lib
 from dicexmbd_jax.io.folders import Failure
-from dicexmbd_jax.types import ImageSource
+from dicexmbd_jax.types import ImageSource, Panel
 
 _TIFF = re.compile(r"(\.ome)?\.(tiff?|btf)$", re.IGNORECASE)
 _OME = re.compile(r"\.ome\.(tiff?|btf)$", re.IGNORECASE)
+
+_FindGroups = Callable[
+  [Sequence[tuple[str, pathlib.Path]]], Iterable[planes.Group]
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +49,34 @@ class _File:
     return _File(self.path, member.as_posix())
 
 
+def list_stacks(
+  pattern: str | pathlib.Path, panel: Panel | None
+) -> tuple[list[ImageSource], list[Failure]]:
+  """Lists images as list_images does, joining those of one file per channel.
+
+  Such an image is named after its folder; without a panel it is a failure.
+
+  Args:
+    pattern: a file, a folder, or a pattern with *, ? or **.
+    panel: what the channels are; None where none was given.
+
+  Raises:
+    ValueError: nothing is there.
+  """
+  find = functools.partial(planes.find_groups, panel=panel)
+  sources, failures = _list_sources(pattern, (), find)
+  if panel is not None:
+    return sources, failures
+  refused = [source for source in sources if source.planes]
+  failures += [
+    (source.path, planes.describe_refusal(source.planes)) for source in refused
+  ]
+  return [source for source in sources if not source.planes], failures
+
+
 def list_images(
-  pattern: str | pathlib.Path, known: Collection[str] = ()
+  pattern: str | pathlib.Path,
+  known: Collection[str] = (),
 ) -> tuple[list[ImageSource], list[Failure]]:
   """Lists the images that a file, a folder or a glob pattern stands for.
 
@@ -69,6 +102,14 @@ def list_images(
   Raises:
     ValueError: nothing is there.
   """
+  return _list_sources(pattern, known, lambda files: [])
+
+
+def _list_sources(
+  pattern: str | pathlib.Path,
+  known: Collection[str],
+  find_groups: _FindGroups,
+) -> tuple[list[ImageSource], list[Failure]]:
   paths, failures = folders.find_files(pattern, known)
   files = _expand_archives(paths, failures)
   sources: list[ImageSource] = []
@@ -83,6 +124,9 @@ def list_images(
     sources.append(
       ImageSource(first.stem, first.path, first.member, parts=parts)
     )
+  joined = _join_planes(files, claimed, find_groups)
+  claimed.update(path for one in joined for _, path in one.planes)
+  sources += joined
   for file in files:
     if file.suffix != ".mcd" and file.full not in claimed:
       sources.append(ImageSource(file.stem, file.path, file.member))
@@ -234,6 +278,28 @@ def _list_parts(file: _File) -> list[_File]:
   except (ValueError, OSError):
     return []  # Reading it will say what is wrong.
   return [file.find_beside(name) for name in names]
+
+
+def _join_planes(
+  files: Iterable[_File], claimed: Collection[pathlib.Path], find: _FindGroups
+) -> list[ImageSource]:
+  """Makes an image of each group of files of one channel, and tells of them."""
+  alone = [
+    (file.stem, file.full)
+    for file in files
+    if _TIFF.search(file.full.name) and file.full not in claimed
+  ]
+  joined = []
+  for group in find(sorted(alone, key=lambda one: natural_key(one[0]))):
+    stem = planes.name_image(group)
+    path, member = source_lib.split_member(group.planes[0][1])
+    joined.append(ImageSource(stem, path, member, planes=group.planes))
+  if joined:
+    logging.info(
+      "%d images have one file per channel, as %s has %d",
+      *(len(joined), joined[0].stem, len(joined[0].planes)),
+    )
+  return joined
 
 
 def drop_duplicates(

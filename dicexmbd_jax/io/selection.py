@@ -120,6 +120,19 @@ def resolve_panel(
   return dataclasses.replace(_select(panel, matches), warnings=lines)
 
 
+def count_found(panel: Panel, names: Sequence[str]) -> tuple[int, bool]:
+  """Counts the rows that have a channel of their name.
+
+  Returns:
+    How many, and whether all that are asked for are among them.
+  """
+  channels = [parse_name(name) for name in names]
+  rows = [parse_row(row.channel, row.name) for row in panel.rows]
+  is_found = [bool(_find_matches(row, channels)) for row in rows]
+  pairs = zip(panel.rows, is_found, strict=True)
+  return sum(is_found), all(found for row, found in pairs if _is_asked(row))
+
+
 def _select_alone(names: Sequence[str]) -> ChannelSelection:
   """Takes one or two channels without a panel, by name or else by order.
 

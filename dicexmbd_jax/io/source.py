@@ -106,7 +106,7 @@ def hash_source(source: ImageSource) -> str:
     archive, member = split_member(fallback)
     size = "" if member else _get_status(archive)[0]
     digest.update(f"|{fallback.name}|{size}".encode("utf-8", _ESCAPE))
-  for part in source.parts:
+  for part in (*source.parts, *(path for _, path in source.planes)):
     archive, member = split_member(part)
     digest.update(_hash_file(archive, member, *_get_status(archive)).encode())
   return digest.hexdigest()

@@ -91,6 +91,16 @@ def read_pixel_size(path: str | pathlib.Path) -> float | None:
     return metadata.read_pixel_size(layout.file, layout.pixels)[1]
 
 
+def count_channels(path: pathlib.Path, shown: pathlib.Path) -> int:
+  """Returns how many channels a TIFF has.
+
+  Raises:
+    ValueError: not a TIFF, or broken metadata.
+  """
+  with _open_tiff(path, shown) as layout:
+    return layout.num_channels
+
+
 def list_parts(
   path: pathlib.Path, shown: pathlib.Path, find_other: ome.Find | None = None
 ) -> list[str]:

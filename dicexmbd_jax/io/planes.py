@@ -1,0 +1,231 @@
+"""Images that have one file per channel, all of them in one folder."""
+
+import collections
+import dataclasses
+import itertools
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from dicexmbd_jax.io import tiff
+from dicexmbd_jax.io.names import parse_name
+from dicexmbd_jax.io.selection import ChannelSelection, RawImage, count_found
+from dicexmbd_jax.io.source import open_source, split_member
+from dicexmbd_jax.markers import is_nuclear_stain
+from dicexmbd_jax.types import Panel
+
+# Converters number channels: ROI1_C0, ROI1_ch01.
+_NUMBERED = re.compile(
+  r"(?P<image>.{0,400}?)[_\-. ]*(?:channel|ch|c)[_\-. ]?(?P<number>\d{1,4})",
+  re.IGNORECASE,
+)
+_SEPARATORS = "_-. "
+# Folders that are named after what is in them; the one above names the image.
+_PLAIN = re.compile(
+  r"(ome[-_ ]?)?tiff?s?|channels?|images?|img|planes?|markers?", re.IGNORECASE
+)
+_NUM_SHOWN = 4
+
+Plane = tuple[str, pathlib.Path]  # The channel's name, its file.
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The files of one image, one for each channel, in natural order."""
+
+  folder: pathlib.Path
+  name: str  # Of the image, where the files tell one; else "".
+  planes: tuple[Plane, ...]
+
+
+def find_groups(
+  files: Sequence[tuple[str, pathlib.Path]], panel: Panel | None
+) -> list[Group]:
+  """Finds the folders whose TIFFs are the channels of one image.
+
+  That is: files of one channel, two or more in a folder, named after markers or
+  metals of the panel (two of them, or all that are asked for), or numbered as
+  channels, as many as the panel has rows or kept rows. Files named after metals
+  and stains are channels whatever the panel says.
+
+  Args:
+    files: stem and path of TIFFs, in natural order; a member of an archive has
+      the archive in its path.
+    panel: what the channels are; None where none was given.
+  """
+  folders = collections.defaultdict(list)
+  for stem, path in files:
+    folders[path.parent].append((stem, path))
+  return [
+    group
+    for folder, members in folders.items()
+    if len(members) > 1
+    for group in _split_folder(folder, members, panel)
+  ]
+
+
+def name_image(group: Group) -> str:
+  """Returns the stem of a group: the files' own, or else the folder's name."""
+  if group.name:
+    return group.name
+  folder = pathlib.Path(os.path.abspath(group.folder))
+  while _PLAIN.fullmatch(folder.name) and folder.parent.name:
+    folder = folder.parent
+  is_archive = folder.suffix.lower() == ".zip"
+  return folder.stem if is_archive else folder.name
+
+
+def describe_refusal(planes: Sequence[Plane]) -> str:
+  """Says in one line that channels in files need a panel."""
+  names = [name for name, _ in planes]
+  more = ", ..." if len(names) > _NUM_SHOWN else ""
+  return (
+    f"{planes[0][1].parent}: found {len(names)} files of one channel each "
+    f"({', '.join(names[:_NUM_SHOWN])}{more}), expected a panel that tells "
+    "what they are"
+  )
+
+
+def read_planes(
+  planes: Sequence[Plane], select: tiff.Select, shown: pathlib.Path
+) -> RawImage:
+  """Reads the selected channels of an image that has one file for each.
+
+  Args:
+    planes: names and files of the channels.
+    select: from channel names and their number to the channels to read.
+    shown: the folder, for messages.
+
+  Raises:
+    ValueError: files that cannot be read, of several channels, or of another
+      size than the first; channels that `select` does not take.
+  """
+  selection = select([name for name, _ in planes], len(planes))
+  chosen = [planes[channel][1] for channel in selection.channels]
+  read = [_read_plane(path) for path in chosen]
+  first = read[0].stack.shape[:2]
+  for path, one in zip(chosen, read, strict=True):
+    if one.stack.shape[:2] != first:
+      raise ValueError(
+        f"{path}: found {one.stack.shape[:2]} pixels, expected {first} as in "
+        f"{chosen[0].name}"
+      )
+  lines = dict.fromkeys(itertools.chain(*(one.warnings for one in read)))
+  sizes = {one.pixel_size_um for one in read}
+  if len(sizes) > 1:
+    lines["channels tell different pixel sizes; these are ignored"] = None
+  return RawImage(
+    np.concatenate([one.stack for one in read], axis=-1),
+    selection,
+    sizes.pop() if len(sizes) == 1 else None,
+    tuple(lines),
+  )
+
+
+def _split_folder(
+  folder: pathlib.Path,
+  members: Sequence[tuple[str, pathlib.Path]],
+  panel: Panel | None,
+) -> list[Group]:
+  names = _choose_names([stem for stem, _ in members], panel)
+  paths = [path for _, path in members]
+  if _are_markers(names, panel):
+    return _make_group(folder, "", zip(names, paths, strict=True))
+  numbered = collections.defaultdict(list)
+  for stem, path in members:
+    if match := _NUMBERED.fullmatch(stem):
+      plane = (int(match["number"]), path)
+      numbered[match["image"]].append(plane)
+  counts = (
+    {len(panel.rows), sum(r.is_kept for r in panel.rows)} if panel else ()
+  )
+  return [
+    group
+    for name, planes in numbered.items()
+    if len(planes) in counts and _is_count(number for number, _ in planes)
+    for group in _make_group(
+      folder, name, ((f"channel {k}", path) for k, path in sorted(planes))
+    )
+  ]
+
+
+def _make_group(
+  folder: pathlib.Path, name: str, planes: Iterable[Plane]
+) -> list[Group]:
+  """Makes a group of those files that have one channel; [] if less than two."""
+  alone = tuple(plane for plane in planes if _is_alone(plane[1]))
+  return [Group(folder, name, alone)] if len(alone) > 1 else []
+
+
+def _is_count(numbers: Iterable[int]) -> bool:
+  """Whether numbers count from 0 or 1 on."""
+  ordered = sorted(numbers)
+  return ordered[0] < 2 and ordered == list(
+    range(ordered[0], ordered[0] + len(ordered))
+  )
+
+
+def _are_markers(names: Sequence[str], panel: Panel | None) -> bool:
+  if panel is not None:
+    num_found, is_complete = count_found(panel, names)
+    if is_complete or num_found > 1:
+      return True
+  metals = {parse_name(name).metal for name in names} - {None}
+  stains = [name for name in names if _is_stain(name)]
+  return len(metals) > 1 or 0 < len(stains) < len(set(names))
+
+
+def _is_stain(name: str) -> bool:
+  """Whether a name is a stain's and no more than that: DAPI, DNA1."""
+  word = re.fullmatch(r"[a-zA-Z]+\d{0,2}", name)
+  return word is not None and len(name) < 12 and is_nuclear_stain(name)
+
+
+def _choose_names(stems: Sequence[str], panel: Panel | None) -> list[str]:
+  """Takes off what all names begin or end with, if this makes markers."""
+  front = _cut_whole(os.path.commonprefix(stems))
+  turned = [stem[::-1] for stem in stems]
+  back = _cut_whole(os.path.commonprefix(turned))
+  choices = [
+    list(stems),
+    [stem[len(front) :] for stem in stems],
+    [stem[: len(stem) - len(back)] for stem in stems],
+    [stem[len(front) : len(stem) - len(back)] for stem in stems],
+  ]
+  return max(filter(all, choices), key=lambda names: _rate(names, panel))
+
+
+def _cut_whole(prefix: str) -> str:
+  """Cuts a common beginning back to its last separator."""
+  return prefix[: max(prefix.rfind(sign) for sign in _SEPARATORS) + 1]
+
+
+def _rate(names: Sequence[str], panel: Panel | None) -> int:
+  known = sum(
+    parse_name(name).metal is not None or _is_stain(name) for name in names
+  )
+  return known + (count_found(panel, names)[0] if panel else 0)
+
+
+def _is_alone(path: pathlib.Path) -> bool:
+  """Whether a TIFF has one channel, or cannot be read."""
+  file, member = split_member(path)
+  try:
+    with open_source(file, member) as opened:
+      return tiff.count_channels(opened, path) == 1
+  except (ValueError, OSError):
+    return True  # Reading it will say what is wrong.
+
+
+def _read_plane(path: pathlib.Path) -> RawImage:
+  def select(names: Sequence[str], num_channels: int) -> ChannelSelection:
+    if num_channels != 1:
+      raise ValueError(f"{path}: found {num_channels} channels, expected one")
+    return ChannelSelection((0,), ("",), (), ())
+
+  file, member = split_member(path)
+  with open_source(file, member) as opened:
+    return tiff.read_tiff(opened, select, path)
