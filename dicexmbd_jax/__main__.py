@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
-from dicexmbd_jax import __version__, allocator
+from dicexmbd_jax import __version__, allocator, memory
 from dicexmbd_jax import config as config_lib
 
 # As shells have it: 128 and the signal's number.
@@ -139,7 +139,15 @@ FLAGS = {
   "uncertainty_maps": Flag(TEXT, None, "Folder of `teach predict`'s maps."),
   "num_crops": Flag(WHOLE, 2, "Squares to paint in, per image."),
   "crop_px": Flag(WHOLE, 96, "Edge of these squares."),
+  "max_memory_gb": Flag(
+    REAL,
+    None,
+    "What one file may take in memory; more is refused. Default: half of the "
+    "machine's.",
+  ),
 }
+# Flags of every command.
+COMMON = ("max_memory_gb",)
 
 COMMANDS = {
   "predict": Command(
@@ -305,6 +313,9 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   if missing:
     raise ValueError(f"{name}: expected also {', '.join(missing)}")
   result = types.SimpleNamespace(**values.flag_values_dict())
+  if result.max_memory_gb is not None:
+    memory.set_limit(result.max_memory_gb)
+  memory.get_limit_gb()  # The environment's, too, must be a number.
   if getattr(result, "checkpoint", None):
     result.checkpoint = config_lib.find_model(result.checkpoint)
   if command.config == "weights":
@@ -339,7 +350,7 @@ def expand_home(word: str) -> str:
 def define_flags(command: Command) -> flags.FlagValues:
   """Returns the command's flags, apart from absl's own and other commands'."""
   values = flags.FlagValues()
-  for flag_name in command.flags:
+  for flag_name in command.flags + COMMON:
     flag = FLAGS[flag_name]
     flag.define(flag_name, flag.default, flag.help, flag_values=values)
   return values
@@ -365,7 +376,7 @@ def describe_command(name: str) -> str:
   """Returns the text of COMMAND --help."""
   command = COMMANDS[name]
   lines = [command.help, ""]
-  for flag_name in command.flags:
+  for flag_name in command.flags + COMMON:
     flag = FLAGS[flag_name]
     note = "" if flag.default is None else f" Default: {flag.default}."
     if flag_name in command.required:

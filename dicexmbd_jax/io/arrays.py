@@ -7,6 +7,8 @@ import zipfile
 import numpy as np
 from numpy.lib import format as npy_format
 
+from dicexmbd_jax import memory
+
 _MAX_SHRINK = 1032  # Deflate makes nothing smaller.
 
 
@@ -22,10 +24,15 @@ def read_arrays(path: str | os.PathLike, wanted: str) -> dict[str, np.ndarray]:
   """
   try:
     with zipfile.ZipFile(path) as archive:
-      for member in archive.infolist():
+      members = archive.infolist()
+      total = sum(member.file_size for member in members)
+      memory.check_size(path, f"{len(members)} arrays", total)
+      for member in members:
         _check_member(archive, member)
     with np.load(path, allow_pickle=False) as file:
       return dict(file)
+  except memory.TooLargeError:
+    raise
   # One damaged byte or another makes NumPy and zipfile raise anything.
   except Exception as error:
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -222,7 +222,7 @@ def _check_file(path: pathlib.Path) -> pathlib.Path:
 def _expand_pattern(pattern: pathlib.Path, found: _Found) -> None:
   """Adds files and folders of a glob; of results only those it spells out."""
   num_plain = sum(1 for _ in itertools.takewhile(_is_plain, pattern.parts))
-  for path in _match_pattern(pattern):
+  for path in match_pattern(pattern):
     folders = [path, *path.parents][: len(path.parts) - num_plain]
     folders = [folder for folder in folders if folder.is_dir()]
     results = list(filter(_holds_results, folders))
@@ -235,7 +235,7 @@ def _expand_pattern(pattern: pathlib.Path, found: _Found) -> None:
     )
 
 
-def _match_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
+def match_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
   """Finds what a pattern names; ** enters each folder once, by its first way.
 
   A link that leads back to a folder above would otherwise have no end.
@@ -248,7 +248,7 @@ def _match_pattern(pattern: pathlib.Path) -> list[pathlib.Path]:
   found: list[pathlib.Path] = []
   for top in glob.glob(str(pathlib.Path(*parts[:at]))):
     for folder in _list_folders(pathlib.Path(top), set()):
-      found += _match_pattern(pathlib.Path(glob.escape(str(folder)), *rest))
+      found += match_pattern(pathlib.Path(glob.escape(str(folder)), *rest))
   return found
 
 

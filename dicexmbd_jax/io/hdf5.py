@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import h5py
 import numpy as np
 
+from dicexmbd_jax import memory
 from dicexmbd_jax.types import Stack
 
 SUFFIXES = (".h5", ".hdf5")
@@ -117,6 +118,7 @@ def read_stored(dataset: h5py.Dataset, path: pathlib.Path) -> np.ndarray:
       f"{path}: found {stored} bytes of {name}, expected {shape} values of "
       f"{dataset.dtype}"
     )
+  memory.check_size(path, f"{shape} values of {dataset.dtype}", num_bytes)
   return np.asarray(dataset[()])
 
 

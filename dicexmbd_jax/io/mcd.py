@@ -11,6 +11,7 @@ import numpy as np
 import readimc
 from readimc.data import Acquisition
 
+from dicexmbd_jax import memory
 from dicexmbd_jax.io import pixels, txt
 from dicexmbd_jax.io.selection import ChannelSelection, RawImage
 
@@ -108,6 +109,12 @@ def read_mcd(
       f"{others[0]}'s too, expected data of its own"
     )
   selection = select(names, len(names))
+  memory.check_size(
+    shown,
+    f"{frame.shape[1]} x {frame.shape[0]} pixels of "
+    f"{len(selection.channels)} channels",
+    4 * math.prod(frame.shape) * len(selection.channels),
+  )
   places = pixels.find_places(block[:, 0], block[:, 1], shown, frame.shape)
   return RawImage(
     stack=places.fill(block[:, [_NUM_AXES + k for k in selection.channels]]),
@@ -124,7 +131,7 @@ def _explain(shown: pathlib.Path, wanted: str) -> Iterator[None]:
   """Turns whatever the parser raises into one line."""
   try:
     yield
-  except MemoryError:
+  except (MemoryError, memory.TooLargeError):
     raise
   except Exception as error:
     # Broken files make the parser fail in any way: OSError, KeyError,

@@ -1,13 +1,13 @@
 """Files that are one picture each and not among what `predict` lists."""
 
-import glob
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
 
-from dicexmbd_jax.io import listing
+from dicexmbd_jax import memory
+from dicexmbd_jax.io import folders, listing
 from dicexmbd_jax.io.listing import natural_key
 from dicexmbd_jax.types import ImageSource
 
@@ -33,7 +33,7 @@ def list_pictures(
   elif path.is_file():
     found = [path]
   else:
-    found = [pathlib.Path(one) for one in glob.glob(str(path), recursive=True)]
+    found = folders.match_pattern(path)
   sources = [
     ImageSource(one.stem, one)
     for one in sorted(found)
@@ -109,24 +109,32 @@ def read_png(path: pathlib.Path) -> np.ndarray:
   then their numbers count.
 
   Raises:
-    ValueError: missing or broken file.
+    ValueError: missing or broken file, or too large a picture.
   """
   import PIL.Image
 
+  limit_px = PIL.Image.MAX_IMAGE_PIXELS
   try:
+    PIL.Image.MAX_IMAGE_PIXELS = None  # Our own limit is in its place.
     with PIL.Image.open(path) as picture:
+      width, height = picture.size
+      itemsize = 4 if picture.mode in ("I", "F", "P") else 1
+      num_bytes = width * height * len(picture.getbands()) * itemsize
+      memory.check_size(path, f"{width} x {height} pixels", num_bytes)
       pixels = np.asarray(picture)
       if picture.mode != "P":
         return pixels
       colours = np.asarray(
         picture.convert("RGBA" if "transparency" in picture.info else "RGB")
       )
-  except MemoryError:
+  except (MemoryError, memory.TooLargeError):
     raise
   except Exception as error:  # Damage makes Pillow fail in any way.
     raise ValueError(
       f"{path}: found an unreadable PNG ({error}), expected a whole one"
     ) from error
+  finally:
+    PIL.Image.MAX_IMAGE_PIXELS = limit_px
   num_colours = len(np.unique(pack_colours(colours)))
   return colours if num_colours == len(np.unique(pixels)) else pixels
 

@@ -3,14 +3,16 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import pathlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import tifffile
 
+from dicexmbd_jax import memory
 from dicexmbd_jax.io import metadata, ome
 from dicexmbd_jax.io.ifds import open_tiff
 from dicexmbd_jax.io.selection import ChannelSelection, RawImage
@@ -56,6 +58,7 @@ def read_tiff(
         layout.file, layout.pixels
       )
     selection = select(names, layout.num_channels)
+    _check_memory(layout, selection.channels, shown)
     with _explain(shown):
       planes = _read_planes(layout, selection.channels)
       if planes.dtype.kind not in "buif":
@@ -77,7 +80,9 @@ def read_pixels(path: str | pathlib.Path) -> np.ndarray:
   if not path.is_file():
     raise ValueError(f"{path}: found no such file, expected a TIFF")
   with _open_tiff(path, path) as layout, _explain(path):
-    return _read_planes(layout, range(layout.num_channels))
+    channels = range(layout.num_channels)
+    _check_memory(layout, channels, path)
+    return _read_planes(layout, channels)
 
 
 def read_pixel_size(path: str | pathlib.Path) -> float | None:
@@ -142,6 +147,12 @@ class _Layout:
     if self.axis is None:
       return len(self.series)
     return self.series[0].shape[self.axis]
+
+  @property
+  def has_pages(self) -> bool:
+    """Whether each channel of an axis is a page."""
+    one = self.series[0]
+    return len(one) == self.num_channels and one.keyframe.axes == "YX"
 
 
 @contextlib.contextmanager
@@ -215,7 +226,7 @@ def _explain(shown: pathlib.Path) -> Iterator[None]:
     yield
     if complaints.lines:
       raise OSError(complaints.lines[0])
-  except (_ClearError, MemoryError):
+  except (_ClearError, memory.TooLargeError, MemoryError):
     raise
   except ome.PartError as error:
     raise ValueError(f"{shown}: {error}") from error
@@ -287,13 +298,16 @@ def _check_extent(layout: _Layout, shown: pathlib.Path) -> None:
     sizes[handle.path] = handle.size
     ends[handle.path] = max(ends.get(handle.path, 0), end)
 
+  contiguous: set[int] = set()
   for one in layout.series:
     if one.dataoffset is not None:
+      contiguous.add(one.nbytes)
       count(layout.file.filehandle, one.dataoffset + one.nbytes)
   for page in layout.pages:
     if page is None:
       num_missing += 1
       continue
+    _check_stored(page, contiguous, shown)
     for offset, length in zip(
       page.dataoffsets, page.databytecounts, strict=True
     ):
@@ -312,6 +326,59 @@ def _check_extent(layout: _Layout, shown: pathlib.Path) -> None:
     )
 
 
+def _check_stored(
+  page: _Page, contiguous: Collection[int], shown: pathlib.Path
+) -> None:
+  """Refuses a page that stores more or less than its own size.
+
+  A wrong width would shear the image, and missing tiles would be black. The
+  planes of a contiguous series may be counted with the first, by their bytes,
+  and a last strip may be filled up.
+  """
+  key = page.keyframe
+  assert key is not None
+  num_segments = math.prod(key.chunked)
+  if len(page.dataoffsets) != num_segments:
+    raise _ClearError(
+      f"{shown}: found {len(page.dataoffsets)} strips or tiles of a page, "
+      f"expected {num_segments}"
+    )
+  if key.compression != 1 or key.is_tiled:
+    return
+  is_contig = key.planarconfig == 1
+  samples = key.samplesperpixel
+  row_bits = key.imagewidth * (samples if is_contig else 1) * key.bitspersample
+  row_bytes = -(-row_bits // 8) * (1 if is_contig else samples)
+  num_bytes = row_bytes * key.imagelength * key.imagedepth
+  filled = -(-key.imagelength // max(key.rowsperstrip, 1)) * key.rowsperstrip
+  stored = sum(page.databytecounts)
+  if stored in (num_bytes, row_bytes * filled, *contiguous):
+    return
+  raise _ClearError(
+    f"{shown}: found {stored} bytes of pixels, expected {num_bytes} for "
+    f"{key.imagewidth} x {key.imagelength} pixels"
+  )
+
+
+def _check_memory(
+  layout: _Layout, channels: Sequence[int], shown: pathlib.Path
+) -> None:
+  """Refuses what takes too much memory: as it is stored, and as float32."""
+  page = next(page for page in layout.pages if page is not None)
+  assert page.keyframe is not None
+  height, width = page.keyframe.imagelength, page.keyframe.imagewidth
+  itemsize = np.dtype(page.dtype or np.uint8).itemsize
+  num_decoded = len(channels)
+  if layout.axis is not None and not layout.has_pages:
+    num_decoded = layout.num_channels  # All at once.
+  memory.check_size(
+    shown,
+    f"{len(channels)} of {layout.num_channels} channels of {width} x {height} "
+    "pixels",
+    height * width * (itemsize * num_decoded + 4 * len(channels)),
+  )
+
+
 def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
   """Reads (y, x, m), touching no other channel where these are pages."""
   if not layout.series:
@@ -322,7 +389,7 @@ def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
     ]
     return np.concatenate(planes, axis=-1)
   one = layout.series[0]
-  if len(one) == layout.num_channels and one.keyframe.axes == "YX":
+  if layout.has_pages:
     planes = [layout.file.asarray(key=i, series=0) for i in channels]
     return np.stack(planes, axis=-1)
   is_plain = one.dataoffset is not None
