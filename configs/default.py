@@ -6,6 +6,8 @@ overridden on the command line, as in --config.segment.scale=1.
 
 from ml_collections import ConfigDict, config_dict
 
+from dicexmbd_jax.masks.settings import Settings
+
 
 def get_config() -> ConfigDict:
   """Returns the default configuration."""
@@ -36,37 +38,12 @@ def get_config() -> ConfigDict:
   config.predict.views = 1
   config.predict.batch_size = 1  # Tiles at once; a GPU is faster with 4 to 8.
 
-  # From probabilities to cells. None means: as the preset has it. px are
-  # pixels of the image at 1 um, whatever the working scale.
-  config.segment = ConfigDict()
-  # "touching", "dice_xmbd" (the published masks) or "steinbock".
-  config.segment.preset = "touching"
-  _add_placeholders(
-    config.segment,
-    scale=int,  # Working pixels per px: 1 is four times faster than 2.
-    map_scale=int,  # Map pixels per px: 2 for maps of doubled images.
-    threshold=str,  # "cellprofiler3" or "cellprofiler4": whose Li threshold.
-    nucleus_correction=float,  # Factor on the nucleus map's threshold.
-    min_nucleus_threshold=float,  # The cut is at least this, 0..1; 0: no bound.
-    cell_correction=float,  # Factor on the foreground's threshold.
-    max_cell_threshold=float,  # The cut is at most this, 0..1; 1: no bound.
-    smoothing_px=float,  # Width at half maximum, on the nucleus map.
-    nucleus_threshold_sigma_px=float,  # Gaussian before its threshold.
-    cell_threshold_sigma_px=float,  # Gaussian before the foreground's.
-    min_diameter_px=float,  # Smallest nucleus: how near two centres may be.
-    max_diameter_px=float,  # Largest nucleus: holes to its square are filled.
-    declump_smoothing_px=float,  # Width at half maximum, before the centres.
-    min_saddle_depth=float,  # Fall of the map that parts two nuclei, 0..1.
-    min_nucleus_area_px=float,  # Square px; smaller nuclei are dropped.
-    regularisation=float,  # Growth: a step against a change of intensity.
-    max_growth_um=float,  # Cells reach this far from their nuclei; 0: no limit.
-    distance_px=float,  # Baseline "distance": how far from the nucleus.
-    keeps_border=bool,  # Whether nuclei at the image's edge become cells.
-    parts_cells=bool,  # Whether background parts neighbouring cells.
-    aligns_corners=bool,  # Whether masks are read as by SciPy's zoom.
-    has_exact_ties=bool,  # CellProfiler 4's order of equal values; slow.
-    block_px=int,  # Edge of the blocks worked on; never changes the result.
-  )
+  # From probabilities to cells: masks/settings.py has every setting with its
+  # unit, and the presets "touching", "dice_xmbd" (the published masks) and
+  # "steinbock". None means: as the preset has it.
+  config.segment = ConfigDict({"preset": "touching"})
+  for name in Settings.__dataclass_fields__:
+    config.segment[name] = None
 
   # Training records, as data_builders/build.py writes them.
   config.records = ConfigDict()

@@ -14,7 +14,7 @@ from configs import default
 from data_builders import splits, teacher_files, teacher_pairs
 from dicexmbd_jax import __version__
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.image import channels, resample
+from dicexmbd_jax.image import resample
 from dicexmbd_jax.io import listing, panel, source
 from dicexmbd_jax.io.pairing import Failure
 from dicexmbd_jax.runs import pool
@@ -199,7 +199,6 @@ def make_job(request: Request, kind: str) -> Job:
 def check_config(request: Request) -> None:
   """Raises a ValueError for values that no image can be built with."""
   config, section = request.config, request.config.records
-  channels.get_preset(config.image.preset)
   pool.count_workers(request.num_workers, 0)
   size_um = 1.0 if request.pixel_size_um is None else request.pixel_size_um
   resample.resampled_shape((1, 1), size_um, config.image.pixel_size_um)

@@ -76,11 +76,9 @@ class Segmenter:
     """
     # In here, so that masks and scores start without JAX.
     from dicexmbd_jax.model import weights
-    from dicexmbd_jax.runs import config_check
 
     folder = config_lib.find_model(model or config_lib.SHIPPED_MODEL)
     self._config = _resolve_settings(folder, settings)
-    config_check.check_prediction(self._config)
     trained = config_lib.read_model_config(folder)
     config_lib.check_model_section(self._config, trained)
     self._model, _ = weights.read_model(folder, self._config.model.dtype)

@@ -12,13 +12,15 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
 from ml_collections import ConfigDict
 
+from dicexmbd_jax import sections
 from dicexmbd_jax.io import json_file
+from dicexmbd_jax.masks import settings
 
 # What a configuration file may have beside what the weights have: they carry
 # the sections of their own time.
@@ -146,7 +148,8 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
   """Returns the configuration that the weights in `folder` were made with.
 
   Raises:
-    ValueError: there is no model in the folder.
+    ValueError: there is no model in the folder, or one that nobody can predict
+      with.
   """
   try:
     values = json_file.read_json(pathlib.Path(folder) / "config.json")
@@ -154,12 +157,14 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
     for section, missing in _LATER.items():
       if section in values:
         values[section] = {**missing, **values[section]}
-    return ConfigDict(values)
+    config = ConfigDict(values)
   except (OSError, ValueError, TypeError, RecursionError) as error:
     raise ValueError(
       f"{folder}: found no readable config.json, expected a model folder "
       "(config.json, params.npz); a training run has two, best/ and last/"
     ) from error
+  _check_from(str(folder), config)
+  return config
 
 
 def hash_model(folder: pathlib.Path) -> str:
@@ -178,7 +183,7 @@ def resolve_config(
 
   Raises:
     ValueError: the file or an override names no value of the configuration,
-      or has the wrong type.
+      or has one that cannot be meant.
   """
   config = base.copy_and_resolve_references()
   changes = ConfigDict()
@@ -189,13 +194,9 @@ def resolve_config(
     # A preset that is named stands for all its values, not for some of them
     # and the rest as fitted to the weights.
     config.segment = drop_fitted(config.segment)
-  try:
-    config.update(changes)
-  except TypeError as error:
-    text = " ".join(str(error).split())
-    raise ValueError(
-      f"--config: {file}: found a value of the wrong type: {text}"
-    ) from error
+  if file is not None:
+    _set(config.update, config, changes)
+    _check_from(f"--config: {file}", config)
   for name, value in overrides.items():
     *parents, last = name.split(".")
     section: Any = config
@@ -211,14 +212,60 @@ def resolve_config(
       section[last], list | tuple
     ):
       value = type(section[last])(value)  # JSON and YAML know lists alone.
-    try:
-      section[last] = value
-    except TypeError as error:
-      raise ValueError(
-        f"--config.{name}: found {value!r}, expected "
-        f"{type(section[last]).__name__}"
-      ) from error
+    _set(section.__setitem__, section, last, value)
+  check_config(config)
   return config
+
+
+def _set(change: Callable[..., None], section: ConfigDict, *arguments: Any):
+  """Changes values; one of another type too, for `check_config` to refuse."""
+  try:
+    change(*arguments)
+  except TypeError:
+    with section.ignore_type():
+      change(*arguments)
+
+
+def check_config(config: ConfigDict) -> None:
+  """Raises a ValueError, one line, for what nobody can predict with.
+
+  Args:
+    config: its sections image, model, predict and segment are looked at; those
+      of training by the trainer and the record builder.
+  """
+  seed, wanted = config.get("seed", 0), sections.whole(0)
+  if not wanted.accepts(seed):
+    raise ValueError(
+      f"config.seed: found {sections.show(seed)}, expected {wanted.text}"
+    )
+  for name, read in _SECTIONS.items():
+    section = config.get(name)
+    if not isinstance(section, ConfigDict):
+      raise ValueError(
+        f"config.{name}: found {sections.show(section)}, expected a section"
+      )
+    read(section)
+  if config.predict.tile_px:
+    # Late: NumPy would make every start slower.
+    from dicexmbd_jax.image import tiling
+
+    tiling.check_tile(config.predict.tile_px, config.model.depth)
+
+
+_SECTIONS: dict[str, Callable[[Any], Any]] = {
+  "image": sections.ImageSection.read,
+  "model": sections.ModelSection.read,
+  "predict": sections.PredictSection.read,
+  "segment": settings.resolve_settings,
+}
+
+
+def _check_from(source: str, config: ConfigDict):
+  """Raises a ValueError that names where the configuration is from."""
+  try:
+    check_config(config)
+  except ValueError as error:
+    raise ValueError(f"{source}: {error}") from error
 
 
 def check_names(changes: ConfigDict, known: ConfigDict, file: str) -> None:

@@ -58,10 +58,8 @@ def predict_images(
 
   Raises:
     ValueError: a tile_px that is not a multiple of 2**depth above two halos,
-      a batch_size below 1, views that are not 1, 4 or 8, or an image without
-    pixels.
+      or an image without pixels.
   """
-  check_config(config, model.depth)
   sizes = list_tile_sizes(model, config)
   pieces = _list_pieces(images, model.depth, sizes)
   for done, probabilities in _run_ahead(pieces, model, config):
@@ -72,27 +70,6 @@ def predict_images(
       ]
       if piece.is_last:
         yield piece.result.key, piece.result.probabilities
-
-
-def check_config(config: Any, depth: int):
-  """Raises a ValueError if tiles or batches of this size cannot work.
-
-  Args:
-    config: the config's section `predict`: tile_px, batch_size, views.
-    depth: the network's number of poolings.
-  """
-  if config.batch_size < 1:
-    raise ValueError(
-      f"config.predict.batch_size: found {config.batch_size}, "
-      "expected at least 1"
-    )
-  if config.views not in VIEWS:
-    raise ValueError(
-      f"config.predict.views: found {config.views}, expected 1, 4 or 8"
-    )
-  if config.tile_px:
-    halo_px = tiling.receptive_halo(depth)
-    tiling.plan_tiles((1, 1), config.tile_px, halo_px, 2**depth)
 
 
 def list_tile_sizes(model: UNet, config: Any) -> list[int]:

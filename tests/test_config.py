@@ -101,7 +101,8 @@ def test_a_preset_that_a_file_names_drops_the_fitted_values(base, tmp_path):
     ({"segment": {"scales": 1}}, r"found config.segment.scales, expected one "
      r"of aligns_corners, .*scale"),
     ({"segmnt": {"scale": 1}}, r"found config.segmnt, expected one of image"),
-    ({"predict": {"tile_px": "wide"}}, "found a value of the wrong type"),
+    ({"predict": {"tile_px": "wide"}}, "config.predict.tile_px: found 'wide', "
+     "expected a whole number of 0 or more"),
   ],
 )  # fmt: skip
 def test_a_file_with_wrong_names_or_types_is_refused(
@@ -126,12 +127,101 @@ def test_a_file_may_have_all_that_the_default_has(base, tmp_path):
   [
     ("segment.nothing", 1, "expected one of aligns_corners"),
     ("nothing.scale", 1, "expected one of image"),
-    ("predict.tile_px", "wide", "expected int"),
+    ("segment", 5, "config.segment: found 5, expected a section"),
+    ("seed", "x", "config.seed: found 'x', expected a whole number of 0 or"),
+    ("seed", -1, "config.seed: found -1, expected a whole number of 0 or more"),
+    (
+      "predict.tile_px",
+      "wide",
+      "config.predict.tile_px: found 'wide', expected "
+      "a whole number of 0 or more",
+    ),
+    ("predict.tile_px", 512.0, "tile_px: found 512.0, expected a whole number"),
+    (
+      "predict.tile_px",
+      200,
+      "config.predict.tile_px: found 200, expected a multiple of 16",
+    ),
+    ("predict.tile_px", 192, "config.predict.tile_px: found 192, .* above 192"),
+    (
+      "predict.batch_size",
+      0,
+      "batch_size: found 0, expected a whole number of 1",
+    ),
+    ("predict.views", 2, "config.predict.views: found 2, expected 1, 4 or 8"),
+    ("predict.views", True, "predict.views: found True, expected 1, 4 or 8"),
+    ("image.preset", "papr", "image.preset: found 'papr', expected 'paper' or"),
+    ("image.pixel_size_um", -1.0, "found -1.0, expected a number from 0.05 to"),
+    ("image.clip_percentile", 0, "found 0.*, expected a number above 0, up to"),
+    ("image.hot_pixel_counts", float("nan"), "found nan, expected a number of"),
+    (
+      "model.depth",
+      99,
+      "model.depth: found 99, expected a whole number from 0",
+    ),
+    ("segment.scale", "two", "segment.scale: found 'two', expected a whole"),
   ],
 )
 def test_wrong_overrides_are_refused(base, name, value, message):
-  with pytest.raises(ValueError, match=message):
-    config_lib.resolve_config(base, None, {name: value})
+  # The same line whether the base is the code's or a model folder's.
+  for start in (base, default.get_config()):
+    with pytest.raises(ValueError, match=message) as caught:
+      config_lib.resolve_config(start, None, {name: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("section", "name", "value", "message"),
+  [
+    ("image", "preset", None, "config.image.preset: found None, expected 'pap"),
+    (
+      "model",
+      "width",
+      "16",
+      "config.model.width: found '16', expected a whole",
+    ),
+    (
+      "predict",
+      "views",
+      [],
+      r"config.predict.views: found \[\], expected 1, 4",
+    ),
+    (
+      "segment",
+      "scale",
+      {},
+      "config.segment.scale: found .*, expected a whole",
+    ),
+    (
+      "image",
+      "colour",
+      1,
+      "config.image.colour: found no such value, expected",
+    ),
+  ],
+)
+def test_a_model_of_impossible_values_is_refused(
+  base, tmp_path, section, name, value, message
+):
+  values = base.to_dict()
+  values[section][name] = value
+  (tmp_path / "config.json").write_text(json.dumps(values))
+  with pytest.raises(ValueError, match=f"^{tmp_path}: {message}"):
+    config_lib.read_model_config(tmp_path)
+
+
+def test_a_model_that_lacks_values_or_a_section_is_refused(base, tmp_path):
+  values = base.to_dict()
+  del values["image"]["preset"]
+  (tmp_path / "config.json").write_text(json.dumps(values))
+  with pytest.raises(ValueError, match="image.preset: found nothing, expected"):
+    config_lib.read_model_config(tmp_path)
+  del values["image"]
+  (tmp_path / "config.json").write_text(json.dumps(values))
+  with pytest.raises(
+    ValueError, match="config.image: found None, expected a s"
+  ):
+    config_lib.read_model_config(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import listing, metadata, panel, source, write
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.model import unet, weights
-from dicexmbd_jax.runs import config_check, pool, results, shards, state
+from dicexmbd_jax.runs import pool, results, shards, state
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.types import ImageRecord, ImageSource, Panel
@@ -73,7 +73,6 @@ class Request:
       metadata.check_pixel_size("--pixel_size_um", self.pixel_size_um)
     trained = config_lib.read_model_config(self.model_path)
     config_lib.check_model_section(self.config, trained)
-    config_check.check_prediction(self.config)
     pool.count_workers(self.num_workers, 0)
     if not self.overwrite:
       state.check_output(self.output, [*results.FILES, "images.csv"])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from dicexmbd_jax.image import channels as channels_lib
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.runs import pool
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
@@ -57,7 +56,6 @@ def read_request(flags) -> FitRequest:
     raise ValueError(f"--seed: found {flags.seed}, expected 0 to 2**32 - 1")
   if not flags.images and not has_project:
     raise ValueError("teach fit: expected also --images")
-  channels_lib.get_preset(flags.config.image.preset)
   return FitRequest(
     annotations=flags.annotations,
     images=flags.images,

@@ -21,26 +21,6 @@ Warnings = tuple[str, ...]
 WEAK_COUNTS = 5.0
 
 
-def check_config(config: Any) -> None:
-  """Raises a ValueError where a setting cannot be meant.
-
-  Args:
-    config: the config's section `image`: preset, hot_pixel_counts,
-      clip_percentile.
-  """
-  get_preset(config.preset)
-  if not 0 < config.clip_percentile <= 100:
-    raise ValueError(
-      f"config.image.clip_percentile: found {config.clip_percentile}, expected "
-      "more than 0, up to 100"
-    )
-  if not config.hot_pixel_counts >= 0:
-    raise ValueError(
-      f"config.image.hot_pixel_counts: found {config.hot_pixel_counts}, "
-      "expected 0 or more"
-    )
-
-
 def check_stack(stack: Stack, names: Sequence[str] = ()) -> None:
   """Raises if a stack holds anything but finite counts of zero or more.
 
@@ -88,9 +68,9 @@ def merge_channels(
     counts as zeros in its group and is named in a warning.
 
   Raises:
-    ValueError: an unknown preset, or no nuclear marker.
+    ValueError: no nuclear marker.
   """
-  merge_group = get_preset(config.preset)
+  merge_group = MERGES[config.preset]
   if not nuclear:
     raise ValueError("nuclear: found no marker, expected at least one")
   channels, warnings = [], []
@@ -218,19 +198,6 @@ def _merge_as_reference(
 
 
 MERGES = {"paper": _merge_as_paper, "reference": _merge_as_reference}
-
-
-def get_preset(preset: str) -> Callable:
-  """Returns the function that merges one group of markers the preset's way.
-
-  Raises:
-    ValueError: an unknown preset; names those there are.
-  """
-  if preset not in MERGES:
-    raise ValueError(
-      f"config.image.preset: found {preset!r}, expected one of {list(MERGES)}"
-    )
-  return MERGES[preset]
 
 
 def _normalise(

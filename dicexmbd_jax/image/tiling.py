@@ -79,6 +79,14 @@ def receptive_halo(depth: int) -> int:
   return _round_up(-reach, 2**depth)
 
 
+def check_tile(tile_px: int, depth: int) -> None:
+  """Raises a ValueError for tiles of an edge that a U-Net cannot use."""
+  try:
+    plan_tiles((1, 1), tile_px, receptive_halo(depth), 2**depth)
+  except ValueError as error:
+    raise ValueError(f"config.predict.{error}") from error
+
+
 def plan_tiles(
   shape: tuple[int, int], tile_px: int, halo_px: int, stride_px: int
 ) -> list[Tile]:

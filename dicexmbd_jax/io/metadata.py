@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import tifffile
 
+from dicexmbd_jax.sections import MAX_PIXEL_UM, MIN_PIXEL_UM
+
 Element = xml.etree.ElementTree.Element
-# Beyond these a size is a printer's resolution, or a mistake.
-MIN_PIXEL_UM = 0.05
-MAX_PIXEL_UM = 20.0
 _UNITS_UM = {
   **dict.fromkeys(("pm", "picometer"), 1e-6),
   **dict.fromkeys(("\u00c5", "\u212b", "angstrom"), 1e-4),

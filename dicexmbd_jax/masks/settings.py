@@ -6,16 +6,31 @@ when the working scale changes.
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+from dicexmbd_jax.sections import (
+  SWITCH,
+  Section,
+  check_names,
+  choice,
+  number,
+  whole,
+)
+
+Count = Annotated[int, whole(1)]
+Factor = Annotated[float, number(0)]
+Length = Annotated[float, number(0)]
+Share = Annotated[float, number(0, 1)]
+Switch = Annotated[bool, SWITCH]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Section):
   """How probabilities become nuclei and cells.
 
   The defaults are the published pipeline with touching cells that stay near
-  their nuclei. px means pixels
-  of the image at 1 um; a working pixel is 1 / scale px.
+  their nuclei. px means pixels of the image at 1 um; a working pixel is
+  1 / scale px.
 
   Attributes:
     scale: working pixels per image pixel, along each axis.
@@ -58,29 +73,42 @@ class Settings:
       memory, never the result.
   """
 
-  scale: int = 2
-  map_scale: int = 1
-  threshold: str = "cellprofiler3"
-  nucleus_correction: float = 1.2
-  min_nucleus_threshold: float = 0.0
-  cell_correction: float = 1.0
-  max_cell_threshold: float = 1.0
-  smoothing_px: float = 2.0
-  nucleus_threshold_sigma_px: float = 0.0
-  cell_threshold_sigma_px: float = 0.5
-  min_diameter_px: float = 4.0
-  max_diameter_px: float = 6.0
-  declump_smoothing_px: float | None = None
-  min_saddle_depth: float = 0.0
-  min_nucleus_area_px: float = 1.25
-  regularisation: float = 0.05
-  max_growth_um: float = 1.25
-  distance_px: float = 10.0
-  keeps_border: bool = True
-  parts_cells: bool = False
-  aligns_corners: bool = False
-  has_exact_ties: bool = False
-  block_px: int = 128
+  NAME = "segment"
+
+  scale: Count = 2
+  map_scale: Count = 1
+  threshold: Annotated[str, choice("cellprofiler3", "cellprofiler4")] = (
+    "cellprofiler3"
+  )
+  nucleus_correction: Factor = 1.2
+  min_nucleus_threshold: Share = 0.0
+  cell_correction: Factor = 1.0
+  max_cell_threshold: Share = 1.0
+  smoothing_px: Length = 2.0
+  nucleus_threshold_sigma_px: Length = 0.0
+  cell_threshold_sigma_px: Length = 0.5
+  min_diameter_px: Length = 4.0
+  max_diameter_px: Length = 6.0
+  declump_smoothing_px: Annotated[float | None, number(0)] = None
+  min_saddle_depth: Factor = 0.0
+  min_nucleus_area_px: Length = 1.25
+  regularisation: Annotated[float, number(0.001)] = 0.05
+  max_growth_um: Length = 1.25
+  distance_px: Length = 10.0
+  keeps_border: Switch = True
+  parts_cells: Switch = False
+  aligns_corners: Switch = False
+  has_exact_ties: Switch = False
+  block_px: Count = 128
+
+  def __post_init__(self):
+    """Raises a ValueError, one line, for a value that cannot be meant."""
+    super().__post_init__()
+    if self.scale % self.map_scale:
+      raise ValueError(
+        f"config.segment.scale: found {self.scale}, expected a multiple of "
+        f"map_scale {self.map_scale}"
+      )
 
   @property
   def block(self) -> int:
@@ -133,71 +161,11 @@ def resolve_settings(config: Config) -> Settings:
   """
   values = dict(config.items())
   name = values.pop("preset", "touching")
-  if name not in PRESETS:
+  if not isinstance(name, str) or name not in PRESETS:
     raise ValueError(
-      f"config.segment.preset is {name!r}, expected one of {sorted(PRESETS)}"
+      f"config.segment.preset: found {name!r}, expected "
+      f"{choice(*sorted(PRESETS)).text}"
     )
-  fields = {field.name: field for field in dataclasses.fields(Settings)}
   overrides = {key: value for key, value in values.items() if value is not None}
-  for key, value in overrides.items():
-    if key not in fields:
-      raise ValueError(
-        f"config.segment.{key} is unknown, expected one of {sorted(fields)}"
-      )
-    expected = _describe_fault(key, str(fields[key].type), value)
-    if expected:
-      raise ValueError(
-        f"config.segment.{key} is {value!r}, expected {expected}"
-      )
-    if "float" in str(fields[key].type):
-      overrides[key] = float(value)
-  settings = dataclasses.replace(PRESETS[name], **overrides)
-  if settings.scale % settings.map_scale:
-    raise ValueError(
-      f"config.segment.scale is {settings.scale}, "
-      f"expected a multiple of map_scale {settings.map_scale}"
-    )
-  return settings
-
-
-# The least value of what has one.
-_LOWEST = {
-  "scale": 1,
-  "map_scale": 1,
-  "block_px": 1,
-  "nucleus_correction": 0,
-  "min_nucleus_threshold": 0,
-  "cell_correction": 0,
-  "max_cell_threshold": 0,
-  "smoothing_px": 0,
-  "nucleus_threshold_sigma_px": 0,
-  "cell_threshold_sigma_px": 0,
-  "min_diameter_px": 0,
-  "max_diameter_px": 0,
-  "declump_smoothing_px": 0,
-  "min_saddle_depth": 0,
-  "min_nucleus_area_px": 0,
-  "max_growth_um": 0,
-  "distance_px": 0,
-  "regularisation": 0.001,
-}
-# The greatest of what has one.
-_HIGHEST = {"min_nucleus_threshold": 1, "max_cell_threshold": 1}
-
-
-def _describe_fault(name: str, kind: str, value: Any) -> str | None:
-  """Returns what was expected of a setting, None where it is as expected."""
-  if name == "threshold":
-    known = ("cellprofiler3", "cellprofiler4")
-    return None if value in known else " or ".join(map(repr, known))
-  if name not in _LOWEST:
-    return None if isinstance(value, bool) else "true or false"
-  is_whole = isinstance(value, int) and not isinstance(value, bool)
-  if "int" in kind and not is_whole:
-    return "a whole number"
-  if not (is_whole or isinstance(value, float)):
-    return "a number"
-  low, high = _LOWEST[name], _HIGHEST.get(name)
-  if high is not None:
-    return None if low <= value <= high else f"{low} to {high}"
-  return None if low <= value < float("inf") else f"at least {low}"
+  check_names(Settings, overrides, Settings.NAME)
+  return dataclasses.replace(PRESETS[name], **overrides)

@@ -6,7 +6,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.runs import config_check
 from dicexmbd_jax.train import (
   augment,
   dataset,
@@ -88,7 +87,6 @@ def check_config(config: ConfigDict):
   Args:
     config: from complete_config.
   """
-  config_check.check_prediction(config)
   section = config.train
   for name in COUNTS:
     if not _is_number(section[name], 1) or section[name] != int(section[name]):

@@ -168,11 +168,6 @@ def test_no_membrane_marker_gives_zeros_and_a_warning(preset):
   assert channels.find_weak_groups(stack, [0], [], 99.7) == ()
 
 
-def test_an_unknown_preset_is_an_error():
-  with pytest.raises(ValueError, match="'papper', expected.*paper.*reference"):
-    channels.merge_channels(make_stack([[1]]), [0], [0], make_config("papper"))
-
-
 @pytest.mark.parametrize(
   ("value", "kind"),
   [(np.nan, "NaN"), (np.inf, "infinite"), (-1e-3, "negative")],

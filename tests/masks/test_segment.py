@@ -340,7 +340,7 @@ def test_wrong_maps_are_refused(pixels, message):
 
 
 def test_wrong_settings_are_refused():
-  with pytest.raises(ValueError, match="config.segment.preset is 'x'"):
+  with pytest.raises(ValueError, match="config.segment.preset: found 'x'"):
     run(np.zeros((4, 4, 3)), "x")
   image = np.zeros((4, 4, 2), np.float32)
   with pytest.raises(ValueError, match="method is 'snake', expected one of"):

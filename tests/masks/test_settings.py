@@ -27,29 +27,47 @@ def test_whole_numbers_will_do_for_lengths():
   assert resolve_settings({"distance_px": 5}).distance_px == 5
 
 
-def test_every_setting_is_in_the_config():
-  config = get_config().segment
-  names = {name for name in config if name != "preset"}
-  assert names == set(Settings.__dataclass_fields__)
+def test_construction_checks_and_makes_floats():
+  assert isinstance(Settings(distance_px=5).distance_px, float)
+  with pytest.raises(ValueError, match="config.segment.scale: found 0"):
+    Settings(scale=0)
 
 
 @pytest.mark.parametrize(
   ("name", "value", "message"),
   [
-    ("preset", "tight", "preset is 'tight', expected one of .*'touching'"),
-    ("scale", 0, "scale is 0, expected at least 1"),
-    ("scale", 1.5, "scale is 1.5, expected a whole number"),
-    ("scale", True, "scale is True, expected a whole number"),
-    ("block_px", "big", "block_px is 'big', expected a whole number"),
-    ("distance_px", "far", "distance_px is 'far', expected a number"),
-    ("distance_px", float("nan"), "distance_px is nan, expected at least 0"),
-    ("distance_px", float("inf"), "distance_px is inf, expected at least 0"),
-    ("declump_smoothing_px", -1, "declump_smoothing_px is -1, expected at"),
-    ("keeps_border", 1, "keeps_border is 1, expected true or false"),
-    ("regularisation", 0.0, "regularisation is 0.0, expected at least 0.001"),
-    ("threshold", "otsu", "threshold is 'otsu', expected 'cellprofiler3'"),
-    ("map_scale", 2, "scale is 3, expected a multiple of map_scale 2"),
-    ("colour", 1, "colour is unknown, expected one of"),
+    ("preset", "tight", "preset: found 'tight', expected 'dice_xmbd', "),
+    (
+      "preset",
+      1,
+      "preset: found 1, expected 'dice_xmbd', 'steinbock' or 'touch",
+    ),
+    ("scale", 0, "scale: found 0, expected a whole number of 1 or more"),
+    ("scale", 1.5, "scale: found 1.5, expected a whole number"),
+    ("scale", True, "scale: found True, expected a whole number"),
+    ("block_px", "big", "block_px: found 'big', expected a whole number"),
+    ("distance_px", "far", "distance_px: found 'far', expected a number of 0"),
+    ("distance_px", float("nan"), "distance_px: found nan, expected a number"),
+    ("distance_px", float("inf"), "distance_px: found inf, expected a number"),
+    ("declump_smoothing_px", -1, "declump_smoothing_px: found -1, expected a"),
+    (
+      "min_nucleus_threshold",
+      2,
+      "min_nucleus_threshold: found 2, expected a number from 0 to 1",
+    ),
+    ("keeps_border", 1, "keeps_border: found 1, expected true or false"),
+    (
+      "regularisation",
+      0.0,
+      "regularisation: found 0.0, expected a number of 0.",
+    ),
+    (
+      "threshold",
+      "otsu",
+      "threshold: found 'otsu', expected 'cellprofiler3' or",
+    ),
+    ("map_scale", 2, "scale: found 3, expected a multiple of map_scale 2"),
+    ("colour", 1, "colour: found no such value, expected one of"),
   ],
 )
 def test_wrong_settings_are_named(name, value, message):
