@@ -6,11 +6,17 @@ import pathlib
 import hypothesis
 import pytest
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# What JAX compiles is kept, for other tests, the processes that they start and
+# the next call. Before JAX is imported, which reads it then.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".pytest_cache/compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 # Times are noisy on shared machines, and nothing timed is asserted.
 hypothesis.settings.register_profile("all", deadline=None)
 hypothesis.settings.load_profile("all")
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 REAL_DATA = pathlib.Path(
   os.environ.get("DICEXMBD_REAL_DATA", ROOT.parent / "shared" / "data")
 )
@@ -31,18 +37,9 @@ def real_data() -> pathlib.Path:
   return REAL_DATA
 
 
-@pytest.fixture(scope="module")
-def keeps_compiled(tmp_path_factory):
-  """Lets a module's tests share what JAX compiles for the same program."""
-  import jax
-
-  names = {
-    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-    "jax_persistent_cache_min_compile_time_secs": 0,
-  }
-  before = {name: getattr(jax.config, name) for name in names}
-  for name, value in names.items():
-    jax.config.update(name, value)
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
+@pytest.fixture
+def quick_figures(request, monkeypatch):
+  """Renders nothing, which takes most of a call; but for tests of figures."""
+  if "figures" not in request.keywords:
+    place = "dicexmbd_jax.report.score_page.render_figure"
+    monkeypatch.setattr(place, lambda page, kind: kind.encode())

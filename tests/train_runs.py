@@ -30,7 +30,7 @@ def get_config():
 
 
 class Runs:
-  """Runs on one set of records, whose compiled programs are kept."""
+  """Runs on one set of records."""
 
   def __init__(self, folder: pathlib.Path, records: pathlib.Path):
     self.folder = folder
@@ -42,8 +42,6 @@ class Runs:
       "PYTHONPATH": str(ROOT),
       "JAX_PLATFORMS": "cpu",
       "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
-      "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     return subprocess.Popen(
       [sys.executable, "-m", "dicexmbd_jax", "train",

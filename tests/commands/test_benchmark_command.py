@@ -15,6 +15,7 @@ from dicexmbd_jax.commands import benchmark
 from dicexmbd_jax.io import labels as label_reader
 from dicexmbd_jax.io import write
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
 NAMES = ("DNA1_Ir191", "CD45_Sm152")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
 Ir191,DNA1_Ir191,1,1,0
@@ -63,6 +64,7 @@ def call(study, model_folder, **changes):
   return benchmark.run(types.SimpleNamespace(**{**values, **changes}))
 
 
+@pytest.mark.figures
 def test_all_methods_are_run_and_compared(study, model_folder):
   code = call(study, model_folder, masks=[f"truth={study}/truth"])
   assert code == 0

@@ -13,6 +13,7 @@ import tifffile
 from dicexmbd_jax.commands import evaluate
 from dicexmbd_jax.io import write
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
 KEYS = (
   "f1_iou_0.50",
   "cell_precision",
@@ -86,6 +87,7 @@ def read_summary(study):
   return json.loads(text)
 
 
+@pytest.mark.figures
 def test_one_folder_gives_every_file(study):
   assert call(study) == 0
   out = study / "out"
@@ -114,6 +116,7 @@ def test_one_folder_gives_every_file(study):
   assert {"scores", "counts", "heat_map", "ious", "example"} <= figures
 
 
+@pytest.mark.figures
 def test_page_needs_nothing_but_itself(study):
   call(study)
   page = (study / "out/report.html").read_text()
@@ -123,6 +126,7 @@ def test_page_needs_nothing_but_itself(study):
   assert f"{30 / 42:.3f}" in page
 
 
+@pytest.mark.figures
 def test_methods_are_compared_on_the_same_images(study):
   code = call(study, f"moved={study}/moved", f"same={study}/same")
   assert code == 0
@@ -135,6 +139,7 @@ def test_methods_are_compared_on_the_same_images(study):
   assert (study / "out/figures/differences.pdf").is_file()
 
 
+@pytest.mark.figures
 def test_profiles_are_correlated_where_images_are_given(study):
   code = call(
     study,
@@ -161,6 +166,7 @@ def test_profiles_are_correlated_where_images_are_given(study):
   assert cells["profile_pearson"].notna().all()
 
 
+@pytest.mark.figures
 def test_results_repeat_to_the_byte(study):
   call(study)
   names = ("summary.json", "per_image.csv", "per_cell.csv", "report.html")

@@ -35,7 +35,7 @@ def get_config():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, keeps_compiled):
+def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("train")
   records = record_datasets.write_cells(
     folder / "records", 16, train=5, validation=3
