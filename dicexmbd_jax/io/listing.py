@@ -69,7 +69,8 @@ def list_stacks(
     return sources, failures
   refused = [source for source in sources if source.planes]
   failures += [
-    (source.path, planes.describe_refusal(source.planes)) for source in refused
+    (source.planes[0][1].parent, planes.describe_refusal(source.planes))
+    for source in refused
   ]
   return [source for source in sources if not source.planes], failures
 

@@ -9,9 +9,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64
 
+from dicexmbd_jax.masks import measure
 from dicexmbd_jax.scores import evaluate, match
 from dicexmbd_jax.scores.summary import average_valid
-from dicexmbd_jax.masks import measure
 from dicexmbd_jax.types import Stack
 
 

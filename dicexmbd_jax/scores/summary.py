@@ -26,7 +26,7 @@ def summarise_methods(tables: Tables, seed: int = 0) -> dict[str, dict]:
 
   Args:
     tables: scores by method and image; methods may lack images.
-    seed: of the 
+    seed: the same seed gives the same intervals.
 
   Returns:
     `methods`: method -> score -> mean over its images, where NaN is left out,
@@ -141,9 +141,7 @@ def bound_mean(values: np.ndarray, draws: Draws) -> Interval:
   return _take_bounds(sums / totals[is_drawn])
 
 
-def bound_pearson(
-  a: np.ndarray, b: np.ndarray, draws: Draws
-) -> Interval:
+def bound_pearson(a: np.ndarray, b: np.ndarray, draws: Draws) -> Interval:
   """Interval of the Pearson correlation of two values per image.
 
   Args:
@@ -181,14 +179,9 @@ def _average(images: Mapping[str, Scores]) -> dict[str, float]:
   return result
 
 
-def _bound(
-  images: Mapping[str, Scores], draws: Draws
-) -> dict[str, Interval]:
+def _bound(images: Mapping[str, Scores], draws: Draws) -> dict[str, Interval]:
   columns = _columns(images)
-  result = {
-    name: bound_mean(values, draws)
-    for name, values in columns.items()
-  }
+  result = {name: bound_mean(values, draws) for name, values in columns.items()}
   result["count_pearson"] = bound_pearson(
     columns["num_predicted"], columns["num_reference"], draws
   )

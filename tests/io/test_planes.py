@@ -98,6 +98,7 @@ def test_without_a_panel_nothing_is_guessed(tmp_path):
   write_planes(tmp_path / "fov3", ["141Pr.tiff", "142Nd.tiff"])
   sources, failures = listing.list_stacks(tmp_path, None)
   assert not sources
+  assert [path.name for path, _ in failures] == ["fov1", "fov2", "fov3"]
   assert [line for _, line in failures] == [
     f"{tmp_path}/{name}: found {count} files of one channel each ({files}), "
     "expected a panel that tells what they are"

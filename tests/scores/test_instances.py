@@ -13,7 +13,9 @@ def test_pieces_touch_along_edges():
   assert found.dtype == np.int32
   np.testing.assert_array_equal(found, expected)
   # Two ids that touch stay two.
-  np.testing.assert_array_equal(label_components(np.array([[7, 7, 3]])), [[1, 1, 2]])
+  np.testing.assert_array_equal(
+    label_components(np.array([[7, 7, 3]])), [[1, 1, 2]]
+  )
 
 
 @pytest.mark.parametrize(
