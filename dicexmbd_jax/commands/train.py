@@ -43,7 +43,9 @@ def run(flags) -> int:
     program = make_program(model, config)
     trace_step(program, config, check.find_patch_px(config))
     checkpoints = Checkpoints(
-      workdir / "checkpoints", config.train.keep_checkpoints
+      workdir / "checkpoints",
+      config.train.keep_checkpoints,
+      loop.hash_records(config),
     )
     state = loop.restore_state(program, config, checkpoints)
   except (ValueError, OSError) as error:

@@ -1,14 +1,17 @@
 """Checkpoints of a run: written in the background, whole or not at all.
 
 A checkpoint is a folder STEP with the state's arrays, by name, and `about`: the
-configuration, the position in the records (which is the step) and a checksum
-of every array. The checksums are of the values, so that they are the same on
-any number of devices; Orbax alone does not see all damage.
+configuration, which records these are, the position in them (which is the step)
+and a checksum of every array. The checksums are of the values, so that they are
+the same on any number of devices; Orbax alone does not see all damage.
 """
 
 import hashlib
 import json
 import pathlib
+import re
+from collections.abc import Mapping, Set
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -75,14 +78,22 @@ class NewestAndBest:
 class Checkpoints:
   """The checkpoints of one run: the newest and the best by validation."""
 
-  def __init__(self, folder: Path, num_newest: int):
+  def __init__(
+    self,
+    folder: Path,
+    num_newest: int,
+    records: Mapping[str, str] = MappingProxyType({}),
+  ):
     """Opens the folder; it is made where it is missing.
 
     Args:
       folder: of the checkpoints; what a killed run left half done in it is
         removed.
       num_newest: how many are kept beside the best.
+      records: hashes of the datasets by their name in `train.data`; where they
+        lie may change when a run goes on.
     """
+    self._records = dict(records)
     self._folder = Path(folder).resolve()
     self._kept = NewestAndBest(num_newest)
     self._options = ocp.CheckpointManagerOptions(
@@ -116,6 +127,7 @@ class Checkpoints:
     arrays = name_arrays(state)
     about = {
       "config": json.loads(config.to_json()),
+      "records": self._records,
       "input_pipeline": {"step": step},
       "best": {"step": self._kept.step, "validation_loss": self._kept.loss},
       "arrays": describe_arrays(arrays),
@@ -140,7 +152,7 @@ class Checkpoints:
 
     Raises:
       ValueError: none is whole, or the newest whole one is of another
-        configuration.
+        configuration or of other records.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
@@ -149,7 +161,12 @@ class Checkpoints:
       except ValueError as error:
         logging.warning("%s; going back to the one before", error)
         continue
-      check_same_config(ConfigDict(about["config"]), config)
+      check_same_config(
+        ConfigDict(about["config"]),
+        config,
+        about.get("records", {}),
+        self._records,
+      )
       self._kept.add(**about["best"])
       state = fill_shapes(shapes, arrays, self._folder / str(step))
       self._set_aside([other for other in steps if other > step])
@@ -278,14 +295,37 @@ def sum_bits(arrays: dict[str, Any]) -> dict[str, jax.Array]:
   return jax.tree.map(sum_array, arrays)
 
 
-def check_same_config(saved: ConfigDict, config: ConfigDict):
-  """Raises ValueError where a run would go on as another one."""
+def check_same_config(
+  saved: ConfigDict,
+  config: ConfigDict,
+  saved_records: Mapping[str, str] = MappingProxyType({}),
+  records: Mapping[str, str] = MappingProxyType({}),
+):
+  """Raises ValueError where a run would go on as another one.
+
+  Args:
+    saved: the run's configuration.
+    config: the one to go on with.
+    saved_records: hashes of the run's datasets by name; empty where it did not
+      keep them: then their paths are compared.
+    records: hashes of those that are there now.
+  """
   before = config_lib.flatten(ConfigDict(json.loads(saved.to_json())))
   now = config_lib.flatten(ConfigDict(json.loads(config.to_json())))
+  for name, found in records.items():
+    place = f"train.data.{name}.path"
+    if found != saved_records.get(name, found):
+      raise ValueError(
+        f"config.{place}: found other records in {now.get(place)} than those "
+        f"the run in this workdir was trained on ({before.get(place)}), "
+        "expected the same; choose another --workdir for another run"
+      )
   changed = [
     name
     for name in sorted(before | now)
-    if before.get(name) != now.get(name) and not name.startswith(HARMLESS)
+    if before.get(name) != now.get(name)
+    and not name.startswith(HARMLESS)
+    and not _is_place(name, saved_records.keys() & records.keys())
   ]
   if changed:
     values = "; ".join(
@@ -296,3 +336,9 @@ def check_same_config(saved: ConfigDict, config: ConfigDict):
       f"--config: {values}, as the run in this workdir has it; choose another "
       "--workdir for another run"
     )
+
+
+def _is_place(name: str, compared: Set[str]) -> bool:
+  """Whether a setting is only the place of records that were compared."""
+  place = re.fullmatch(r"train\.data\.(.+)\.path", name)
+  return place is not None and place[1] in compared

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax.model import unet
 from dicexmbd_jax.train import checkpoints as checkpoints_lib
-from dicexmbd_jax.train import input_pipeline, metrics, sharding
+from dicexmbd_jax.train import dataset, input_pipeline, metrics, sharding
 from dicexmbd_jax.train.processes import StopRequest
 from dicexmbd_jax.train.program import Program
 from dicexmbd_jax.train.speed import Speed
@@ -148,6 +148,18 @@ def list_sources(config: ConfigDict) -> list[input_pipeline.Source]:
     input_pipeline.Source(source.path, source.weight)
     for source in config.train.data.values()
   ]
+
+
+def hash_records(config: ConfigDict) -> dict[str, str]:
+  """Returns hashes of the record folders by their names in `train.data`.
+
+  Raises:
+    ValueError, OSError: as dataset.hash_dataset.
+  """
+  return {
+    name: dataset.hash_dataset(source.path)
+    for name, source in config.train.data.items()
+  }
 
 
 def place_batch(batch, mesh: Mesh) -> dict[str, jax.Array]:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.train import sharding
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
 SCRIPTS = sorted([*LAUNCH.rglob("*.sh"), *LAUNCH.glob("*.sbatch")])
@@ -109,6 +110,18 @@ def test_scripts_run_calls_that_exist(name):
     for word in words:
       flag, _, value = word.partition("=")
       assert values[flag] == value
+
+
+@pytest.mark.parametrize("name", ["fake_devices.sh", "two_processes.sh"])
+def test_the_batch_fits_the_devices_of_the_documented_call(name):
+  text = (LAUNCH / name).read_text()
+  [words] = re.findall(rf"^# usage: bash launch/{name} (.*)$", text, re.M)
+  flags = [word.replace("configs", f"{LAUNCH.parent}/configs", 1)
+           for word in words.split()]  # fmt: skip
+  values = program.parse_flags("train", flags)
+  each = int(re.search(r"NUM_DEVICES:-(\d+)", text)[1])
+  num_processes = len(DRY_RUNS[name])
+  sharding.check_batch(values.config.train, each * num_processes, num_processes)
 
 
 def test_two_processes_are_told_apart():

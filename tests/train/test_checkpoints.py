@@ -170,3 +170,45 @@ def test_arrays_of_another_shape_are_refused(tmp_path, config):
   with pytest.raises(ValueError, match=r"step: found \(\), expected \(2,\)"):
     checkpoints.restore(shapes, config)
   checkpoints.close()
+
+
+def set_records(config, path, digest):
+  """Returns the configuration with these records, and their hash by name."""
+  found = config.copy_and_resolve_references()
+  with found.unlocked():
+    found.train.data = {"cells": {"path": path, "weight": 1.0}}
+  return found, {"cells": digest}
+
+
+def test_records_are_compared_and_not_where_they_lie(tmp_path, config):
+  folder = tmp_path / "checkpoints"
+
+  def open_with(records):
+    return checkpoints_lib.Checkpoints(folder, 2, records)
+
+  first, records = set_records(config, "here", "aa")
+  checkpoints = open_with(records)
+  checkpoints.save(1, make_state(1), first)
+  checkpoints.close()
+  moved, records = set_records(config, "there", "aa")
+  assert open_with(records).restore(SHAPES, moved) is not None
+  for path in ("here", "there"):
+    other, records = set_records(config, path, "bb")
+    with pytest.raises(ValueError) as caught:
+      open_with(records).restore(SHAPES, other)
+    assert str(caught.value).startswith(
+      f"config.train.data.cells.path: found other records in {path} than those "
+      "the run in this workdir was trained on (here)"
+    )
+
+
+def test_of_runs_that_kept_no_hash_the_places_are_compared(tmp_path, config):
+  first, _ = set_records(config, "here", "")
+  save(tmp_path, first, [None])
+  assert restore(tmp_path, first) is not None
+  moved, records = set_records(config, "there", "aa")
+  checkpoints = checkpoints_lib.Checkpoints(
+    tmp_path / "checkpoints", 2, records
+  )
+  with pytest.raises(ValueError, match="cells.path: found there, expected he"):
+    checkpoints.restore(SHAPES, moved)

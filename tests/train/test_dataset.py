@@ -87,3 +87,21 @@ def test_broken_datasets_cost_one_line(folder, tmp_path, damage, message):
     dataset.Records(str(copy), "train")[0]
   assert str(copy) in str(error.value)
   assert "\n" not in str(error.value)
+
+
+def test_a_dataset_is_the_same_wherever_it_lies(tmp_path):
+  first = record_datasets.write_dataset(tmp_path / "a", train=5, validation=2)
+  found = dataset.hash_dataset(str(first))
+  moved = tmp_path / "moved"
+  first.rename(moved)
+  (moved / "notes.txt").write_text("no record")
+  assert dataset.hash_dataset(str(moved)) == found
+  again = record_datasets.write_dataset(tmp_path / "b", train=5, validation=2)
+  assert dataset.hash_dataset(str(again.parent)) == found
+  shard = next(moved.glob("*.array_record*"))
+  data = bytearray(shard.read_bytes())
+  data[len(data) // 2] ^= 1
+  shard.write_bytes(data)
+  assert dataset.hash_dataset(str(moved)) != found
+  other = record_datasets.write_dataset(tmp_path / "c", train=6, validation=2)
+  assert dataset.hash_dataset(str(other)) != found

@@ -30,7 +30,7 @@ def test_the_tiny_configuration_learns(tmp_path):
     )
     assert done.returncode == 0, done.stderr
   numbers = pd.read_csv(tmp_path / "run" / "metrics.csv").iloc[-1]
-  assert numbers["step"] == 300
-  # Measured 0.42 and 0.57; untrained 0.7 and 0.
+  assert numbers["step"] == 200
+  # Measured 0.44 and 0.54; untrained 0.7 and 0.
   assert numbers["validation_loss"] < 0.45
   assert numbers["f1_against_teachers_cells"] > 0.45
