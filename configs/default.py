@@ -36,6 +36,10 @@ def get_config() -> ConfigDict:
   # Mirrored views of each tile whose mean is taken: 1, 4 or 8. The shipped
   # weights use 4.
   config.predict.views = 1
+  # How many times larger than it is the network sees the tissue: a factor, or
+  # "auto" for the one that brings each image's nuclei to the size that the
+  # shipped weights find best.
+  config.predict.magnification = 1.0
   config.predict.batch_size = 1  # Tiles at once; a GPU is faster with 4 to 8.
 
   # From probabilities to cells: masks/settings.py has every setting with its

@@ -23,6 +23,8 @@ def get_config() -> ConfigDict:
   config.seed = 1  # Other patches than in the first steps of configs/base.py.
   # Fitted to these weights by fit_segmenter.py; the first half's own
   # values stay where they are, since its network labels images with them.
+  with config.predict.ignore_type():  # A number elsewhere.
+    config.predict.magnification = "auto"
   config.segment.cell_correction = 1.4
   config.segment.nucleus_correction = 1.2
   config.segment.regularisation = 0.8

@@ -5,7 +5,6 @@ Each function gives what the command line gives on the same pixels.
 
 import collections
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -41,7 +40,8 @@ class Cells:
     masks: int32 (y, x) on the image's grid; 0 = background, ids 1..n.
     nuclei: int32 (y, x); a nucleus has its cell's id.
     probabilities: float32 (y, x, 3), nucleus, membrane/cytoplasm, background,
-      on the network's grid of 1 um per pixel.
+      on the network's grid: 1 um per pixel, divided by `magnification`.
+    magnification: how many times larger than it is the network saw the tissue.
     table: one row per cell, in order of the ids: `Object`, area (px), centroids
       (px), axes (px), eccentricity, `is_border`, and the mean of each channel
       in its own unit. Without channels: shapes alone.
@@ -53,6 +53,7 @@ class Cells:
   probabilities: Probabilities
   table: "pd.DataFrame"
   warnings: tuple[str, ...] = ()
+  magnification: float = 1.0
 
 
 class Segmenter:
@@ -93,22 +94,28 @@ class Segmenter:
     pixel_size_um: float = 1.0,
   ) -> Cells:
     """Finds the cells of one image; see `segment`."""
-    from dicexmbd_jax import chain, predict
+    from dicexmbd_jax import chain, magnification, predict
     from dicexmbd_jax.io import metadata
 
     metadata.check_pixel_size("pixel_size_um", pixel_size_um)
     loaded = _load_stack(stack, nuclear, membrane, names, axes)
     config = self._config
-    network = functools.partial(
-      predict.predict_images, model=self._model, config=config.predict
+    first_pass, network = predict.load_passes(
+      self._model, config.predict, magnification.WINDOW_PX
     )
     record = ImageRecord(_IN_MEMORY, loaded, pixel_size_um)
     record = chain.merge_record(record, config.image)
+    record = chain.magnify_record(record, config, first_pass)
     [record] = chain.predict_records([record], network)
     record = chain.segment_record(record, config)
     table = _measure_cells(record.cells, record.is_border, loaded)
     return Cells(
-      record.cells, record.nuclei, record.maps, table, record.warnings
+      record.cells,
+      record.nuclei,
+      record.maps,
+      table,
+      record.warnings,
+      record.magnification,
     )
 
 
@@ -151,15 +158,18 @@ def segment_probabilities(
   probabilities: np.ndarray,
   pixel_size_um: float = 1.0,
   settings: Settings | None = None,
+  shape: tuple[int, int] | None = None,
 ) -> Cells:
   """Turns probability maps into cells, without a network.
 
   Args:
     probabilities: (y, x, 2 or 3): nucleus, membrane/cytoplasm, background;
       0..1, or uint8 or uint16, whose highest value stands for 1.
-    pixel_size_um: edge of the masks' pixels.
+    pixel_size_um: edge of the maps' pixels.
     settings: as of `Segmenter`; {"segment.preset": "dice_xmbd"} gives the
       published masks.
+    shape: rows and columns of the masks, on the same field; None: the maps'.
+      The maps of `Cells` need it, and 1 / magnification as their pixel size.
 
   Raises:
     ValueError: no probabilities, or no such setting.
@@ -169,7 +179,7 @@ def segment_probabilities(
 
   maps = np.asarray(probabilities)
   config = _resolve_settings(config_lib.SHIPPED_MODEL, settings)
-  masks = segment_lib.segment_image(maps, config.segment, map_um=pixel_size_um)
+  masks = segment_lib.segment_image(maps, config.segment, shape, pixel_size_um)
   table = _measure_cells(masks.cells, masks.is_border, None)
   doubts = class_order.find_doubt(maps)
   return Cells(masks.cells, masks.nuclei, maps, table, doubts)

@@ -2,6 +2,7 @@
 
     record = read_record(source, panel)
     record = merge_record(record, config.image)
+    record = magnify_record(record, config, network)
     for record in predict_records([record], network): ...
     record = segment_record(record, config)
     record = measure_record(record)
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from ml_collections import ConfigDict
 
+from dicexmbd_jax import magnification, sections
 from dicexmbd_jax.image import channels, preparation
 from dicexmbd_jax.io import images
 from dicexmbd_jax.masks import confidence, measure, segment
@@ -92,7 +94,7 @@ def merge_channels(
 
 
 def merge_record(record: ImageRecord, config: ConfigDict) -> ImageRecord:
-  """Adds the two channels: on the counts' grid, and as the network sees them.
+  """Adds the two channels, on the counts' grid.
 
   Args:
     record: with counts.
@@ -114,9 +116,39 @@ def merge_record(record: ImageRecord, config: ConfigDict) -> ImageRecord:
   return dataclasses.replace(
     record,
     image=image,
-    maps=preparation.to_network_grid(image, size, config),
     warnings=(*record.warnings, *warnings),
     seconds=_add_time(record, "merge", started),
+  )
+
+
+def magnify_record(
+  record: ImageRecord, config: ConfigDict, first_pass: Network | None = None
+) -> ImageRecord:
+  """Adds what the network sees: the channels at its pixel size, magnified.
+
+  Args:
+    record: with the two channels.
+    config: the whole configuration; its predict.magnification is a factor, or
+      "auto" for the one that suits the image.
+    first_pass: the network, for small images; None for a baseline, which sees
+      the image as it is.
+  """
+  started = time.perf_counter()
+  image, size_um = record.image, record.pixel_size_um
+  maps = preparation.to_network_grid(image, size_um, config.image)
+  factor = 1.0
+  if first_pass is not None:
+    factor = config.predict.magnification
+    if factor == sections.AUTO:
+      factor = magnification.choose_magnification(maps, config, first_pass)
+  if factor != 1:
+    size_um *= factor
+    maps = preparation.to_network_grid(image, size_um, config.image)
+  return dataclasses.replace(
+    record,
+    magnification=float(factor),
+    maps=maps,
+    seconds=_add_time(record, "magnify", started),
   )
 
 
@@ -183,9 +215,8 @@ def segment_record(
   shape = record.image.shape[:2]
   doubt = None
   if method == NETWORK:
-    masks = segment.segment_image(
-      record.maps, config.segment, shape, config.image.pixel_size_um
-    )
+    map_um = config.image.pixel_size_um / record.magnification
+    masks = segment.segment_image(record.maps, config.segment, shape, map_um)
     doubt = confidence.measure_doubt(record.maps, masks.cells)
   else:
     masks = segment.segment_baseline(record.maps, method, config.segment, shape)

@@ -7,7 +7,7 @@ the answers of the last one are fetched. Only images in flight are held.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -21,6 +21,9 @@ from dicexmbd_jax.model.unet import NUM_CLASSES, UNet
 from dicexmbd_jax.types import Image, Probabilities
 
 Key = TypeVar("Key")
+Network = Callable[
+  [Iterable[tuple[Any, Image]]], Iterator[tuple[Any, Probabilities]]
+]
 
 TILE_SIZES_PX = (512, 1024)
 # A view: whether it is mirrored up-down, left-right, and at the diagonal. One
@@ -70,6 +73,30 @@ def predict_images(
       ]
       if piece.is_last:
         yield piece.result.key, piece.result.probabilities
+
+
+def load_passes(
+  model: UNet, config: Any, first_px: int
+) -> tuple[Network, Network]:
+  """Returns the network as the first pass and as the second one runs it.
+
+  Args:
+    model: the network.
+    config: the config's section `predict`.
+    first_px: edge of the images of the first pass, which sees one view.
+
+  Returns:
+    Two functions, each as predict_images once it knows its model.
+  """
+  first = config.copy_and_resolve_references()
+  fits = first_px > 2 * tiling.receptive_halo(model.depth)
+  first.tile_px = first_px if fits else 0
+  first.views, first.batch_size = 1, 1
+  passes = (
+    functools.partial(predict_images, model=model, config=one)
+    for one in (first, config)
+  )
+  return next(passes), next(passes)
 
 
 def list_tile_sizes(model: UNet, config: Any) -> list[int]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 # Beyond these a size is a printer's resolution, or a mistake.
 MIN_PIXEL_UM, MAX_PIXEL_UM = 0.05, 20.0
+AUTO = "auto"  # A magnification that is chosen for each image.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,16 @@ def choice(*values: Any) -> Kind:
     f"{', '.join(most)} or {last}",
     lambda value: (
       isinstance(value, str | int) and (type(value), value) in found
+    ),
+  )
+
+
+def word_or(word: str, other: Kind) -> Kind:
+  """One word, or what another kind accepts."""
+  return Kind(
+    f"{word!r} or {other.text}",
+    lambda value: (
+      value == word if isinstance(value, str) else other.accepts(value)
     ),
   )
 
@@ -223,6 +234,8 @@ class PredictSection(Section):
     tile_px: edge of the tiles; 0: what computes least.
     views: mirrored views of each tile.
     batch_size: tiles at once.
+    magnification: how many times larger than it is the network sees the
+      tissue, see magnification.py.
   """
 
   NAME = "predict"
@@ -230,3 +243,4 @@ class PredictSection(Section):
   tile_px: Annotated[int, whole(0)]
   views: Annotated[int, choice(1, 4, 8)]
   batch_size: Annotated[int, whole(1)]
+  magnification: Annotated[float | str, word_or(AUTO, number(0.1, 10))]

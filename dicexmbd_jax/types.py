@@ -46,6 +46,19 @@ class ImageSource:
 
 
 @dataclasses.dataclass(frozen=True)
+class Grid:
+  """Where an image's pixels lie.
+
+  Attributes:
+    shape_px: rows and columns.
+    pixel_size_um: edge of a pixel.
+  """
+
+  shape_px: tuple[int, int]
+  pixel_size_um: float
+
+
+@dataclasses.dataclass(frozen=True)
 class PanelRow:
   """One marker of a panel file.
 
@@ -114,6 +127,7 @@ class ImageRecord:
     source: where it lies.
     loaded: what was read of it: counts, names, roles of the channels.
     pixel_size_um: edge of the counts' pixels.
+    magnification: how many times larger than it is the network sees the tissue.
     key: hashes of all that its results depend on.
     warnings: one line each, for the report.
     seconds: by stage, in order.
@@ -132,6 +146,7 @@ class ImageRecord:
   source: ImageSource
   loaded: LoadedImage
   pixel_size_um: float
+  magnification: float = 1.0
   key: Mapping[str, str] = dataclasses.field(default_factory=dict)
   warnings: tuple[str, ...] = ()
   seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)

@@ -100,11 +100,15 @@ def test_the_function_is_the_class_used_once(segmenter, image):
 
 def test_maps_alone_give_the_same_masks(segmenter, image):
   cells = call(segmenter, image)
-  again = dx.segment_probabilities(cells.probabilities)
+  grid = {
+    "pixel_size_um": 1 / cells.magnification,
+    "shape": cells.masks.shape,
+  }
+  again = dx.segment_probabilities(cells.probabilities, **grid)
   np.testing.assert_array_equal(again.masks, cells.masks)
   assert list(again.table["Object"]) == list(cells.table["Object"])
   parted = dx.segment_probabilities(
-    cells.probabilities, settings={"segment.preset": "dice_xmbd"}
+    cells.probabilities, settings={"segment.preset": "dice_xmbd"}, **grid
   )
   assert (parted.masks != cells.masks).any()
 

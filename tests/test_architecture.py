@@ -57,6 +57,7 @@ STRANGERS = {
   "train": ("teach", "simulate", "commands"),
   "runs": ("model", "train", "teach", "simulate", "commands"),
   "predict": ("masks", "scores", "report", "io", "commands", "runs"),
+  "magnification": ("model", "predict", "io", "report", "commands", "runs"),
   "chain": ("model", "predict", "scores", "report", "commands", "runs"),
 }
 

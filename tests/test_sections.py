@@ -20,6 +20,9 @@ class Example(sections.Section):
   share: Annotated[float, sections.number(0, below=1)] = 0.5
   name: Annotated[str | None, sections.TEXT] = None
   is_on: Annotated[bool, sections.SWITCH] = True
+  size: Annotated[
+    float | str, sections.word_or("auto", sections.number(0.1, 10))
+  ] = 1.0
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,8 @@ class Example(sections.Section):
     ),
     ({"name": 1}, "name: found 1, expected a text"),
     ({"is_on": 1}, "is_on: found 1, expected true or false"),
+    ({"size": "a"}, "size: found 'a', expected 'auto' or a number from 0.1"),
+    ({"size": 0}, "size: found 0, expected 'auto' or a number from 0.1 to 10"),
   ],
 )
 def test_construction_and_reading_name_the_value(values, message):

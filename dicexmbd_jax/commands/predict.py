@@ -20,7 +20,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import __version__, chain, predict
+from dicexmbd_jax import __version__, chain, magnification, predict
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import listing, metadata, panel, source, write
 from dicexmbd_jax.masks import segment
@@ -279,14 +279,14 @@ def finish_images(
   The others are added to `failures`.
   """
   config, output = request.config, request.output
-  records = prepare_images(request, inputs, waiting, failures)
+  first_pass = network = None
   if inputs.model is not None:
-    records = chain.predict_records(
-      records,
-      functools.partial(
-        predict.predict_images, model=inputs.model, config=config.predict
-      ),
+    first_pass, network = predict.load_passes(
+      inputs.model, config.predict, magnification.WINDOW_PX
     )
+  records = prepare_images(request, inputs, waiting, failures, first_pass)
+  if network is not None:
+    records = chain.predict_records(records, network)
   finish = functools.partial(
     results.finish_image, config=config, method=request.method, output=output
   )
@@ -306,6 +306,7 @@ def prepare_images(
   inputs: Inputs,
   waiting: Sequence[Waiting],
   failures: FailureLog,
+  first_pass: chain.Network | None,
 ) -> Iterator[ImageRecord]:
   """Yields images as the network sees them; failures are added."""
   told: collections.Counter[str] = collections.Counter()
@@ -315,6 +316,7 @@ def prepare_images(
         image, inputs.panel, request.pixel_size_um, key
       )
       record = merge_record(record, request.config)
+      record = chain.magnify_record(record, request.config, first_pass)
     except Exception as error:  # One bad image must not stop the others.
       fail_image(request, image, error, failures)
       continue

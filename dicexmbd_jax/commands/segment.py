@@ -13,7 +13,7 @@ from dicexmbd_jax.masks import class_order, segment
 from dicexmbd_jax.masks.settings import resolve_settings
 from dicexmbd_jax.runs import file_maker, state
 from dicexmbd_jax.runs.failures import refuse_call
-from dicexmbd_jax.types import ImageSource
+from dicexmbd_jax.types import Grid, ImageSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Request(file_maker.FileMaker):
     key, stem = self.make_key(image), image.stem
     probabilities = maps_reader.read_probabilities(image, self.classes)
     maps_reader.check_scale(probabilities)
-    size_um = maps_reader.read_pixel_size(image)
-    if size_um is not None:
-      size_um *= resolve_settings(self.config).map_scale
+    map_um, grid = self.find_grid(image, probabilities.shape[:2])
+    shape = grid.shape_px if grid else None
     result = segment.segment_image(
-      probabilities, self.config, map_um=size_um or 1.0
+      probabilities, self.config, shape, map_um or 1.0
     )
+    size_um = grid.pixel_size_um if grid else map_um
     state.forget(self.output, stem)
     write.write_labels(self.locate("nuclei", stem), result.nuclei, size_um)
     write.write_labels(self.locate("masks", stem), result.cells, size_um)
@@ -73,6 +73,20 @@ class Request(file_maker.FileMaker):
     state.save(self.output, stem, key, paths)
     doubts = class_order.find_doubt(probabilities, self.classes)
     return f"{len(result.is_border)} cells", doubts
+
+  def find_grid(
+    self, image: ImageSource, shape: tuple[int, int]
+  ) -> tuple[float | None, Grid | None]:
+    """Returns the edge of map_scale pixels of a map, and the masks' grid.
+
+    None where nothing tells it.
+    """
+    map_scale = resolve_settings(self.config).map_scale
+    found = maps_reader.read_image_grid(image, shape)
+    if found and map_scale == 1:
+      return found
+    size_um = maps_reader.read_pixel_size(image)
+    return size_um and size_um * map_scale, None
 
 
 def run(flags) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from dicexmbd_jax.io import hdf5, listing, pictures, tiff
 from dicexmbd_jax.io.source import open_source
-from dicexmbd_jax.types import ImageSource
+from dicexmbd_jax.types import Grid, ImageSource
 
 # Below these, what is read as probability is none: 1 is the sum of three maps.
 _MIN_MEAN_SUM = 0.3
@@ -112,6 +112,39 @@ def read_pixel_size(source: ImageSource) -> float | None:
     return None
   with open_source(source.path, source.member) as path:
     return tiff.read_pixel_size(path)
+
+
+def read_image_grid(
+  source: ImageSource, shape: tuple[int, int]
+) -> tuple[float, Grid] | None:
+  """Reads which grid the image has that maps of this project were made from.
+
+  Args:
+    source: the maps.
+    shape: their rows and columns.
+
+  Returns:
+    The edge of a map's pixel in um, and the image's grid; None where nothing
+    tells them, as in other programs' files, or where they do not fit the maps.
+  """
+  with open_source(source.path, source.member) as path:
+    if path.suffix.lower() in hdf5.SUFFIXES:
+      return None
+    notes = tiff.read_notes(path)
+  try:
+    rows, columns = (int(size) for size in notes["image_shape_px"])
+    map_um = float(notes["map_pixel_size_um"])
+    grid = Grid((rows, columns), float(notes["image_pixel_size_um"]))
+  except (KeyError, TypeError, ValueError):
+    return None
+  if not 0 < min(map_um, grid.pixel_size_um, rows, columns) < np.inf:
+    return None
+  factor = grid.pixel_size_um / map_um
+  fits = all(
+    abs(size * factor - maps) < 1
+    for size, maps in zip(grid.shape_px, shape, strict=True)
+  )
+  return (map_um, grid) if fits else None
 
 
 def check_scale(pixels: np.ndarray) -> None:

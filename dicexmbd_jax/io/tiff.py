@@ -8,6 +8,7 @@ import pathlib
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -122,6 +123,18 @@ def list_parts(
     return []
   names = planes.list_names() if planes is not None else []
   return names if len(names) > 1 else []
+
+
+def read_notes(path: str | pathlib.Path) -> dict[str, Any]:
+  """Reads what `write` noted in a TIFF's description; {} in others' files.
+
+  Raises:
+    ValueError: missing file, not a TIFF, or broken metadata.
+  """
+  path = pathlib.Path(path)
+  with _open_tiff(path, path) as layout, _explain(path):
+    (notes,) = layout.file.shaped_metadata or ({},)
+    return notes
 
 
 @dataclasses.dataclass(frozen=True)

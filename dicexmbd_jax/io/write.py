@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from dicexmbd_jax.types import Labels, Probabilities, Stack
+from dicexmbd_jax.types import Grid, Labels, Probabilities, Stack
 
 if TYPE_CHECKING:  # Slow to import, and not needed by every run.
   import anndata
@@ -109,6 +109,7 @@ def write_probabilities(
   path: str | pathlib.Path,
   probabilities: Probabilities,
   pixel_size_um: float | None = None,
+  image_grid: Grid | None = None,
 ) -> None:
   """Writes probabilities as zlib-compressed uint16 TIFF (y, x, 3).
 
@@ -118,6 +119,8 @@ def write_probabilities(
     path: the file to write.
     probabilities: nucleus, membrane/cytoplasm, background.
     pixel_size_um: goes into the resolution tags, if given.
+    image_grid: of the image that they were made from, where it is another;
+      goes into the description, for whoever makes masks of them.
 
   Raises:
     ValueError: not (y, x, 3), or not finite.
@@ -132,7 +135,14 @@ def write_probabilities(
     raise ValueError(f"{path}: found probabilities that are not finite")
   scaled = np.clip(probabilities, 0, 1) * np.float32(_MAX_UINT16)
   data = np.rint(scaled).astype(np.uint16)
-  _write_tiff(path, data, "YXS", pixel_size_um, photometric="rgb")
+  notes: dict[str, Any] = {}
+  if image_grid is not None:
+    notes = {
+      "map_pixel_size_um": pixel_size_um,
+      "image_shape_px": image_grid.shape_px,
+      "image_pixel_size_um": image_grid.pixel_size_um,
+    }
+  _write_tiff(path, data, "YXS", pixel_size_um, photometric="rgb", notes=notes)
 
 
 def write_uncertainty(
@@ -343,6 +353,7 @@ def _write_tiff(
   axes: str,
   pixel_size_um: float | None,
   photometric: str = "minisblack",
+  notes: Mapping[str, Any] | None = None,
 ) -> None:
   resolution: dict[str, Any] = {}
   if pixel_size_um:
@@ -358,7 +369,7 @@ def _write_tiff(
       photometric=photometric,
       compression="zlib",
       predictor=True,
-      metadata={"axes": axes},
+      metadata={"axes": axes, **(notes or {})},
       **resolution,
     )
 

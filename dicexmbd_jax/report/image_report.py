@@ -2,14 +2,15 @@
 
 A run that was stopped goes on later, and its report shows all images; so what
 the report needs of an image is kept as JSON beside the image's tables, and can
-be made again from the tables and the overlay alone. The schema, version 2:
+be made again from the tables and the overlay alone. The schema, version 3:
 
-    {"schema": 2,
+    {"schema": 3,
      "stem": "ROI002",            # name of all output files
      "source": "img/ROI002.tiff", # as shown to the reader
      "shape": [501, 500],         # y, x of the input; null if it was not read
      "pixel_size_um": 1.0,        # null if not read
      "num_cells": 3211,           # null if the image failed
+     "magnification": 0.85,       # 1 without network
      "doubt": 0.31,               # null without cells or network
      "area_um2": DISTRIBUTION,    # in bins of 10 um2, the last is open;
      "markers": [DISTRIBUTION],   # in bins of 0.1 of log10(1 + 10 counts)
@@ -39,7 +40,7 @@ from dicexmbd_jax.report.overlay import Rgb
 from dicexmbd_jax.report.thumbnail import Picture, make_pictures
 from dicexmbd_jax.types import ImageRecord
 
-SCHEMA = 2
+SCHEMA = 3
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 AREA_BIN_UM2 = 10.0
 NUM_AREA_BINS = 51  # The last bin holds all cells of 500 um2 and more.
@@ -70,6 +71,7 @@ class ImageReport:
   shape: tuple[int, int] | None = None
   pixel_size_um: float | None = None
   num_cells: int | None = None
+  magnification: float = 1.0
   doubt: float | None = None
   area_um2: Distribution = Distribution("area")
   markers: tuple[Distribution, ...] = ()
@@ -115,6 +117,7 @@ def summarise_image(
     shape=(height, width),
     pixel_size_um=float(size_um),
     num_cells=len(regions),
+    magnification=record.magnification,
     doubt=record.doubt,
     area_um2=describe_areas(regions["area"].to_numpy() * size_um**2),
     markers=tuple(
@@ -227,6 +230,7 @@ def _build_report(data: dict[str, Any], is_compact: bool) -> ImageReport:
     shape=tuple(data["shape"]) if data["shape"] else None,
     pixel_size_um=data["pixel_size_um"],
     num_cells=data["num_cells"],
+    magnification=data["magnification"],
     doubt=data["doubt"],
     area_um2=_build_distribution(data["area_um2"]),
     markers=tuple(_build_distribution(part) for part in data["markers"]),

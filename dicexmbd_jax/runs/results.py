@@ -19,7 +19,7 @@ from dicexmbd_jax.io import tables as tables_reader
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
-from dicexmbd_jax.types import ImageRecord, Panel
+from dicexmbd_jax.types import Grid, ImageRecord, Panel
 
 Path = pathlib.Path
 
@@ -97,7 +97,10 @@ def write_image(
   state_lib.forget(output, stem)
   if record.has_probabilities:
     write.write_probabilities(
-      paths["probabilities"], record.maps, model_pixel_um
+      paths["probabilities"],
+      record.maps,
+      model_pixel_um / record.magnification,
+      Grid(record.cells.shape, size),
     )
   else:
     del paths["probabilities"]
@@ -121,6 +124,7 @@ def write_image(
       **row,
       "num_cells": num_cells,
       "pixel_size_um": size,
+      "magnification": record.magnification,
       "doubt": record.doubt,
     },
     report=image_report.dump_report(report),
@@ -170,8 +174,16 @@ def write_run(
   page = run_page.render_report(reports, describe_run(run))
   write.write_text(output / "report.html", page)
   stages = sum_stages(reports)
-  seconds = {**stages, **run["seconds"]}
-  write.write_json(output / "run.json", {**run, "seconds": seconds})
+  whole = {**run, "seconds": {**stages, **run["seconds"]}}
+  if rows:
+    whole["magnification"] = count_magnifications(rows)
+  write.write_json(output / "run.json", whole)
+
+
+def count_magnifications(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+  """Returns how many images the network saw at each magnification."""
+  found = sorted(row["magnification"] for row in rows)
+  return {f"{factor:g}": found.count(factor) for factor in dict.fromkeys(found)}
 
 
 def sum_stages(reports: Sequence[image_report.ImageReport]) -> dict[str, float]:

@@ -141,8 +141,19 @@ def test_anndata_holds_all_cells(study, model_folder):
   )
 
 
-def test_segment_repeats_the_masks_from_the_probabilities(study, model_folder):
-  assert call(study, model_folder) == 0
+@pytest.mark.parametrize(
+  "more",
+  [
+    (),
+    ("--config.predict.magnification=1.3", "--config.segment.max_growth_um=1"),
+    ("--pixel_size_um=0.7", "--config.predict.magnification=auto"),
+  ],
+)
+def test_segment_repeats_the_masks_from_the_probabilities(
+  study, model_folder, more
+):
+  assert call(study, model_folder, *more) == 0
+  settings = [word for word in more if word.startswith("--config.segment")]
   code = program.main(
     [
       "segment",
@@ -150,6 +161,7 @@ def test_segment_repeats_the_masks_from_the_probabilities(study, model_folder):
       f"--output={study / 'again'}",
       "--config.segment.preset=touching",
       "--num_workers=0",
+      *settings,
     ]
   )
   assert code == 0
@@ -184,6 +196,19 @@ def test_masks_lie_on_the_input_grid(study, model_folder):
   assert 25 <= fine_cells <= 40
   size = pd.read_csv(study / "out/images.csv")["pixel_size_um"]
   assert list(size) == [0.5]
+
+
+def test_magnification_is_told_and_leaves_the_masks_grid(study, model_folder):
+  more = ["--config.predict.magnification=0.5"]
+  assert call(study, model_folder, *more) == 0
+  out = study / "out"
+  assert tifffile.imread(out / "masks/ROI0.tiff").shape == (70, 50)
+  assert tifffile.imread(out / "probabilities/ROI0.tiff").shape == (35, 25, 3)
+  images = pd.read_csv(out / "images.csv")
+  assert list(images["magnification"]) == [0.5, 0.5, 0.5]
+  run = json.loads((out / "run.json").read_text())
+  assert run["magnification"] == {"0.5": 3}
+  assert "0.5 times as large" in (out / "report.html").read_text()
 
 
 def test_a_finished_run_does_nothing_again(study, model_folder, caplog):

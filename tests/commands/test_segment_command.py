@@ -385,8 +385,13 @@ def test_a_doubt_about_the_order_is_told(tmp_path, caplog):
   write(tmp_path / "maps/right.tiff", right.transpose(2, 0, 1))
   write(tmp_path / "maps/wrong.tiff", right[..., [2, 0, 1]].transpose(2, 0, 1))
   assert segment.run(make_flags(tmp_path)) == 0
+  warnings = [
+    record.getMessage()
+    for record in caplog.records
+    if record.levelname == "WARNING"
+  ]
   lines = {
-    name: [line for line in caplog.messages if f"{name}: " in line]
+    name: [line for line in warnings if f"{name}: " in line]
     for name in ("right", "wrong")
   }
   assert lines["right"] == []

@@ -128,9 +128,9 @@ def test_parse_report_compact_keeps_the_small_picture_only():
 @pytest.mark.parametrize(
   ("text", "match"),
   [
-    ("[]", "schema None, expected 2"),
-    ('{"schema": 1}', "schema 1, expected 2"),
-    ('{"schema": 2, "stem": "a"}', "damaged"),
+    ("[]", "schema None, expected 3"),
+    ('{"schema": 1}', "schema 1, expected 3"),
+    ('{"schema": 3, "stem": "a"}', "damaged"),
   ],
 )
 def test_parse_report_refuses_other_text(text, match):
