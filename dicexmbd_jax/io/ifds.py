@@ -20,9 +20,23 @@ def open_tiff(path: pathlib.Path) -> tifffile.TiffFile:
   """
   with path.open("rb") as file:
     _check_chain(file)
-  return tifffile.TiffFile(
+  opened = tifffile.TiffFile(
     path, _multifile=False, is_mmstack=False, is_ndtiff=False
   )
+  _spell_description(opened)
+  return opened
+
+
+def _spell_description(file: tifffile.TiffFile) -> None:
+  """Takes a description of an unknown encoding for Latin-1.
+
+  One wrong byte would else cost the file all its names and axes.
+  """
+  page = file.pages.first
+  tag = page.tags.get("ImageDescription")
+  if tag is not None and isinstance(tag.value, bytes):
+    tag.value = tag.value.rstrip(b"\0").decode("latin-1").strip()
+    page.description = tag.value
 
 
 def _check_chain(file: BinaryIO) -> None:

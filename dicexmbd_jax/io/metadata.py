@@ -94,15 +94,37 @@ def read_pixel_size(
   return [], (x + y) / 2
 
 
-def find_ome_pixels(file: tifffile.TiffFile) -> Element | None:
-  """Finds the description of the first image; None if there is none."""
+def warn_of_labels(file: tifffile.TiffFile) -> list[str]:
+  """Warns where ImageJ's labels of slices are there, but broken."""
+  if not file.is_imagej:
+    return []
+  tag = file.pages.first.tags.get("IJMetadata")
+  if tag is None or isinstance(tag.value, dict):
+    return []
+  return ["labels of ImageJ's slices are broken; channels go by their places"]
+
+
+def find_ome_pixels(
+  file: tifffile.TiffFile, size_px: tuple[int, int] | None = None
+) -> Element | None:
+  """Finds the description of the first image; None if there is none.
+
+  Args:
+    file: any TIFF.
+    size_px: height and width of the image that is meant; without it, or where
+      none has this size, the first is.
+  """
   if not (file.is_ome and file.ome_metadata):
     return None
   try:
     root = xml.etree.ElementTree.fromstring(file.ome_metadata)
   except xml.etree.ElementTree.ParseError:
     return None
-  return root.find(".//{*}Image/{*}Pixels")
+  found = root.findall(".//{*}Image/{*}Pixels")
+  sizes = [(one.get("SizeY"), one.get("SizeX")) for one in found]
+  wanted = tuple(map(str, size_px)) if size_px else None
+  at = sizes.index(wanted) if wanted in sizes else 0
+  return found[at] if found else None
 
 
 def _read_ome_names(pixels: Element | None) -> list[str]:
@@ -137,6 +159,8 @@ def _read_page_names(
   for page in pages:
     tags = getattr(page.aspage(), "tags", None) if page is not None else None
     name = tags.valueof(_PAGE_NAME, default="") if tags is not None else ""
+    if isinstance(name, bytes):  # Of no encoding that tifffile tries.
+      name = name.decode("latin-1")
     if not isinstance(name, str) or not name:
       return []
     names.append(name)

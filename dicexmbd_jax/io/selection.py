@@ -32,6 +32,7 @@ class ChannelSelection:
     nuclear: indices into `channels` of the nuclear markers.
     membrane: indices into `channels` of the membrane/cytoplasm markers.
     warnings: one line each, where panel and file call a marker otherwise.
+    has_panel: whether a panel told them.
   """
 
   channels: tuple[int, ...]
@@ -39,6 +40,7 @@ class ChannelSelection:
   nuclear: tuple[int, ...]
   membrane: tuple[int, ...]
   warnings: tuple[str, ...] = ()
+  has_panel: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,6 +257,7 @@ def _select(panel: Panel, matches: dict[int, int]) -> ChannelSelection:
     names=make_unique([row.name for row in rows]),
     nuclear=tuple(i for i, row in enumerate(rows) if row.is_nuclear),
     membrane=tuple(i for i, row in enumerate(rows) if row.is_membrane),
+    has_panel=True,
   )
 
 

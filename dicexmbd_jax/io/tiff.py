@@ -17,6 +17,7 @@ from dicexmbd_jax import memory
 from dicexmbd_jax.io import metadata, ome
 from dicexmbd_jax.io.ifds import open_tiff
 from dicexmbd_jax.io.selection import ChannelSelection, RawImage
+from dicexmbd_jax.io.series import choose_series, describe
 
 Select = Callable[[Sequence[str], int], ChannelSelection]
 _Page = tifffile.TiffPage | tifffile.TiffFrame
@@ -32,9 +33,11 @@ def read_tiff(
 
   The channel axis is the one axis besides y and x that is longer than one: C,
   pages without a meaning, samples (YXS), or slices where an ImageJ or plain
-  file has no channels. Several two-dimensional series of one shape are its
-  channels, too. Any compression, byte order and real dtype will do. An OME-TIFF
-  of several files is read from all of them.
+  file has no channels; of an OME-TIFF, slices or times only for a panel of as
+  many rows. Several two-dimensional series of one shape are its channels, too;
+  optical images and thumbnails beside them are passed over. Any compression,
+  byte order and real dtype will do. An OME-TIFF of several files is read from
+  all of them.
 
   Args:
     path: the file to open.
@@ -58,7 +61,10 @@ def read_tiff(
       lines, pixel_size_um = metadata.read_pixel_size(
         layout.file, layout.pixels
       )
+      lines += metadata.warn_of_labels(layout.file)
     selection = select(names, layout.num_channels)
+    if layout.odd_axes and not selection.has_panel:
+      raise ValueError(_describe_axes(layout, shown))
     _check_memory(layout, selection.channels, shown)
     with _explain(shown):
       planes = _read_planes(layout, selection.channels)
@@ -67,7 +73,19 @@ def read_tiff(
           f"{shown}: found {planes.dtype} pixels, expected real numbers"
         )
       stack = np.ascontiguousarray(planes, dtype=np.float32)
+  if layout.odd_axes:
+    lines.append(
+      f"axes {layout.odd_axes}: slices or times are taken for the panel's "
+      "channels, in order"
+    )
   return RawImage(stack, selection, pixel_size_um, (*layout.warnings, *lines))
+
+
+def _describe_axes(layout: "_Layout", shown: pathlib.Path) -> str:
+  return (
+    f"{shown}: found axes {layout.odd_axes}, expected channels, y and x, or a "
+    "panel of as many rows"
+  )
 
 
 def read_pixels(path: str | pathlib.Path) -> np.ndarray:
@@ -82,6 +100,10 @@ def read_pixels(path: str | pathlib.Path) -> np.ndarray:
     raise ValueError(f"{path}: found no such file, expected a TIFF")
   with _open_tiff(path, path) as layout, _explain(path):
     channels = range(layout.num_channels)
+    if layout.odd_axes:
+      raise _ClearError(_describe_axes(layout, path))
+    if layout.warnings:
+      raise _ClearError(f"{path}: found several images, {layout.warnings[0]}")
     _check_memory(layout, channels, path)
     return _read_planes(layout, channels)
 
@@ -151,6 +173,7 @@ class _Layout:
   series: Sequence[tifffile.TiffPageSeries] = ()
   axes: str = ""
   axis: int | None = None
+  odd_axes: str = ""  # Said of slices or times in the place of channels.
   warnings: tuple[str, ...] = ()
 
   @property
@@ -190,12 +213,28 @@ def _open_tiff(
 
 def _lay_out(file: tifffile.TiffFile, shown: pathlib.Path) -> _Layout:
   """Lays out a file by its own pages alone."""
-  series = _choose_series(file, shown)
-  axes = _name_axes(file, series[0])
-  axis = _find_channel_axis(file, axes, series[0].shape, shown)
-  pages = [page for one in series for page in one.pages]
-  pixels = metadata.find_ome_pixels(file)
-  return _Layout(file, pixels, pages, series, axes, axis)
+  series, warnings = _choose_series(file, shown)
+  axes, shape = _name_axes(file, series[0]), series[0].shape
+  axis = _find_channel_axis(axes, shape, shown)
+  key = series[0].keyframe
+  return _Layout(
+    file=file,
+    pixels=metadata.find_ome_pixels(file, (key.imagelength, key.imagewidth)),
+    pages=[page for one in series for page in one.pages],
+    series=series,
+    axes=axes,
+    axis=axis,
+    odd_axes=_find_odd_axes(file, axes, shape, axis),
+    warnings=warnings,
+  )
+
+
+def _find_odd_axes(
+  file: tifffile.TiffFile, axes: str, shape: Sequence[int], axis: int | None
+) -> str:
+  """Describes axes that OME names slices or times where channels are sought."""
+  is_odd = file.is_ome and axis is not None and axes[axis] in "ZT"
+  return f"{axes} of {tuple(shape)}" if is_odd else ""
 
 
 def _gather(
@@ -204,7 +243,7 @@ def _gather(
   """Lays out an image whose description names other files: plane by plane."""
   sizes = {axis: int(planes.pixels.get(f"Size{axis}", 1)) for axis in "TZCYX"}
   shape = tuple(sizes.values())
-  _find_channel_axis(file, "TZCYX", shape, shown)
+  axis = _find_channel_axis("TZCYX", shape, shown)
   pages = ome.read_pages(planes.planes)
   for page, plane in zip(pages, planes.planes, strict=True):
     if page.shape != shape[-2:] or page.dtype != pages[0].dtype:
@@ -212,7 +251,13 @@ def _gather(
         f"{shown}: found {page.dtype} {page.shape} in page {plane.page} of "
         f"{plane.name}, expected {pages[0].dtype} {shape[-2:]}"
       )
-  return _Layout(file, planes.pixels, pages, warnings=planes.warnings)
+  return _Layout(
+    file,
+    planes.pixels,
+    pages,
+    odd_axes=_find_odd_axes(file, "TZCYX", shape, axis),
+    warnings=planes.warnings,
+  )
 
 
 class _Complaints(logging.Handler):
@@ -262,20 +307,17 @@ class _ClearError(ValueError):
 
 def _choose_series(
   file: tifffile.TiffFile, shown: pathlib.Path
-) -> list[tifffile.TiffPageSeries]:
-  """Takes the only series, or all where each is one plane of the same shape."""
-  series = list(file.series)
-  if not series:
+) -> tuple[list[tifffile.TiffPageSeries], tuple[str, ...]]:
+  found = list(file.series)
+  if not found:
     raise OSError("no image in it")
-  if len(series) == 1:
-    return series
-  shapes = {(one.shape, str(one.dtype)) for one in series}
-  if len(shapes) == 1 and series[0].axes == "YX" and not file.is_ome:
-    return series
-  sizes = ", ".join(f"{one.axes} {one.shape}" for one in series[:4])
-  raise _ClearError(
-    f"{shown}: found {len(series)} images ({sizes}), expected one CYX stack"
-  )
+  chosen = choose_series(found, file.is_ome)
+  if chosen is None:
+    raise _ClearError(
+      f"{shown}: found {len(found)} images ({describe(found)}), expected one "
+      "CYX stack"
+    )
+  return chosen
 
 
 def _name_axes(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> str:
@@ -286,15 +328,11 @@ def _name_axes(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> str:
 
 
 def _find_channel_axis(
-  file: tifffile.TiffFile,
-  axes: str,
-  shape: Sequence[int],
-  shown: pathlib.Path,
+  axes: str, shape: Sequence[int], shown: pathlib.Path
 ) -> int | None:
   """Finds the axis of the channels; None where there is one channel only."""
   long = [i for i, name in enumerate(axes) if name not in "YX" and shape[i] > 1]
-  is_stack = len(long) < 2 and {"Y", "X"} <= set(axes)
-  if is_stack and not (file.is_ome and long and axes[long[0]] in "ZT"):
+  if len(long) < 2 and {"Y", "X"} <= set(axes):
     return long[0] if long else None
   raise _ClearError(
     f"{shown}: found axes {axes} of {shape}, expected channels, y and x"
@@ -403,7 +441,7 @@ def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
     return np.concatenate(planes, axis=-1)
   one = layout.series[0]
   if layout.has_pages:
-    planes = [layout.file.asarray(key=i, series=0) for i in channels]
+    planes = [layout.file.asarray(key=i, series=one) for i in channels]
     return np.stack(planes, axis=-1)
   is_plain = one.dataoffset is not None
   data = one.asarray(out="memmap") if is_plain else one.asarray()
