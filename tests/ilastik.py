@@ -93,6 +93,18 @@ def write_project(
         _write_blocks(labels, strokes, axes, tags_on_blocks)
 
 
+def write_forest(path, num_columns):
+  """Adds a forest of one tree: the first column decides."""
+  with h5py.File(path, "a") as file:
+    forest = file.create_group("PixelClassification/ClassifierForests/Forest0")
+    forest["_ext_param/labels"] = np.array([1, 2, 3], np.uint32)
+    leaf = 1 << 30
+    forest["Tree_0/topology"] = np.array(
+      [num_columns, 3, 0, 0, 7, 9, 0, leaf, 2, leaf, 6], np.int32
+    )
+    forest["Tree_0/parameters"] = np.array([1.0, 15, 1, 0, 0, 1, 1, 1, 0, 0])
+
+
 def _write_blocks(labels, strokes, axes, tags_on_blocks):
   """Two blocks, upper and lower half, each cut to what was drawn."""
   middle = strokes.shape[0] // 2

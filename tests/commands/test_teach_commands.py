@@ -494,23 +494,11 @@ def test_projects_that_cannot_be_used(tmp_path, change, message, caplog):
   assert line.startswith(str(tmp_path / "a.ilp"))
 
 
-def write_forest(path, num_columns):
-  """Adds a forest of one tree: the first column decides."""
-  with h5py.File(path, "a") as file:
-    forest = file.create_group("PixelClassification/ClassifierForests/Forest0")
-    forest["_ext_param/labels"] = np.array([1, 2, 3], np.uint32)
-    leaf = 1 << 30
-    forest["Tree_0/topology"] = np.array(
-      [num_columns, 3, 0, 0, 7, 9, 0, leaf, 2, leaf, 6], np.int32
-    )
-    forest["Tree_0/parameters"] = np.array([1.0, 15, 1, 0, 0, 1, 1, 1, 0, 0])
-
-
 def test_a_projects_own_forest(tmp_path, caplog):
   write_study(tmp_path)
   flags = ilp_flags(tmp_path, images=None, keep_forest=True)
   assert "found no forest" in fail(flags, caplog)
-  write_forest(tmp_path / "a.ilp", 3 * 8 * 2)
+  oracle.write_forest(tmp_path / "a.ilp", 3 * 8 * 2)
   assert teach_fit.run(flags) == 0
   assert read_teacher(tmp_path / "teacher").view.num_channels == 3
   flags = predict_flags(tmp_path, images=str(tmp_path / "h5"))
@@ -522,7 +510,7 @@ def test_a_projects_own_forest(tmp_path, caplog):
 
 def test_a_forest_that_is_broken(tmp_path, caplog):
   write_study(tmp_path)
-  write_forest(tmp_path / "a.ilp", 48)
+  oracle.write_forest(tmp_path / "a.ilp", 48)
   with h5py.File(tmp_path / "a.ilp", "a") as file:
     del file["PixelClassification/ClassifierForests/Forest0/_ext_param/labels"]
   line = fail(ilp_flags(tmp_path, keep_forest=True), caplog)
@@ -531,7 +519,7 @@ def test_a_forest_that_is_broken(tmp_path, caplog):
 
 def test_a_forest_of_other_features(tmp_path, caplog):
   write_study(tmp_path)
-  write_forest(tmp_path / "a.ilp", 47)
+  oracle.write_forest(tmp_path / "a.ilp", 47)
   line = fail(ilp_flags(tmp_path, keep_forest=True), caplog)
   assert "47 columns, expected a multiple of its features' 16" in line
   line = fail(fit_flags(tmp_path, keep_forest=True), caplog)
