@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import mmap
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +18,7 @@ _MAX_CHANNELS = 4  # Ilastik's guess: a last axis this short are channels.
 _MAX_SHRINK = 1100  # Deflate, the best of HDF5's filters, reaches 1032.
 _SMALL_BYTES = 1 << 20
 _MAX_LINE = 1000
+_HEAP = b"GCOL\1\0\0\0"  # A global heap's signature and version.
 
 
 def read_hdf5(
@@ -73,6 +75,11 @@ def open_hdf5(path: pathlib.Path, wanted: str) -> Iterator[h5py.File]:
   if not path.is_file():
     raise ValueError(f"{path}: found no such file, expected {wanted}")
   try:
+    with (
+      path.open("rb") as raw,
+      mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+      _check_heaps(data)
     with h5py.File(path, "r") as file:
       yield file
   except Exception as error:  # Damage makes h5py raise anything.
@@ -83,6 +90,31 @@ def open_hdf5(path: pathlib.Path, wanted: str) -> Iterator[h5py.File]:
     raise ValueError(
       f"{path}: found unreadable HDF5 ({text[:200]}), expected {wanted}"
     ) from error
+
+
+def _check_heaps(data: mmap.mmap) -> None:
+  """Refuses a global heap whose free space is empty.
+
+  HDF5 walks a heap (texts of any length lie there) from object to object, and
+  never ends at one that is number 0, which is free space, and 0 bytes long.
+
+  Raises:
+    ValueError: there is one; it does not name the file.
+  """
+  start = data.find(_HEAP)
+  while start >= 0:
+    place, end = start + 16, start + _read_number(data, start + 8)
+    while place + 16 <= min(end, len(data)):
+      number = int.from_bytes(data[place : place + 2], "little")
+      size = _read_number(data, place + 8)
+      if number == 0 and size < 16:
+        raise ValueError(f"a broken heap at byte {place}")
+      place += size if number == 0 else 16 + -(-size // 8) * 8
+    start = data.find(_HEAP, start + 1)
+
+
+def _read_number(data: mmap.mmap, place: int) -> int:
+  return int.from_bytes(data[place : place + 8], "little")
 
 
 def read_stored(dataset: h5py.Dataset, path: pathlib.Path) -> np.ndarray:
@@ -109,9 +141,10 @@ def read_stored(dataset: h5py.Dataset, path: pathlib.Path) -> np.ndarray:
     is_whole = stored >= num_bytes
   else:
     num_chunks = math.prod(map(_count_chunks, shape, chunks))
+    most = max(num_bytes, math.prod(chunks) * dataset.dtype.itemsize)
     is_whole = (
       dataset.id.get_num_chunks() >= num_chunks
-      and num_bytes <= _SMALL_BYTES + _MAX_SHRINK * stored
+      and most <= _SMALL_BYTES + _MAX_SHRINK * stored
     )
   if not is_whole:
     raise ValueError(

@@ -3,27 +3,46 @@
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 
 def read_table(
-  path: str | pathlib.Path, texts: Sequence[str] = ()
+  path: str | pathlib.Path,
+  texts: Sequence[str] = (),
+  numbers: Sequence[str] = (),
 ) -> pd.DataFrame:
   """Reads a CSV file with a header.
 
   Args:
     path: as `write.write_table` wrote it.
     texts: columns that are text whatever they look like, as names are.
+    numbers: columns that must be finite numbers, where they are there.
 
   Returns:
     The table; the other columns' types are told by the values.
 
   Raises:
-    ValueError: there is no such file, or it is no table.
+    ValueError: there is no such file, it is no table, or one of other values.
   """
   try:
-    return pd.read_csv(path, dtype=dict.fromkeys(texts, str))
-  except (OSError, ValueError) as error:
+    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+  except Exception as error:  # Damage makes pandas raise anything.
+    text = " ".join(str(error).split())[:200]
     raise ValueError(
-      f"{path}: found {error}, expected a CSV table with a header"
+      f"{path}: found {text}, expected a CSV table with a header"
     ) from error
+  for name in numbers:
+    if name in table:
+      _check_numbers(table[name], path)
+  return table
+
+
+def _check_numbers(column: pd.Series, path: str | pathlib.Path) -> None:
+  values = pd.to_numeric(column, errors="coerce")
+  wrong = column[~np.isfinite(values.astype(float))].tolist()
+  if wrong or column.dtype.kind not in "iuf":
+    found = str(wrong[0] if wrong else column.dtype)[:80]
+    raise ValueError(
+      f"{path}: found {found!r} in column {column.name}, expected numbers"
+    )

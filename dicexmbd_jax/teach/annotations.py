@@ -1,7 +1,6 @@
 """Reads and writes what the rounds of annotation pass on to one another."""
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ Strokes = UInt8[np.ndarray, "y x"]
 
 NUM_CLASSES = 3
 _REGION = ("y_px", "x_px", "height_px", "width_px")
+_MAX_PX = 1 << 31
 
 
 def read_annotation(path: str | pathlib.Path) -> Strokes:
@@ -66,7 +66,7 @@ def read_history(path: str | pathlib.Path) -> list[dict[str, float]]:
   """
   if not pathlib.Path(path).exists():
     return []
-  table = _read_table(path, ("round", "image", "uncertainty"))
+  table = _read_table(path, ("round", "uncertainty"))
   rounds = []
   for _, rows in table.groupby("round", sort=True):
     means = zip(rows["image"], rows["uncertainty"], strict=True)
@@ -124,27 +124,32 @@ def read_regions(
   Raises:
     ValueError: it is no such table.
   """
-  table = _read_table(path, ("image", *_REGION))
+  table = _read_table(path, _REGION)
   found: dict[str, list[tuple[slice, slice]]] = {}
   for row in table.to_dict("records"):
     y, x, height, width = (row[name] for name in _REGION)
-    if not all(math.isfinite(v) and v >= 0 for v in (y, x, height, width)):
-      raise ValueError(f"{path}: found the region {row}, expected 0 or more px")
+    if not all(0 <= one <= _MAX_PX for one in (y, x, height, width)):
+      raise ValueError(
+        f"{path}: found the region {row}, expected 0 to {_MAX_PX} px"
+      )
     y, x, height, width = (int(v) for v in (y, x, height, width))
     part = (slice(y, y + height), slice(x, x + width))
     found.setdefault(row["image"], []).append(part)
   return found
 
 
-def _read_table(path: str | pathlib.Path, wanted: Sequence[str]):
+def _read_table(path: str | pathlib.Path, numbers: Sequence[str]):
   """Reads a CSV; images are texts even where all of them are numbers."""
-  table = tables.read_table(path, texts=("image",))
+  table = tables.read_table(path, texts=("image",), numbers=numbers)
+  wanted = ("image", *numbers)
   missing = [name for name in wanted if name not in table.columns]
   if missing:
     raise ValueError(
       f"{path}: found no column {', '.join(missing)}, expected "
       f"{', '.join(wanted)}"
     )
+  if table["image"].isna().any():
+    raise ValueError(f"{path}: found a row without image, expected a name")
   return table
 
 

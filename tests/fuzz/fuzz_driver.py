@@ -284,7 +284,9 @@ def main(arguments: list[str]) -> int:
     for one in run_cases(samples, values.seed, numbers, values.seconds):
       outcomes.append(one)
       if list_faults([one]):
-        print(f"{one.sample},{one.number} ({one.kind}): {one.result}", flush=True)
+        print(
+          f"{one.sample},{one.number} ({one.kind}): {one.result}", flush=True
+        )
         print(f"  {one.detail.strip()}", flush=True)
   print(f"seed {values.seed}, {len(outcomes)} damaged files")
   print(describe_outcomes(outcomes))

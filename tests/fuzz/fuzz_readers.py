@@ -123,7 +123,9 @@ def read_share(path):
   try:
     return {"settings": shards.read_records(folder.parent)}
   except ValueError as error:
-    raise ValueError(str(error).replace(str(folder), str(path.parent))) from error
+    raise ValueError(
+      str(error).replace(str(folder), str(path.parent))
+    ) from error
 
 
 def read_regions(path):
@@ -135,7 +137,10 @@ def read_history(path):
 
 
 def write_teacher(path):
-  selection = (Feature("GaussianSmoothing", 1.0), Feature("LaplacianOfGaussian", 1.6))
+  selection = (
+    Feature("GaussianSmoothing", 1.0),
+    Feature("LaplacianOfGaussian", 1.6),
+  )
   forest = Forest(
     roots=np.array([0]),
     columns=np.array([1, -1, -1], np.int32),

@@ -147,7 +147,9 @@ def _write_panel(encoding="utf-8", separator=","):
 
 
 def _write_deepcell(path):
-  path.write_text("channel,name,keep,deepcell\nPr141,CD45,1,2\nIr191,DNA1,1,1\n")
+  path.write_text(
+    "channel,name,keep,deepcell\nPr141,CD45,1,2\nIr191,DNA1,1,1\n"
+  )
 
 
 def _write_sealed(path):
@@ -167,7 +169,9 @@ def _write_regions(path):
 
 
 def _write_history(path):
-  path.write_text("round,image,uncertainty\n1,roi1,0.25\n1,roi2,0.5\n2,roi1,0.1\n")
+  path.write_text(
+    "round,image,uncertainty\n1,roi1,0.25\n1,roi2,0.5\n2,roi1,0.1\n"
+  )
 
 
 _TIFF = readers.read_images
@@ -184,7 +188,11 @@ _SAMPLES = {
     *("a.tiff", _write_tiff(**_GRAY, tile=(16, 16), compression="zlib")),
     _TIFF,
   ),
-  "bigtiff": ("a.tiff", _write_tiff(**_GRAY, bigtiff=True, byteorder=">"), _TIFF),
+  "bigtiff": (
+    "a.tiff",
+    _write_tiff(**_GRAY, bigtiff=True, byteorder=">"),
+    _TIFF,
+  ),
   "ome": ("a.ome.tiff", _write_ome, _TIFF),
   "imagej": ("a.tif", _write_imagej, _TIFF),
   "zip": ("a.zip", _write_zip(zipfile.ZIP_DEFLATED), readers.read_images),
@@ -204,7 +212,11 @@ _SAMPLES = {
   "pth": ("a.pth", _write_pth, readers.read_torch),
   "npz": ("a.npz", _write_arrays, readers.read_npz),
   "panel": ("panel.csv", _write_panel(), readers.read_panel_file),
-  "panel utf-16": ("panel.csv", _write_panel("utf-16"), readers.read_panel_file),
+  "panel utf-16": (
+    "panel.csv",
+    _write_panel("utf-16"),
+    readers.read_panel_file,
+  ),
   "panel tabs": (
     *("panel.csv", _write_panel(separator="\t"), readers.read_panel_file),
   ),

@@ -118,6 +118,21 @@ def test_packed_values_are_read(tmp_path, packing):
   np.testing.assert_array_equal(found[..., 0], constant)
 
 
+def test_a_heap_that_hdf5_would_walk_for_ever(tmp_path):
+  path = tmp_path / "a.h5"
+  oracle.write_image(path, STACK)  # Its axistags lie in a heap.
+  data = bytearray(path.read_bytes())
+  heap = data.index(b"GCOL\1\0\0\0")
+  first = heap + 16
+  size = int.from_bytes(data[first + 8 : first + 16], "little")
+  free = first + 16 + -(-size // 8) * 8
+  assert data[free : free + 2] == b"\0\0"
+  data[free + 8 : free + 16] = bytes(8)
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=f"a broken heap at byte {free}"):
+    hdf5.read_hdf5(path)
+
+
 def test_tags_that_are_no_axes():
   for tags in ("[" * 100_000, b"\xff", "{}", '{"axes": 3}', "9" * 5000):
     assert hdf5.parse_axes(tags) is None

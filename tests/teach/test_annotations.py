@@ -84,5 +84,5 @@ def test_tables_without_their_columns_are_refused(tmp_path, read):
 def test_regions_outside_of_reason_are_refused(tmp_path):
   path = tmp_path / "regions.csv"
   path.write_text("image,y_px,x_px,height_px,width_px\na,-3,0,4,4\n")
-  with pytest.raises(ValueError, match="expected 0 or more px"):
+  with pytest.raises(ValueError, match="expected 0 to 2147483648 px"):
     annotations.read_regions(path)
