@@ -18,7 +18,8 @@ _MAX_CHANNELS = 4  # Ilastik's guess: a last axis this short are channels.
 _MAX_SHRINK = 1100  # Deflate, the best of HDF5's filters, reaches 1032.
 _SMALL_BYTES = 1 << 20
 _MAX_LINE = 1000
-_HEAP = b"GCOL\1\0\0\0"  # A global heap's signature and version.
+# Signature and version of heaps.
+_LOCAL_HEAP, _GLOBAL_HEAP = b"HEAP\0\0\0\0", b"GCOL\1\0\0\0"
 
 
 def read_hdf5(
@@ -93,24 +94,35 @@ def open_hdf5(path: pathlib.Path, wanted: str) -> Iterator[h5py.File]:
 
 
 def _check_heaps(data: mmap.mmap) -> None:
-  """Refuses a global heap whose free space is empty.
+  """Refuses heaps longer than the file, and ones with free space of no length.
 
-  HDF5 walks a heap (texts of any length lie there) from object to object, and
-  never ends at one that is number 0, which is free space, and 0 bytes long.
+  HDF5 takes memory for a heap before it reads it. It walks a global heap (texts
+  of any length lie there) from object to object, and never ends at one that is
+  number 0, which is free space, and 0 bytes long.
 
   Raises:
     ValueError: there is one; it does not name the file.
   """
-  start = data.find(_HEAP)
-  while start >= 0:
+  for start in _find_all(data, _LOCAL_HEAP):
+    if _read_number(data, start + 8) > len(data):
+      raise ValueError(f"a broken heap at byte {start}")
+  for start in _find_all(data, _GLOBAL_HEAP):
     place, end = start + 16, start + _read_number(data, start + 8)
-    while place + 16 <= min(end, len(data)):
+    if end > len(data):
+      raise ValueError(f"a broken heap at byte {start}")
+    while place + 16 <= end:
       number = int.from_bytes(data[place : place + 2], "little")
       size = _read_number(data, place + 8)
       if number == 0 and size < 16:
         raise ValueError(f"a broken heap at byte {place}")
       place += size if number == 0 else 16 + -(-size // 8) * 8
-    start = data.find(_HEAP, start + 1)
+
+
+def _find_all(data: mmap.mmap, mark: bytes) -> Iterator[int]:
+  start = data.find(mark)
+  while start >= 0:
+    yield start
+    start = data.find(mark, start + 1)
 
 
 def _read_number(data: mmap.mmap, place: int) -> int:

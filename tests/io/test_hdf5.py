@@ -133,6 +133,18 @@ def test_a_heap_that_hdf5_would_walk_for_ever(tmp_path):
     hdf5.read_hdf5(path)
 
 
+@pytest.mark.parametrize("mark", [b"GCOL\1\0\0\0", b"HEAP\0\0\0\0"])
+def test_a_heap_longer_than_the_file(tmp_path, mark):
+  path = tmp_path / "a.h5"
+  oracle.write_image(path, STACK)
+  data = bytearray(path.read_bytes())
+  heap = data.index(mark)
+  data[heap + 8 : heap + 16] = (1 << 40).to_bytes(8, "little")
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=f"a broken heap at byte {heap}"):
+    hdf5.read_hdf5(path)
+
+
 def test_tags_that_are_no_axes():
   for tags in ("[" * 100_000, b"\xff", "{}", '{"axes": 3}', "9" * 5000):
     assert hdf5.parse_axes(tags) is None
