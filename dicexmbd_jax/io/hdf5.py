@@ -1,11 +1,13 @@
 """Reads images from HDF5, as Ilastik and steinbock write them."""
 
 import contextlib
+import itertools
 import json
 import math
 import mmap
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
@@ -142,33 +144,49 @@ def read_stored(dataset: h5py.Dataset, path: pathlib.Path) -> np.ndarray:
   Raises:
     ValueError: values that are not in the file.
   """
-  shape, chunks, name = dataset.shape, dataset.chunks, dataset.name
+  shape = dataset.shape
   if shape is None or dataset.is_virtual or dataset.external:
     raise ValueError(
-      f"{path}: found no values of {name} in the file, expected some"
+      f"{path}: found no values of {dataset.name} in the file, expected some"
     )
   num_bytes = math.prod(shape) * dataset.dtype.itemsize
   stored = dataset.id.get_storage_size()
-  if chunks is None:
-    is_whole = stored >= num_bytes
-  else:
-    num_chunks = math.prod(map(_count_chunks, shape, chunks))
-    most = max(num_bytes, math.prod(chunks) * dataset.dtype.itemsize)
-    is_whole = (
-      dataset.id.get_num_chunks() >= num_chunks
-      and most <= _SMALL_BYTES + _MAX_SHRINK * stored
+  is_whole = stored >= num_bytes
+  if dataset.chunks is not None:
+    num_bytes = max(
+      num_bytes, math.prod(dataset.chunks) * dataset.dtype.itemsize
     )
-  if not is_whole:
+    is_whole = num_bytes <= _SMALL_BYTES + _MAX_SHRINK * stored
+  if not is_whole or not _has_all_chunks(dataset):
     raise ValueError(
-      f"{path}: found {stored} bytes of {name}, expected {shape} values of "
-      f"{dataset.dtype}"
+      f"{path}: found {stored} bytes of {dataset.name}, not all that was "
+      f"declared, expected {shape} values of {dataset.dtype}"
     )
   memory.check_size(path, f"{shape} values of {dataset.dtype}", num_bytes)
   return np.asarray(dataset[()])
 
 
-def _count_chunks(size: int, chunk: int) -> int:
-  return -(-size // chunk)
+def _has_all_chunks(dataset: h5py.Dataset) -> bool:
+  """Whether the file has one chunk, of its own, for each place of a dataset.
+
+  A chunk that is not found, or that lies nowhere, reads as zeros.
+  """
+  if dataset.chunks is None:
+    return True
+  wanted = [
+    range(0, size, step)
+    for size, step in zip(dataset.shape, dataset.chunks, strict=True)
+  ]
+  num_chunks = math.prod(map(len, wanted))
+  if dataset.id.get_num_chunks() != num_chunks:
+    return False
+  found: list[Any] = []
+  if num_chunks:
+    dataset.id.chunk_iter(found.append)
+  places = {chunk.chunk_offset for chunk in found}
+  addresses = {chunk.byte_offset for chunk in found} - {None, 0}
+  is_each_its_own = len(addresses) == num_chunks
+  return is_each_its_own and places == {*itertools.product(*wanted)}
 
 
 def read_axes(dataset: h5py.Dataset | h5py.Group) -> str | None:

@@ -1,6 +1,7 @@
 """Files that are one picture each and not among what `predict` lists."""
 
 import pathlib
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from dicexmbd_jax.io.listing import natural_key
 from dicexmbd_jax.types import ImageSource
 
 PNG = (".png",)
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def list_pictures(
@@ -115,6 +117,7 @@ def read_png(path: pathlib.Path) -> np.ndarray:
 
   limit_px = PIL.Image.MAX_IMAGE_PIXELS
   try:
+    _check_sums(path.read_bytes())
     PIL.Image.MAX_IMAGE_PIXELS = None  # Our own limit is in its place.
     with PIL.Image.open(path) as picture:
       width, height = picture.size
@@ -152,3 +155,21 @@ def pack_colours(pixels: np.ndarray) -> np.ndarray:
   if pixels.shape[2] in (2, 4):
     packed[pixels[..., -1] == 0] = 0
   return packed
+
+
+def _check_sums(data: bytes) -> None:
+  """Checks the chunks' checksums: Pillow does not look at those of pixels.
+
+  Raises:
+    ValueError: a chunk is damaged or missing; it does not name the file.
+  """
+  at, name = len(_SIGNATURE), b""
+  if not data.startswith(_SIGNATURE):
+    raise ValueError("no PNG signature")
+  while name != b"IEND":
+    end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+    name = data[at + 4 : at + 8]
+    found = zlib.crc32(data[at + 4 : end])
+    if end + 4 > len(data) or found.to_bytes(4, "big") != data[end : end + 4]:
+      raise ValueError(f"a damaged chunk at byte {at}")
+    at = end + 4

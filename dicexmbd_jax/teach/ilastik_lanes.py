@@ -56,14 +56,20 @@ def read_lanes(path: Path, file: h5py.File) -> tuple[Lane, ...]:
   """
   infos = file["Input Data/infos"]
   sets = file["PixelClassification"].get("LabelSets", {})
-  lanes = []
+  lanes, seen = [], set()
   for number, key in enumerate(sorted(infos)):
     raw = infos[key].get("Raw Data", infos[key])
     if len(raw) == 0:
       continue
     digits = re.sub(r"\D", "", key)
-    labels = sets.get(f"labels{int(digits or number):03d}", {})
-    lanes.append(_read_lane(path, number, raw, labels))
+    name = f"labels{int(digits or number):03d}"
+    seen.add(name)
+    lanes.append(_read_lane(path, number, raw, sets.get(name, {})))
+  if strange := [name for name in sets if len(sets[name]) and name not in seen]:
+    raise ValueError(
+      f"{path}: found strokes in LabelSets/{strange[0]}, expected them in those "
+      f"of the {len(lanes)} lanes"
+    )
   return tuple(lanes)
 
 
@@ -98,17 +104,21 @@ def _read_lane(
       f"{path}: found axes {axes!r} for the image of lane {number}, expected "
       "channels, y and x"
     )
-  spelled, inner = _locate(raw)
+  spelled, inner = _locate(path, number, raw)
   strokes = _read_strokes(path, labels, axes, size)
   return Lane(number, spelled, inner, axes, size, strokes)
 
 
-def _locate(raw: h5py.Group) -> tuple[str, str | None]:
+def _locate(path: Path, number: int, raw: h5py.Group) -> tuple[str, str | None]:
   """Returns the image's file, "" for the project itself, and its dataset."""
   if "inner_path" in raw or read_text(raw, "location") == "ProjectInternal":
     name = read_text(raw, "datasetId")
     return "", read_text(raw, "inner_path") or f"Input Data/local_data/{name}"
-  spelled = read_text(raw, "filePath") or ""
+  spelled = read_text(raw, "filePath")
+  if not spelled:
+    raise ValueError(
+      f"{path}: found no filePath of lane {number}, expected its image"
+    )
   match = _HDF5_PATH.match(spelled)
   return (match[1], match[2]) if match else (spelled, None)
 

@@ -18,7 +18,6 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-import logging
 import multiprocessing
 import os
 import pathlib
@@ -113,29 +112,29 @@ def find_fault(line: str, path: pathlib.Path) -> str | None:
 
 
 def compare(found: dict, whole: dict, is_part: bool) -> set[str]:
-  """Returns what differs, by the last word of the names."""
+  """Returns what differs: "pixels", "shape of pixels", "names" and so on."""
   names = found.keys() if is_part else found.keys() | whole.keys()
+  if not all(name in found and name in whole for name in names):
+    return {"images"}
   return {
-    name.rpartition(": ")[2] if name in found and name in whole else "images"
+    difference
     for name in names
-    if name not in found
-    or name not in whole
-    or not is_same(found[name], whole[name])
+    if (difference := compare_values(found[name], whole[name], name))
   }
 
 
-def is_same(first: Any, second: Any) -> bool:
-  """Whether two values are the same: arrays by all of their bytes."""
+def compare_values(first: Any, second: Any, name: str) -> str | None:
+  """Returns what differs; None if nothing, down to the bytes."""
+  kind = name.rpartition(": ")[2]
   if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
-    return (first.shape, first.dtype, first.tobytes()) == (
-      *(second.shape, second.dtype, second.tobytes()),
-    )
-  return repr(first) == repr(second)
+    if (first.shape, first.dtype) != (second.shape, second.dtype):
+      return f"shape of {kind}"
+    return kind if first.tobytes() != second.tobytes() else None
+  return kind if repr(first) != repr(second) else None
 
 
 def work(connection, folder: pathlib.Path, samples) -> None:
   """Reads what it is told to read until it is told None; a process."""
-  logging.disable(logging.CRITICAL)
   warnings.simplefilter("ignore")
   wholes = {sample.name: sample.read(sample.path) for sample in samples}
   with open(os.devnull, "w") as null:

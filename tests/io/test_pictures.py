@@ -22,6 +22,22 @@ def test_png(tmp_path, shape):
   np.testing.assert_array_equal(pictures.read_png(tmp_path / "a.png"), pixels)
 
 
+def test_damaged_pixels_of_a_png_are_told(tmp_path):
+  path = tmp_path / "a.png"
+  PIL.Image.fromarray(np.arange(600).reshape(20, 30) % 7 == 0).save(path)
+  data = path.read_bytes()
+  place = data.index(b"IDAT")
+  for at in range(place - 4, len(data)):
+    damaged = bytearray(data)
+    damaged[at] ^= 4
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="a.png: found an unreadable PNG"):
+      pictures.read_png(path)
+  path.write_bytes(data[:-12])  # Without its end.
+  with pytest.raises(ValueError, match="a damaged chunk at byte"):
+    pictures.read_png(path)
+
+
 def test_broken_png(tmp_path):
   (tmp_path / "a.png").write_bytes(b"nothing")
   with pytest.raises(ValueError, match="a.png: found an unreadable PNG"):
