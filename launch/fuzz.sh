@@ -7,5 +7,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install dev
 
-.venv/bin/python tests/fuzz/fuzz_driver.py \
+PYTHONPATH=.:tests .venv/bin/python tests/fuzz/fuzz_driver.py \
   --seconds="${1:-3600}" --seed="${2:-$(date +%Y%m%d)}"

@@ -65,11 +65,12 @@ def read_lanes(path: Path, file: h5py.File) -> tuple[Lane, ...]:
     name = f"labels{int(digits or number):03d}"
     seen.add(name)
     lanes.append(_read_lane(path, number, raw, sets.get(name, {})))
-  if strange := [name for name in sets if len(sets[name]) and name not in seen]:
-    raise ValueError(
-      f"{path}: found strokes in LabelSets/{strange[0]}, expected them in those "
-      f"of the {len(lanes)} lanes"
-    )
+  for name in sets:
+    if len(sets[name]) and name not in seen:
+      raise ValueError(
+        f"{path}: found strokes in LabelSets/{name}, expected those of "
+        f"{len(lanes)} lanes"
+      )
   return tuple(lanes)
 
 

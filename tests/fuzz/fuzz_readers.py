@@ -1,22 +1,23 @@
 """What reads each format, as the commands do: from a path to named values.
 
 A reader returns a dictionary whose keys end in what a value is (pixels, names,
-size, settings, arrays), or raises. `Refused` carries lines of single images
-while others were read.
+size, settings, arrays), or raises. A RefusedError carries lines of single
+images while others were read.
 """
 
 import dataclasses
 import pathlib
 
 import numpy as np
+from fuzz_outcomes import RefusedError
 
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import images, labels, listing, pictures, probabilities
 from dicexmbd_jax.io.arrays import read_arrays
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.io.source import hash_source
-from dicexmbd_jax.model import torch_file, unet, weights
-from dicexmbd_jax.runs import config_check, pool, shards, state
+from dicexmbd_jax.model import torch_file
+from dicexmbd_jax.runs import pool, shards, state
 from dicexmbd_jax.teach import annotations, ilastik, project, teacher_folder
 from dicexmbd_jax.teach.features import Feature
 from dicexmbd_jax.teach.forest import Forest
@@ -32,14 +33,6 @@ PANEL = Panel(
 )
 
 
-class Refused(Exception):
-  """Lines of what could not be read, and what could."""
-
-  def __init__(self, lines: list[str], found: dict):
-    super().__init__(lines)
-    self.lines, self.found = lines, found
-
-
 def read_images(path):
   sources, failures = listing.list_images(path)
   lines, found = [line for _, line in failures], {}
@@ -50,7 +43,7 @@ def read_images(path):
     except (ValueError, OSError) as error:
       lines.append(pool.describe_error(error, source.path))
   if lines:
-    raise Refused(lines, found)
+    raise RefusedError(lines, found)
   return found
 
 
@@ -163,6 +156,8 @@ def read_teacher(path):
 
 
 def write_model(path):
+  from dicexmbd_jax.model import unet, weights  # JAX: slow to load.
+
   config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
   config.model.width, config.model.depth = 2, 1
   del config["train"], config["records"]
@@ -170,8 +165,8 @@ def write_model(path):
 
 
 def read_model(path):
-  config = config_lib.read_model_config(path.parent)
-  config_check.check_prediction(config)
+  from dicexmbd_jax.model import weights
+
   model, config = weights.read_model(path.parent)
   return {
     "settings": config_lib.flatten(config),
