@@ -220,10 +220,11 @@ def _list_mcd(
 
   try:
     with source_lib.open_source(file.path, file.member) as path:
-      acquisitions = mcd.list_acquisitions(path, file.full)
+      acquisitions, lost = mcd.list_acquisitions(path, file.full)
   except (ValueError, OSError) as error:
     failures.append((file.full, str(error)))
     return []
+  failures += [(file.full, line) for line in lost]
   copies = _find_copies(file, files)
   sources = []
   for number, description in acquisitions:

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import pathlib
 import warnings
+import xml.etree.ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -25,12 +26,16 @@ _NUM_AXES = 3  # X, Y and Z are stored in front of the channels.
 
 def list_acquisitions(
   path: pathlib.Path, shown: pathlib.Path
-) -> list[tuple[int, str]]:
+) -> tuple[list[tuple[int, str]], list[str]]:
   """Lists id and description of an .mcd file's acquisitions, in its order.
 
   Args:
     path: the file to open.
     shown: the file's name in messages.
+
+  Returns:
+    The acquisitions, and a line for each that belongs to no slide: the parser
+    leaves it out.
 
   Raises:
     ValueError: the file is unreadable or holds no acquisition.
@@ -41,9 +46,18 @@ def list_acquisitions(
       for slide in file.slides
       for acquisition in slide.acquisitions
     ]
+    schema = xml.etree.ElementTree.fromstring(file.schema_xml)
   if not found:
     raise ValueError(f"{shown}: found no acquisition, expected at least one")
-  return found
+  known = {str(number) for number, _ in found}
+  declared = schema.findall("{*}Acquisition")
+  numbers = [(one.findtext("{*}ID") or "")[:20] for one in declared]
+  lost = [
+    f"{shown}: found acquisition {number!r} of no slide, expected one's"
+    for number in numbers
+    if number.strip() not in known
+  ]
+  return found, lost
 
 
 @dataclasses.dataclass(frozen=True)

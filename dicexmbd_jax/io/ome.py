@@ -20,6 +20,7 @@ from dicexmbd_jax.io.ifds import open_tiff
 # From another file's name to where it lies; None where there is no such file.
 Find = Callable[[str], pathlib.Path | None]
 Element = xml.etree.ElementTree.Element
+_MAX_PREFACE = 2000  # Characters in front of OME's element: a comment.
 
 
 class PartError(ValueError):
@@ -149,6 +150,10 @@ def _read_header(path: pathlib.Path) -> _Header:
 def _parse_header(path: pathlib.Path, size: int, time: int) -> _Header:
   with open_tiff(path) as file:
     if not file.ome_metadata:
+      # tifffile takes a description for OME's by its end, which may be damaged.
+      description = file.pages.first.description.strip()
+      if "<OME" in description[:_MAX_PREFACE]:
+        _parse_xml(description)
       return _Header("", None, (), 0)
     root = _parse_xml(file.ome_metadata)
     binary = root.find("{*}BinaryOnly")

@@ -16,6 +16,7 @@ _WANTED = (
   "a name column (name or marker) and either nuclear and membrane_cytoplasm "
   "(0/1) or steinbock's deepcell (1 = nuclear, 2 = membrane/cytoplasm)"
 )
+_MAX_LENGTH = 500  # Of a cell, and of what messages repeat of a file.
 _TRUE = {"1", "true", "yes"}
 _FALSE = {"0", "false", "no", "", "na", "nan"}
 
@@ -88,11 +89,18 @@ def _split_rows(path: pathlib.Path, text: str) -> list[tuple[int, list[str]]]:
   reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
   rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
   try:
-    return [(line, cells) for line, cells in rows if any(cells)]
+    found = [(line, cells) for line, cells in rows if any(cells)]
   except csv.Error as error:  # A cell without an end.
     raise ValueError(
       f"{path}: found {error} in line {reader.line_num}, expected CSV"
     ) from error
+  for line, cells in found:
+    if (length := max(map(len, cells))) > _MAX_LENGTH:
+      raise ValueError(
+        f"{path}: found a cell of {length} characters in line {line}, expected "
+        f"up to {_MAX_LENGTH}"
+      )
+  return found
 
 
 def _pop_separator(lines: list[str]) -> str:
@@ -139,7 +147,7 @@ def _find_columns(
     found[role] is not None for role in ("name", "channel", "metal")
   )
   if not has_name or not (has_flags or found["deepcell"] is not None):
-    columns = ", ".join(filter(None, cells)) or "no columns"
+    columns = ", ".join(filter(None, cells))[:_MAX_LENGTH] or "no columns"
     raise ValueError(f"{path}: found {columns}; expected {_WANTED}")
   return {role: at for role, at in found.items() if at is not None}
 

@@ -3,6 +3,8 @@ import shutil
 import zipfile
 
 import hypothesis
+import mcd_files
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
@@ -230,3 +232,21 @@ def test_truncated_mcd_is_a_failure(real_data, tmp_path):
     sources, failures = list_images(path)
     assert (sources, len(failures)) == ([], 1)
     assert failures[0][0] == pathlib.Path(path)
+
+
+def test_acquisitions_of_no_slide_are_told(tmp_path):
+  counts = np.ones((2, 3, 2), np.float32)
+  path = tmp_path / "s.mcd"
+  blocks = [mcd_files.make_block(counts), mcd_files.make_block(counts + 1)]
+  mcd_files.write_mcd(path, blocks)
+  old, new = (
+    f"<ID>2</ID><PanoramaID>{number}</PanoramaID>".encode("utf-16-le")
+    for number in (1, 9)
+  )
+  assert path.read_bytes().count(old) == 1
+  path.write_bytes(path.read_bytes().replace(old, new))
+  sources, failures = list_images(path)
+  assert [source.stem for source in sources] == ["s_001"]
+  [(file, line)] = failures
+  assert file == path
+  assert line.startswith(f"{path}: found acquisition '2' of no slide")

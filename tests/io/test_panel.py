@@ -154,3 +154,14 @@ def test_a_cell_without_an_end(tmp_path):
   path = write(tmp_path, f"name,nuclear,membrane_cytoplasm\nDNA,1,{cells}\n")
   with pytest.raises(ValueError, match="field larger than .* in line 2, expec"):
     read_panel(path)
+
+
+@pytest.mark.parametrize("place", ["header", "name", "flag"])
+def test_cells_without_end_are_one_short_line(tmp_path, place):
+  long = "x" * 70_000
+  text = "channel,name,keep,nuclear,membrane_cytoplasm\nIr191,DNA1,1,1,0\n"
+  at = {"header": "keep", "name": "DNA1", "flag": "1,1"}[place]
+  (tmp_path / "panel.csv").write_text(text.replace(at, long, 1))
+  with pytest.raises(ValueError, match="found a cell of 700") as caught:
+    read_panel(tmp_path / "panel.csv")
+  assert len(str(caught.value)) < 1000

@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 import tifffile
 
-from dicexmbd_jax.io import tiff
+from dicexmbd_jax.io import tiff, write
 from dicexmbd_jax.io.selection import ChannelSelection
 
 PLANES = np.random.default_rng(0).poisson(3, (5, 40, 33)).astype(np.uint16)
@@ -352,3 +352,16 @@ def test_a_chain_of_pages_without_an_end_is_refused(
   path.write_bytes(data)
   with pytest.raises(ValueError, match="leads back to an earlier page"):
     read(path, 0)
+
+
+@pytest.mark.parametrize("damage", ["its end", "its middle"])
+def test_a_broken_description_by_ome_is_told(tmp_path, damage):
+  """Else its names and its pixel size were lost without a word."""
+  path = tmp_path / "a.ome.tiff"
+  write.write_stack(path, np.ones((4, 5, 2), np.float32), ["CD45", "DNA1"])
+  data = path.read_bytes()
+  part = b"</OME>" if damage == "its end" else b"</Pixels>"
+  assert data.count(part) == 1
+  path.write_bytes(data.replace(part, part.replace(b">", b"?")))
+  with pytest.raises(ValueError, match=r"a\.ome\.tiff: found broken OME-XML"):
+    tiff.read_tiff(path, lambda names, count: None, path)
