@@ -33,6 +33,8 @@ import fuzz_outcomes
 import numpy as np
 from fuzz_outcomes import Outcome
 
+from dicexmbd_jax import memory
+
 LIMIT_S = 20.0  # For one file; a loaded machine takes a second for some.
 LIMIT_BYTES = 1 << 30  # Beyond what the worker takes for the whole files.
 
@@ -46,6 +48,7 @@ def make_case(sample, seed: int, number: int) -> tuple[str, bytes]:
 def work(connection, folder: pathlib.Path, samples) -> None:
   """Reads what it is told to read until it is told None; a process."""
   warnings.simplefilter("ignore")
+  memory.set_limit(LIMIT_BYTES / 2e9)  # Half, since some is held twice.
   wholes = {one.name: fuzz_outcomes.read(one, one.path) for one in samples}
   with open(os.devnull, "w") as null:
     os.dup2(null.fileno(), 1)

@@ -106,7 +106,7 @@ def find_fault(line: str, path: pathlib.Path) -> str | None:
     return "a long line"
   if str(path) not in line and str(path.parent) not in line:
     return "a line without the file"
-  if "llocate" in line or "memory" in line:
+  if "llocat" in line or "too little memory" in line:
     return "too much memory"
   if "found an unexpected" in line:
     return "an unexpected error"
