@@ -140,6 +140,12 @@ def test_a_class_has_a_name_of_its_own():
   assert twice == {"Request", "Builder"}
 
 
+def test_every_room_is_packed():
+  """Setuptools leaves out a folder without __init__.py."""
+  rooms = {path.parent for path in PACKAGE.rglob("*.py")}
+  assert [room for room in rooms if not (room / "__init__.py").exists()] == []
+
+
 def test_every_module_can_be_imported():
   walk = pkgutil.walk_packages([str(PACKAGE)], "dicexmbd_jax.")
   names = [module.name for module in walk]

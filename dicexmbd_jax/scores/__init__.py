@@ -1,0 +1,1 @@
+"""Predicted and reference masks to scores."""
