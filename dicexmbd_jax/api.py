@@ -223,7 +223,7 @@ def read_image(
   """Reads one image of any format that `predict` reads.
 
   Args:
-    path: the file.
+    path: the file, or the folder of an image with one file per channel.
     panel: the panel file; None for files of two channels.
     name: which image, where the file holds several, as an .mcd does.
 

@@ -19,7 +19,7 @@ OUTPUT_MARKS = ("run.json", "failures.csv")
 _RESULTS = re.compile(r"masks|nuclei|probabilities|overlays|ilastik")
 # Images and archives of other kinds: told, not read.
 _UNREAD = re.compile(
-  r"\.(png|jpe?g|bmp|gif|svs|ndpi|scn|qptiff|czi|lif|nd2|vsi|lsm|dcm|nii"
+  r"\.(png|jpe?g|bmp|gif|svs|ndpi|scn|qptiff|tf[28]|czi|lif|nd2|vsi|lsm|dcm|nii"
   r"|hdf5|h5|npy|npz|zarr|n5|fcs|imd|tar|gz|tgz|bz2|xz|7z|rar)",
   re.IGNORECASE,
 )
@@ -256,10 +256,15 @@ def _list_folders(
   top: pathlib.Path, seen: set[pathlib.Path]
 ) -> Iterator[pathlib.Path]:
   """Gives a folder and all in it that are not hidden, each once."""
-  if not top.is_dir() or _is_seen(top, seen):
+  if not os.path.isdir(top) or _is_seen(top, seen):
+    return
+  try:
+    entries = _list_visible(top)
+  except OSError as error:
+    logging.warning("%s: not read: %s", top, error.strerror or error)
     return
   yield top
-  for entry in _list_visible(top):
+  for entry in entries:
     yield from _list_folders(entry, seen)
 
 
@@ -277,7 +282,7 @@ def _walk(path: pathlib.Path, seen: set[pathlib.Path]) -> _Folder:
   try:
     entries = _list_visible(path)
     folder = _sort_out(path, entries)
-    inner = [e for e in entries if e.is_dir() and e not in folder.unread]
+    inner = [e for e in entries if os.path.isdir(e) and e not in folder.unread]
   except OSError as error:
     return _Folder(path, error=error)
   results = list(filter(_holds_results, inner))
@@ -309,10 +314,12 @@ def _sort_out(path: pathlib.Path, entries: Iterable[pathlib.Path]) -> _Folder:
   for entry in entries:
     if entry.suffix.lower() not in SUFFIXES:
       unread += [entry] if looks_like_data(entry) else []
-    elif entry.is_file():
+    elif os.path.isfile(entry):  # Path.is_file raises where it may not look.
       (files if _is_candidate(entry) else unread).append(entry)
-    elif not entry.exists():
+    elif not os.path.exists(entry):
       broken.append(entry)
+    elif not os.path.isdir(entry):
+      unread.append(entry)
   return _Folder(path, files, broken, unread)
 
 
@@ -327,7 +334,7 @@ def _is_candidate(path: pathlib.Path) -> bool:
 
 
 def _holds_results(folder: pathlib.Path) -> bool:
-  is_output = any((folder / mark).is_file() for mark in OUTPUT_MARKS)
+  is_output = any(os.path.isfile(folder / mark) for mark in OUTPUT_MARKS)
   return is_output or _RESULTS.match(folder.name) is not None
 
 

@@ -83,8 +83,9 @@ def find_places(
 
 
 def _is_index(values: np.ndarray) -> np.ndarray:
-  is_inside = (values >= 0) & (values < _FARTHEST)  # NaN is not.
-  return is_inside & (values == np.floor(values))
+  with np.errstate(invalid="ignore"):  # NaN is not.
+    is_inside = (values >= 0) & (values < _FARTHEST)
+    return is_inside & (values == np.floor(values))
 
 
 def _name(x: np.ndarray, y: np.ndarray, is_bad: np.ndarray) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from dicexmbd_jax import memory
 from dicexmbd_jax.io import tiff
 from dicexmbd_jax.io.names import parse_name
 from dicexmbd_jax.io.selection import ChannelSelection, RawImage, count_found
@@ -105,8 +106,14 @@ def read_planes(
   """
   selection = select([name for name, _ in planes], len(planes))
   chosen = [planes[channel][1] for channel in selection.channels]
-  read = [_read_plane(path) for path in chosen]
+  read = [_read_plane(chosen[0])]
   first = read[0].stack.shape[:2]
+  memory.check_size(
+    shown,
+    f"{len(chosen)} channels of {first[1]} x {first[0]} pixels",
+    len(chosen) * read[0].stack.nbytes,
+  )
+  read += [_read_plane(path) for path in chosen[1:]]
   for path, one in zip(chosen, read, strict=True):
     if one.stack.shape[:2] != first:
       raise ValueError(

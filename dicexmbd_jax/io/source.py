@@ -106,8 +106,10 @@ def hash_source(source: ImageSource) -> str:
     archive, member = split_member(fallback)
     size = "" if member else _get_status(archive)[0]
     digest.update(f"|{fallback.name}|{size}".encode("utf-8", _ESCAPE))
-  for part in (*source.parts, *(path for _, path in source.planes)):
+  parts = [*source.planes, *(("", path) for path in source.parts)]
+  for name, part in parts:
     archive, member = split_member(part)
+    digest.update(name.encode("utf-8", _ESCAPE))
     digest.update(_hash_file(archive, member, *_get_status(archive)).encode())
   return digest.hexdigest()
 

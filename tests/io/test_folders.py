@@ -142,6 +142,14 @@ def test_unreadable_folder_is_a_failure(tmp_path):
   assert line == f"{path}: found Permission denied, expected a readable folder"
 
 
+def test_a_pipe_is_no_image(tmp_path, caplog):
+  touch(tmp_path, "a.tiff")
+  os.mkfifo(tmp_path / "b.tiff")
+  names, (line,) = find(tmp_path, caplog)
+  assert names == ["a.tiff"]
+  assert line.startswith(f"{tmp_path}: not read: b.tiff; expected")
+
+
 def test_members_of_other_kinds_are_told(tmp_path, caplog):
   path = tmp_path / "all.zip"
   with zipfile.ZipFile(path, "w") as archive:

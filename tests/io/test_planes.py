@@ -151,6 +151,20 @@ def test_files_that_do_not_fit_each_other(tmp_path, panel):
     images.read_image(one, panel)
 
 
+def test_many_channels_take_no_more_than_they_may(tmp_path, monkeypatch):
+  metals = [f"Nd{mass}" for mass in range(141, 151)]
+  rows = tuple(PanelRow(None, metal, True, True, False) for metal in metals)
+  panel = Panel(tmp_path / "panel.csv", rows)
+  counts = np.zeros((3, 4, 10), np.float32)
+  write_planes(tmp_path / "fov", [f"{metal}.tiff" for metal in metals], counts)
+  (one,) = listing.list_stacks(tmp_path, panel)[0]
+  assert images.read_image(one, panel).stack.shape == (3, 4, 10)
+  monkeypatch.setenv("DICEXMBD_MAX_MEMORY_GB", repr(479 / 10**9))
+  message = "fov: found 10 channels of 4 x 3 pixels"
+  with pytest.raises(ValueError, match=message):
+    images.read_image(one, panel)
+
+
 def test_pixel_size_of_all_channels(tmp_path, panel):
   options = {"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 0.5}}
   write_planes(tmp_path / "f", ["DNA1.ome.tiff", "CD45.ome.tiff"], **options)
@@ -172,6 +186,10 @@ def test_hash_depends_on_every_channel(tmp_path, panel):
     write_planes(tmp_path / "fov", [name], COUNTS + 9)
     hashes.add(source.hash_source(one))
   assert len(hashes) == 4
+  # A name tells which channel a file is.
+  (tmp_path / "fov/CD3.tiff").rename(tmp_path / "fov/CD4.tiff")
+  (one,) = listing.list_stacks(tmp_path, panel)[0]
+  assert source.hash_source(one) not in hashes
 
 
 def test_channels_in_an_archive(tmp_path, panel):
