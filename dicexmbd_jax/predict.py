@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from dicexmbd_jax.image import tiling
@@ -40,7 +41,10 @@ NUM_LIVE_PLANES = 8
 
 
 def predict_images(
-  images: Iterable[tuple[Key, Image]], model: UNet, config: Any
+  images: Iterable[tuple[Key, Image]],
+  model: UNet,
+  config: Any,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[tuple[Key, Probabilities]]:
   """Yields the probabilities of images as soon as all their tiles are back.
 
@@ -55,6 +59,8 @@ def predict_images(
       gets zeros in the rest (the published one has a third, empty input).
     config: the config's section `predict`: tile_px (0: chosen for each
       image, so that the least is computed), batch_size, views.
+    devices: a batch has batch_size tiles for each of them; None: as
+      list_devices says.
 
   Yields:
     Key and probabilities, float32 (y, x, 3) in 0..1, in the input's order.
@@ -65,7 +71,8 @@ def predict_images(
   """
   sizes = list_tile_sizes(model, config)
   pieces = _list_pieces(images, model.depth, sizes)
-  for done, probabilities in _run_ahead(pieces, model, config):
+  devices = devices or list_devices()
+  for done, probabilities in _run_ahead(pieces, model, config, devices):
     # The last batch is filled up: it has more answers than pieces.
     for piece, answer in zip(done, np.asarray(probabilities), strict=False):
       piece.result.probabilities[piece.tile.core] = answer[
@@ -97,6 +104,15 @@ def load_passes(
     for one in (first, config)
   )
   return next(passes), next(passes)
+
+
+def list_devices() -> list[jax.Device]:
+  """Returns the devices of this process that a batch is dealt to.
+
+  All accelerators; of CPU devices the first, which uses all cores.
+  """
+  devices = jax.local_devices()
+  return devices[:1] if devices[0].platform == "cpu" else devices
 
 
 def list_tile_sizes(model: UNet, config: Any) -> list[int]:
@@ -161,13 +177,20 @@ def _list_batches(
 
 
 def _run_ahead(
-  pieces: Iterator[_Piece], model: UNet, config: Any
+  pieces: Iterator[_Piece],
+  model: UNet,
+  config: Any,
+  devices: Sequence[jax.Device],
 ) -> Iterator[tuple[list[_Piece], Array]]:
   """Yields each batch and its answers once the next one is on its way."""
+  mesh = jax.sharding.Mesh(np.array(devices), "tiles")
+  dealt = NamedSharding(mesh, PartitionSpec("tiles"))
   graph, state = nnx.split(model)
+  state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+  size = config.batch_size * len(devices)
   previous = None
-  for batch in _list_batches(pieces, config.batch_size):
-    pixels, valid = _cut_batch(batch, config.batch_size)
+  for batch in _list_batches(pieces, size):
+    pixels, valid = jax.device_put(_cut_batch(batch, size), dealt)
     answer = predict_tiles(graph, state, pixels, valid, config.views)
     current = batch, answer
     if previous:
@@ -243,5 +266,5 @@ def _turn_back(x: Array, view: Bool[Array, "3"]) -> Array:
 
 def describe_device() -> str:
   """Returns the kind and number of the devices that the network runs on."""
-  devices = jax.devices()
+  devices = list_devices()
   return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

@@ -1,4 +1,8 @@
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -319,3 +323,46 @@ def test_the_network_sees_as_far_as_the_halo_and_no_farther(depth):
   seen = np.asarray(logits[:, :, :core]).any((1, 2, 3))
   assert not seen[core + halo :].any()
   assert seen[: core + halo - stride].all()
+
+
+FOUR_DEVICES = """
+import sys
+import jax
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import test_predict as t
+from dicexmbd_jax import predict
+
+answers, predict_tiles = [], predict.predict_tiles
+def keep(*arguments):
+  answers.append(predict_tiles(*arguments))
+  return answers[-1]
+predict.predict_tiles = keep
+
+# Several tiles and one: batches of 8, of which the last is not full.
+images = [("a", t.make_image((100, 100))), ("b", t.make_image((40, 30), 1))]
+model, config = t.make_model(depth=2), t.make_config(64)
+assert len(predict.list_devices()) == 1
+one = dict(predict.predict_images(images, model, config))
+answers.clear()
+four = dict(predict.predict_images(images, model, config, jax.devices()))
+assert answers and {a.shape for a in answers} == {(8, 64, 64, 3)}
+for answer in answers:
+  shards = answer.addressable_shards
+  assert [s.data.shape for s in shards] == [(2, 64, 64, 3)] * 4
+  assert {s.device for s in shards} == set(jax.devices())
+for key in one:
+  np.testing.assert_array_equal(one[key], four[key])
+print("equal")
+"""
+
+
+def test_tiles_are_dealt_to_all_devices():
+  flags = "--xla_force_host_platform_device_count=4"
+  done = subprocess.run(
+    [sys.executable, "-c", FOUR_DEVICES, str(pathlib.Path(__file__).parent)],
+    env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == "equal\n", done.stderr
