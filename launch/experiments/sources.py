@@ -19,6 +19,7 @@ import labelled
 import numpy as np
 import pandas as pd
 
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax import magnification, predict
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.masks import segment
@@ -37,6 +38,8 @@ class Judge:
 
   def __init__(self, folder: pathlib.Path):
     self.model, self.config = weights.read_model(folder)
+    # As published: what was fitted to the network's maps is not theirs.
+    self.baseline = config_lib.drop_fitted(self.config.segment)
     self.first_pass, self.network = predict.load_passes(
       self.model, self.config.predict, magnification.WINDOW_PX
     )
@@ -56,7 +59,7 @@ class Judge:
     yield score(item, AT_ONE, plain)
     for name, method in METHODS.items():
       masks = segment.segment_baseline(
-        pixels, method, self.config.segment, item.reference.shape
+        pixels, method, self.baseline, item.reference.shape
       )
       yield score(item, name, masks)
 
