@@ -211,7 +211,7 @@ def _check_end(text: _Text) -> list[str]:
   """Looks for a cut in the last number, where the last line has no end.
 
   Returns:
-    A warning, where nothing tells whether it was cut.
+    A warning, where there is no end: lines may be missing, too.
 
   Raises:
     ValueError: it has fewer decimals than others of its line and the one above.
@@ -230,7 +230,7 @@ def _check_end(text: _Text) -> list[str]:
       f"{text.shown}: found {last!r} (truncated in line {number}), expected "
       f"{expected} decimals"
     )
-  return [] if expected else ["the last line has no end; its number may be cut"]
+  return ["the last line has no end; the file may be cut there"]
 
 
 def _count_decimals(value: str) -> int:

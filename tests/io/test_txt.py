@@ -105,7 +105,6 @@ def test_what_does_no_harm(tmp_path):
   expected = COUNTS
   for lines, end in (
     (LINES, "\n\n"),
-    (LINES, ""),
     ([line + "\t" for line in LINES], "\n"),
     ([LINES[0], *(line + "\t" for line in LINES[1:])], "\n"),
     ([*LINES[:5], "", *LINES[5:]], "\n"),
@@ -120,11 +119,14 @@ def test_what_does_no_harm(tmp_path):
     assert loaded.warnings == ()
 
 
-def test_whole_numbers_without_a_last_end_warn(tmp_path):
+def test_a_last_line_without_an_end_warns(tmp_path):
   lines = [line.replace(".000", "").replace(".500", "") for line in LINES]
-  loaded = read(write(tmp_path, lines, ""))
-  np.testing.assert_array_equal(loaded.stack, np.floor(COUNTS))
-  assert loaded.warnings == ("the last line has no end; its number may be cut",)
+  for rows, counts in ((LINES, COUNTS), (lines, np.floor(COUNTS))):
+    loaded = read(write(tmp_path, rows, ""))
+    np.testing.assert_array_equal(loaded.stack, counts)
+    assert loaded.warnings == (
+      "the last line has no end; the file may be cut there",
+    )
 
 
 @pytest.mark.parametrize(
