@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
@@ -18,12 +18,46 @@ from dicexmbd_jax.image import resample
 from dicexmbd_jax.io import listing, panel, source
 from dicexmbd_jax.io.pairing import Failure
 from dicexmbd_jax.runs import pool
+from dicexmbd_jax.sections import NESTED, TEXT, Section, choice, number, whole
 from dicexmbd_jax.train import records
 from dicexmbd_jax.types import ImageSource, Panel
 
 # The published layout: images of two channels, and their maps.
 _PUBLISHED = ("combined2_image", "probability")
-_CUTS = ("grid", "random")
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordsSection(Section):
+  """How records are cut and dealt; configs/default.py says what each value is.
+
+  What the splits get is checked by `splits.make_rule`.
+  """
+
+  NAME = "records"
+
+  patch_px: Annotated[int, whole(1, 1 << 14)]
+  cut: Annotated[str, choice("grid", "random")]
+  stride_px: Annotated[int | None, whole(1)]
+  group_pattern: Annotated[str | None, TEXT]
+  num_random: Annotated[int, whole(1, 1 << 20)]
+  num_panels: Annotated[int, whole(1, 1 << 10)]
+  seed: Annotated[int, whole(0)]
+  rim_fraction: Annotated[float, number(above=0, high=1)]
+  group_column: Annotated[str, TEXT]
+  salt: Annotated[str, TEXT]
+  shares: Annotated[Any, NESTED]
+  counts: Annotated[Any, NESTED]
+  lists: Annotated[Any, NESTED]
+  shard_mib: Annotated[int, whole(1, 1 << 14)]
+
+  def __post_init__(self):
+    """Raises a ValueError, one line, for a value that cannot be meant."""
+    super().__post_init__()
+    if (self.stride_px or 0) > self.patch_px:
+      raise ValueError(
+        f"config.records.stride_px: found {self.stride_px}, expected at most "
+        f"patch_px {self.patch_px}"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,31 +232,10 @@ def make_job(request: Request, kind: str) -> Job:
 
 def check_config(request: Request) -> None:
   """Raises a ValueError for values that no image can be built with."""
-  config, section = request.config, request.config.records
+  RecordsSection.read(request.config.records)
   pool.count_workers(request.num_workers, 0)
   size_um = 1.0 if request.pixel_size_um is None else request.pixel_size_um
-  resample.resampled_shape((1, 1), size_um, config.image.pixel_size_um)
-  if section.cut not in _CUTS:
-    raise ValueError(
-      f"config.records.cut: found {section.cut!r}, expected {_CUTS}"
-    )
-  stride_px = section.stride_px or section.patch_px
-  for name, value, highest in (
-    ("patch_px", section.patch_px, 1 << 14),
-    ("stride_px", stride_px, section.patch_px),
-    ("num_random", section.num_random, 1 << 20),
-    ("num_panels", section.num_panels, 1 << 10),
-    ("shard_mib", section.shard_mib, 1 << 14),
-  ):
-    if not 1 <= value <= highest:
-      raise ValueError(
-        f"config.records.{name}: found {value}, expected 1 to {highest}"
-      )
-  if not 0 < section.rim_fraction <= 1:
-    raise ValueError(
-      f"config.records.rim_fraction: found {section.rim_fraction}, expected "
-      "more than 0, up to 1"
-    )
+  resample.resampled_shape((1, 1), size_um, request.config.image.pixel_size_um)
 
 
 def read_groups(request: Request) -> dict[str, str] | None:

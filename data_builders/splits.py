@@ -10,7 +10,21 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dicexmbd_jax.sections import TEXT, Kind, number, show, whole
+
 SPLITS = ("train", "validation", "test")
+
+
+def _is_names(value: Any) -> bool:
+  return isinstance(value, list | tuple) and all(map(TEXT.accepts, value))
+
+
+# What each split gets, in each way to deal.
+_KINDS = {
+  "shares": number(0, 1),
+  "counts": whole(0),
+  "lists": Kind("a list of names", _is_names),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,18 +53,12 @@ def make_rule(config: Any, table: Mapping[str, str] | None = None) -> Rule:
   """Reads and checks the rule of the config's section `records`.
 
   Raises:
-    ValueError: unknown splits, shares that do not sum to 1, a name in two
-      lists, or an expression that is none.
+    ValueError: unknown splits, values that cannot be meant, shares that do not
+      sum to 1, a name in two lists, or an expression that is none.
   """
-  shares, counts = config.shares.to_dict(), config.counts.to_dict()
-  lists = config.lists.to_dict()
-  for name, section in (("shares", shares), ("counts", counts)):
-    _check_splits(name, section)
-    if any(value < 0 for value in section.values()):
-      raise ValueError(
-        f"config.records.{name}: found {section}, expected 0 or more"
-      )
-  _check_splits("lists", lists)
+  shares, counts, lists = (
+    _read_splits(config, name) for name in ("shares", "counts", "lists")
+  )
   if abs(sum(shares.values()) - 1) > 1e-6:
     raise ValueError(
       f"config.records.shares: found a sum of {sum(shares.values())}, "
@@ -181,9 +189,17 @@ def _deal_counts(groups: Mapping[str, str], rule: Rule) -> dict[str, str]:
   return dealt
 
 
-def _check_splits(name: str, section: Mapping[str, Any]) -> None:
-  unknown = sorted(set(section) - set(SPLITS))
-  if unknown:
-    raise ValueError(
-      f"config.records.{name}: found {unknown[0]!r}, expected {SPLITS}"
-    )
+def _read_splits(config: Any, name: str) -> dict[str, Any]:
+  """Returns what each split gets, checked."""
+  kind, found = _KINDS[name], config[name].to_dict()
+  for split, value in found.items():
+    if split not in SPLITS:
+      raise ValueError(
+        f"config.records.{name}: found {split!r}, expected {SPLITS}"
+      )
+    if not kind.accepts(value):
+      raise ValueError(
+        f"config.records.{name}.{split}: found {show(value)}, expected "
+        f"{kind.text}"
+      )
+  return found

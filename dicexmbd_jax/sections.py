@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
+from ml_collections import ConfigDict
+
 # Beyond these a size is a printer's resolution, or a mistake.
 MIN_PIXEL_UM, MAX_PIXEL_UM = 0.05, 20.0
 AUTO = "auto"  # A magnification that is chosen for each image.
@@ -78,6 +80,10 @@ def word_or(word: str, other: Kind) -> Kind:
 
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("a text", lambda value: isinstance(value, str))
+# Its own values are checked by who reads them.
+NESTED = Kind(
+  "a section", lambda value: isinstance(value, Mapping | ConfigDict)
+)
 
 
 def _is_whole(value: Any) -> bool:

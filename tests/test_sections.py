@@ -1,15 +1,18 @@
 """Sections: what their values may be, and how a wrong one is told."""
 
 import dataclasses
+import pathlib
 from typing import Annotated
 
 import numpy as np
 import pytest
 
 from configs import default
+from data_builders import jobs
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax import predict, sections
 from dicexmbd_jax.image import channels
+from dicexmbd_jax.train import check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,3 +106,41 @@ def test_choices_are_those_that_the_code_knows():
   for preset in (*channels.MERGES, "other"):
     known = preset in channels.MERGES
     assert accepts(sections.ImageSection, "preset", preset) == known
+
+
+CONFIGS = sorted(pathlib.Path(default.__file__).parent.rglob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_all_configurations_are_possible(path):
+  config = config_lib.read_config_file(path)
+  config_lib.check_config(config)
+  check.TrainSection.read(config.train)
+  jobs.RecordsSection.read(config.records)
+
+
+def test_sections_of_training_name_wrong_values():
+  config = default.get_config()
+  for section, name, value, message in (
+    ("train", "batch_size", "4", "batch_size: found '4', expected a whole num"),
+    ("train", "lerning_rate", 1.0, "lerning_rate: found no such value, expect"),
+    (
+      "records",
+      "cut",
+      "gird",
+      "cut: found 'gird', expected 'grid' or 'random'",
+    ),
+    ("records", "patch_px", 0, "patch_px: found 0, expected a whole number fr"),
+    (
+      "records",
+      "stride_px",
+      600,
+      "stride_px: found 600, expected at most patc",
+    ),
+  ):
+    kind = {"train": check.TrainSection, "records": jobs.RecordsSection}[
+      section
+    ]
+    values = {**config[section], name: value}
+    with pytest.raises(ValueError, match=f"^config.{section}.{message}"):
+      kind.read(values)

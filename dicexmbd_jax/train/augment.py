@@ -6,17 +6,23 @@ strength of zero gives the identity of its step. All steps take one example
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
+from dicexmbd_jax.sections import SWITCH, Section, number
+
+Strength = Annotated[float, number(0)]
+Share = Annotated[float, number(0, 1)]
+
 _ALL_KNOWN = 0.999
 
 
 @dataclasses.dataclass(frozen=True)
-class Strengths:
+class Strengths(Section):
   """How much each step may change; the paper's steps first.
 
   Attributes:
@@ -51,22 +57,24 @@ class Strengths:
       single ions, and a target that is background alone.
   """
 
-  contrast: float = 0.0
-  intensity: float = 0.0
-  rotation_deg: float = 0.0
-  interpolated: float = 1.0
-  flip: bool = False
-  noise: float = 0.0
-  log_scale: float = 0.0
-  blur_px: float = 0.0
-  gamma: float = 0.0
-  channel_dropout: float = 0.0
-  nuclear_dropout: float = 0.0
-  poisson: float = 0.0
-  shift: float = 0.0
-  background: float = 0.0
-  dim: float = 0.0
-  empty: float = 0.0
+  NAME = "train.augment"
+
+  contrast: Strength = 0.0
+  intensity: Strength = 0.0
+  rotation_deg: Strength = 0.0
+  interpolated: Share = 1.0
+  flip: Annotated[bool, SWITCH] = False
+  noise: Strength = 0.0
+  log_scale: Strength = 0.0
+  blur_px: Strength = 0.0
+  gamma: Strength = 0.0
+  channel_dropout: Share = 0.0
+  nuclear_dropout: Share = 0.0
+  poisson: Strength = 0.0
+  shift: Share = 0.0
+  background: Strength = 0.0
+  dim: Strength = 0.0
+  empty: Share = 0.0
 
 
 Patches = tuple[

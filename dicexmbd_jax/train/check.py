@@ -1,11 +1,21 @@
 """Looks at a training run's configuration before anything is written."""
 
+import dataclasses
 import math
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
+from dicexmbd_jax.sections import (
+  NESTED,
+  TEXT,
+  Kind,
+  Section,
+  choice,
+  number,
+  whole,
+)
 from dicexmbd_jax.train import (
   augment,
   dataset,
@@ -16,42 +26,92 @@ from dicexmbd_jax.train import (
   sharding,
 )
 
-COUNTS = (  # At least 1.
-  "num_steps",
-  "batch_size",
-  "accumulate_steps",
-  "crop_px",
-  "report_steps",
-  "eval_steps",
-  "checkpoint_steps",
-  "keep_checkpoints",
-  "strip_every",
-)
-NUMBERS = (  # At least 0.
-  "warmup_steps",
-  "cells_every",
-  "cells_records",
-  "num_workers",
-  "learning_rate",
-  "weight_decay",
-  "clip_norm",
-  "average_decay",
-)
+Steps = Annotated[int, whole(1)]
+Count = Annotated[int, whole(0)]
+Strength = Annotated[float, number(0)]
+_NUM_CLASSES = 3
+
+
+def _is_weights(value: Any) -> bool:
+  is_list = isinstance(value, list | tuple) and len(value) == _NUM_CLASSES
+  return is_list and all(map(number(0).accepts, value))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSection(Section):
+  """One folder of records to train on, as configs/default.py has it."""
+
+  NAME = "train.data"
+
+  path: Annotated[str, TEXT]
+  weight: Annotated[float, number(0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossSection(Section):
+  """The loss, as configs/default.py has it."""
+
+  NAME = "train.loss"
+
+  class_weights: Annotated[Any, Kind("three numbers of 0 or more", _is_weights)]
+  dice_weight: Annotated[float, number(0, 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSection(Section):
+  """Training; configs/default.py says what each value is."""
+
+  NAME = "train"
+
+  data: Annotated[Any, NESTED]
+  num_workers: Count
+  num_steps: Steps
+  num_epochs: Annotated[float | None, number(above=0)]
+  batch_size: Steps
+  accumulate_steps: Steps
+  crop_px: Steps
+  shard_above: Annotated[int | None, whole(0)]
+  schedule: Annotated[str, choice(*optimizer.SCHEDULES)]
+  learning_rate: Annotated[float, number(0)]
+  warmup_steps: Count
+  plateau_factor: Annotated[float, number(above=0, below=1)]
+  plateau_patience: Steps
+  weight_decay: Annotated[float, number(0)]
+  clip_norm: Annotated[float, number(0)]
+  average_decay: Annotated[float, number(0, below=1)]
+  report_steps: Steps
+  eval_steps: Annotated[int | None, whole(1)]
+  checkpoint_steps: Annotated[int | None, whole(1)]
+  keep_checkpoints: Steps
+  strip_every: Steps
+  cells_every: Count
+  cells_records: Count
+  loss: Annotated[Any, NESTED]
+  augment: Annotated[Any, NESTED]
+
+  def __post_init__(self):
+    """Raises a ValueError, one line, for a value that cannot be meant."""
+    super().__post_init__()
+    LossSection.read(self.loss)
+    augment.Strengths.read(self.augment)
+    for name, source in self.data.items():
+      DataSection.read(source, f"train.data.{name}")
 
 
 def complete_config(config: ConfigDict) -> ConfigDict:
-  """Returns the configuration with what follows from the records' number.
+  """Returns the configuration, checked, with what follows from the records.
 
   num_steps from num_epochs; eval_steps (an epoch) and checkpoint_steps (as
   eval_steps), where they are None.
 
   Raises:
-    ValueError: there is nothing to train on.
+    ValueError: there is nothing to train on, or a value cannot be meant.
   """
   if not config.get("train", {}).get("data"):
     raise ValueError(
       "--config: found no train.data, expected records to train on"
     )
+  TrainSection.read(config.train)
   config = config.copy_and_resolve_references()
   sources = loop.list_sources(config)
   drawn = [source for source in sources if source.weight]
@@ -65,12 +125,8 @@ def complete_config(config: ConfigDict) -> ConfigDict:
     raise ValueError(
       f"{paths}: found no record in split 'train', expected some"
     )
-  if not _is_number(config.train.batch_size, 1):
-    raise ValueError(_describe(config.train, "batch_size", "1 or more"))
   epoch = max(num_records // config.train.batch_size, 1)
   if config.train.num_epochs is not None:
-    if not _is_number(config.train.num_epochs, 0):
-      raise ValueError(_describe(config.train, "num_epochs", "a number"))
     config.train.num_steps = math.ceil(config.train.num_epochs * epoch)
   if config.train.eval_steps is None:
     config.train.eval_steps = epoch
@@ -80,45 +136,25 @@ def complete_config(config: ConfigDict) -> ConfigDict:
 
 
 def check_config(config: ConfigDict):
-  """Raises ValueError, one line, for values that cannot be trained with.
-
-  And for those that the weights would carry and nobody could predict with.
+  """Raises ValueError, one line, for values that do not go together.
 
   Args:
     config: from complete_config.
   """
-  section = config.train
-  for name in COUNTS:
-    if not _is_number(section[name], 1) or section[name] != int(section[name]):
-      raise ValueError(_describe(section, name, "a whole number above 0"))
-  for name in NUMBERS:
-    if not _is_number(section[name], 0):
-      raise ValueError(_describe(section, name, "a number from 0 on"))
-  if section.shard_above is not None and not _is_number(section.shard_above, 0):
-    raise ValueError(_describe(section, "shard_above", "a number from 0 on"))
-  if section.average_decay >= 1:
-    raise ValueError(_describe(section, "average_decay", "less than 1"))
-  if section.crop_px % 2**config.model.depth:
-    wanted = f"a multiple of {2**config.model.depth} (depth of the network)"
-    raise ValueError(_describe(section, "crop_px", wanted))
-  if section.schedule not in optimizer.SCHEDULES:
-    wanted = ", ".join(optimizer.SCHEDULES)
-    raise ValueError(_describe(section, "schedule", wanted))
-  if section.schedule == "plateau":
-    check_plateau(section, loop.list_sources(config))
-  known = augment.Strengths.__dataclass_fields__
-  for name in section.augment:
-    if name not in known:
-      raise ValueError(
-        f"config.train.augment.{name}: found no such step, expected "
-        f"{', '.join(known)}"
-      )
-    strength = section.augment[name]
-    if not isinstance(strength, bool) and not _is_number(strength, 0):
-      raise ValueError(
-        f"config.train.augment.{name}: found {strength}, expected a number "
-        "from 0 on"
-      )
+  section, multiple = config.train, 2**config.model.depth
+  if section.crop_px % multiple:
+    raise ValueError(
+      f"config.train.crop_px: found {section.crop_px}, expected a multiple of "
+      f"{multiple} (depth of the network)"
+    )
+  has_validation = input_pipeline.count_records(
+    loop.list_sources(config), "validation"
+  )
+  if section.schedule == "plateau" and not has_validation:
+    raise ValueError(
+      "config.train.schedule: found 'plateau' and no validation records, "
+      "expected records, or schedule constant or cosine"
+    )
   sharding.check_batch(section, *processes.count())
 
 
@@ -138,22 +174,11 @@ def find_patch_px(config: ConfigDict) -> int:
       "one size"
     )
   if config.train.crop_px > first:
-    wanted = f"at most {first} as the records have"
-    raise ValueError(_describe(config.train, "crop_px", wanted))
-  return first
-
-
-def check_plateau(section: ConfigDict, sources: list[input_pipeline.Source]):
-  """Raises ValueError where reduce-on-plateau cannot work."""
-  if not 0 < section.plateau_factor < 1:
-    raise ValueError(_describe(section, "plateau_factor", "between 0 and 1"))
-  if not _is_number(section.plateau_patience, 1):
-    raise ValueError(_describe(section, "plateau_patience", "1 or more"))
-  if not input_pipeline.count_records(sources, "validation"):
     raise ValueError(
-      "config.train.schedule: found 'plateau' and no validation records, "
-      "expected records, or schedule constant or cosine"
+      f"config.train.crop_px: found {config.train.crop_px}, expected at most "
+      f"{first} as the records have"
     )
+  return first
 
 
 def check_workdir(workdir: pathlib.Path):
@@ -165,12 +190,3 @@ def check_workdir(workdir: pathlib.Path):
       f"--workdir={workdir}: found a model without checkpoints, expected a new "
       "folder or that of a run; --checkpoint starts from a model's weights"
     )
-
-
-def _is_number(value: Any, low: float) -> bool:
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  return is_number and low <= value < math.inf
-
-
-def _describe(section: ConfigDict, name: str, wanted: str) -> str:
-  return f"config.train.{name}: found {section[name]}, expected {wanted}"

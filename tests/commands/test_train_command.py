@@ -207,14 +207,54 @@ def test_training_starts_from_given_weights(folder):
   ("argument", "message"),
   [
     ("--config.train.data.cells.path=/nowhere", "/nowhere: no such folder"),
-    ("--config.train.num_epochs=ten", "num_epochs: found ten, expected a num"),
-    ("--config.train.shard_above=ten", "shard_above: found ten, expected a n"),
+    (
+      "--config.train.num_epochs=ten",
+      "config.train.num_epochs: found 'ten', expected a number above 0",
+    ),
+    (
+      "--config.train.num_epochs=0",
+      "num_epochs: found 0, expected a number ab",
+    ),
+    (
+      "--config.train.num_steps=2.5",
+      "num_steps: found 2.5, expected a whole n",
+    ),
+    (
+      "--config.train.shard_above=ten",
+      "shard_above: found 'ten', expected a w",
+    ),
+    (
+      "--config.train.eval_steps=0",
+      "eval_steps: found 0, expected a whole num",
+    ),
+    ("--config.train.loss=5", "train.loss: found 5, expected a section"),
+    (
+      "--config.train.loss.class_weights=(1,2)",
+      "class_weights: found (1, 2), e",
+    ),
+    (
+      "--config.train.loss.dice_weight=2",
+      "dice_weight: found 2.0, expected a n",
+    ),
+    (
+      "--config.train.data.cells.weight=-1",
+      "train.data.cells.weight: found -1",
+    ),
+    (
+      "--config.train.augment.flip=1",
+      "augment.flip: found 1, expected true or",
+    ),
+    (
+      "--config.train.augment.empty=2",
+      "augment.empty: found 2.0, expected a n",
+    ),
+    ("--config.seed=x", "config.seed: found 'x', expected a whole number of 0"),
     ("--config.train.report_steps=0", "train.report_steps: found 0"),
     ("--config.train.batch_size=0", "train.batch_size: found 0"),
     ("--config.train.accumulate_steps=3", "expected a multiple of 3"),
     ("--config.train.crop_px=15", "expected a multiple of 2"),
     ("--config.train.crop_px=18", "expected at most 16"),
-    ("--config.train.schedule=best", "expected constant, plateau, cosine"),
+    ("--config.train.schedule=best", "expected 'constant', 'plateau' or 'co"),
     ("--config.train.learning_rate=-1.0", "learning_rate: found -1.0"),
     ("--config.train.optimizer=best", "train.optimizer"),
     ("--config.segment.preset=tuching", "preset"),

@@ -345,7 +345,7 @@ def test_a_group_never_parts(tmp_path, built):
     (["--config.records.stride_px=99"], "stride_px"),
     (["--config.records.cut=best"], "cut"),
     (["--config.records.num_panels=0"], "num_panels"),
-    (["--config.records.shares.train=2"], "sum"),
+    (["--config.records.shares.train=0.9"], "sum"),
     (["--groups=missing.csv"], "missing.csv"),
     (["--num_workers=-1"], "num_workers"),
     (["--config.records.no_such=1"], "no_such"),

@@ -92,6 +92,18 @@ def test_the_papers_numbers_come_out():
   ("values", "words"),
   [
     ({"shares": {"train": 0.5, "validation": 0.1, "test": 0.1}}, "sum of 0.7"),
+    (
+      {"shares": {"train": -0.5}},
+      "shares.train: found -0.5, expected a numb",
+    ),
+    (
+      {"counts": {"train": 1.5}},
+      "counts.train: found 1.5, expected a whole nu",
+    ),
+    (
+      {"lists": {"test": "ROI1"}},
+      "lists.test: found 'ROI1', expected a list of",
+    ),
     ({"lists": {"tests": ("a",)}}, "'tests'"),
     ({"lists": {"test": ("a",), "train": ("a",)}}, "found a twice"),
     ({"group_pattern": "("}, "regular expression"),
