@@ -10,6 +10,7 @@ import logging as standard_logging
 import os
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable, Sequence
 
@@ -401,12 +402,33 @@ def start_logging():
   if not verbose:
     # Orbax and TFDS tell at length, and by the same logger, what they do.
     handler.addFilter(is_worth_telling)
+    sys.excepthook = tell_uncaught
+    threading.excepthook = hide_background_error
 
 
 def is_worth_telling(record: standard_logging.LogRecord) -> bool:
-  """Returns whether a line is the program's own, or a warning."""
-  is_own = record.pathname.startswith(os.path.dirname(__file__))
-  return is_own or record.levelno >= standard_logging.WARNING
+  """Returns whether a line is the program's own, or a warning.
+
+  Orbax's are tracebacks of what it raises, too.
+  """
+  if record.pathname.startswith(os.path.dirname(__file__)):
+    return True
+  is_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
+  return record.levelno >= standard_logging.WARNING and not is_orbax
+
+
+def tell_uncaught(kind, error, trace):
+  """Prints an uncaught error's traceback, unless a background thread has it.
+
+  Libraries that write in the background hand their errors on as well.
+  """
+  if threading.current_thread() is threading.main_thread():
+    sys.__excepthook__(kind, error, trace)
+
+
+def hide_background_error(arguments: threading.ExceptHookArgs):
+  """Takes a background thread's error; DICEXMBD_VERBOSE=1 shows it."""
+  del arguments
 
 
 def refuse(*lines: str) -> int:

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 failed (a loss that is not finite, a record that cannot
 be read); 2 wrong call; 75 asked to stop and saved: the same call goes on.
 """
 
+import contextlib
 import pathlib
 
 from absl import logging
@@ -82,8 +83,11 @@ def run_training(
       is_done = loop.train_and_evaluate(
         program, state, config, checkpoints, log
       )
-  finally:
-    checkpoints.close()
+  except BaseException:
+    with contextlib.suppress(Exception):  # The first error says it.
+      checkpoints.close()
+    raise
+  checkpoints.close()
   if not is_done:
     logging.info("stopped and saved; the same call goes on")
     return STOPPED

@@ -6,11 +6,14 @@ and a checksum of every array. The checksums are of the values, so that they are
 the same on any number of devices; Orbax alone does not see all damage.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import re
-from collections.abc import Mapping, Set
+import threading
+from collections.abc import Iterator, Mapping, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +28,7 @@ from ml_collections import ConfigDict
 from dicexmbd_jax import config as config_lib
 
 Path = pathlib.Path
+_MAX_WAIT_S = 60.0  # For a thread that writes, where another has failed.
 # What may change when a run goes on. All else would make it another run.
 HARMLESS = (
   "records.",
@@ -119,10 +123,13 @@ class Checkpoints:
       state: a tree of arrays; it may be donated as soon as this returns.
       config: the whole configuration.
       validation_loss: the lowest one's checkpoint is kept.
+
+    Raises:
+      OSError: this checkpoint or the one before cannot be written.
     """
     if self.has(step):
       return
-    self._manager.wait_until_finished()  # The one before, before it is judged.
+    self._wait()  # For the one before, before it is judged.
     self._kept.add(step, validation_loss)
     arrays = name_arrays(state)
     about = {
@@ -132,14 +139,15 @@ class Checkpoints:
       "best": {"step": self._kept.step, "validation_loss": self._kept.loss},
       "arrays": describe_arrays(arrays),
     }
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(arrays),
-        about=ocp.args.JsonSave(sign(about)),
-      ),
-      force=True,
-    )
+    with _name_folder(self._folder):
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(arrays),
+          about=ocp.args.JsonSave(sign(about)),
+        ),
+        force=True,
+      )
 
   def restore(self, shapes: Any, config: ConfigDict) -> Any:
     """Returns the newest whole checkpoint's state, in memory, or None.
@@ -194,9 +202,41 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(self._folder, options=self._options)
 
   def close(self):
-    """Waits for what is being written."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for what is being written.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    try:
+      self._wait()
+    finally:
+      for thread in threading.enumerate():
+        # Where one has failed, Orbax does not wait for the others.
+        if type(thread).__module__.startswith("orbax."):
+          with contextlib.suppress(Exception):
+            thread.join(_MAX_WAIT_S)
+      with contextlib.suppress(Exception):  # It is told already.
+        self._manager.close()
+
+  def _wait(self):
+    with _name_folder(self._folder):
+      self._manager.wait_until_finished()
+
+
+@contextlib.contextmanager
+def _name_folder(folder: Path) -> Iterator[None]:
+  """Turns what the system refused into an OSError that names the folder.
+
+  Tensorstore, below Orbax, raises ValueErrors of several lines.
+  """
+  try:
+    yield
+  except (OSError, ValueError, RuntimeError) as error:
+    told = re.search(r"os_error_code='(\d+)'", str(error))
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    if number is None:
+      raise
+    raise OSError(number, os.strerror(number), str(folder)) from error
 
 
 def read_checkpoint(

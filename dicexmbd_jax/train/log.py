@@ -128,8 +128,13 @@ def open_log(
   num_steps = config.train.num_steps
   with progress.Progress(num_steps, "step", step) as bar:
     log = TrainLog(workdir, config, step, bar)
-    with contextlib.closing(log):
+    try:
       yield log
+    except BaseException:
+      with contextlib.suppress(OSError):  # The first error says it.
+        log.close()
+      raise
+    log.close()
 
 
 def name_process():

@@ -1,7 +1,11 @@
 """Checkpoints: what is kept, what comes back, and damage that is seen."""
 
 import json
+import os
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 
 from configs import default
+from dicexmbd_jax import __main__ as program
 from dicexmbd_jax.train import checkpoints as checkpoints_lib
 
 
@@ -212,3 +217,55 @@ def test_of_runs_that_kept_no_hash_the_places_are_compared(tmp_path, config):
   )
   with pytest.raises(ValueError, match="cells.path: found there, expected he"):
     checkpoints.restore(SHAPES, moved)
+
+
+FULL = """
+import pathlib, resource, sys
+import jax.numpy as jnp
+from configs import default
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.train.checkpoints import Checkpoints
+
+program.start_logging()
+checkpoints = Checkpoints(pathlib.Path(sys.argv[1]), 2)
+config = default.get_config()
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+  checkpoints.save(1, {"params": jnp.arange(90000.0)}, config)
+  checkpoints.close()
+except OSError as error:
+  print(error.filename)
+"""
+
+
+def test_a_disk_that_is_full_is_one_error_without_tracebacks(tmp_path):
+  # Files cannot grow beyond a limit: as a full disk, but without needing one.
+  root = pathlib.Path(__file__).parents[2]
+  done = subprocess.run(
+    [sys.executable, "-c", FULL, str(tmp_path / "checkpoints")],
+    env=os.environ
+    | {
+      "PYTHONPATH": str(root),
+      "JAX_PLATFORMS": "cpu",
+      "JAX_ENABLE_COMPILATION_CACHE": "false",  # It would be full, too.
+    },
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout.strip() == str(tmp_path / "checkpoints")
+  assert done.stderr == ""
+
+
+def test_a_checkpoint_that_is_cut_gives_one_line(tmp_path, config, caplog):
+  save(tmp_path, config, [None, None])
+  for path in (tmp_path / "checkpoints/2/state").rglob("*"):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:100])
+  assert int(restore(tmp_path, config)["step"]) == 1
+  lines = [
+    record.getMessage()
+    for record in caplog.records
+    if program.is_worth_telling(record)
+  ]
+  assert len(lines) == 1
+  assert "found a damaged checkpoint" in lines[0]
