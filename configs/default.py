@@ -20,6 +20,9 @@ def get_config() -> ConfigDict:
   config.image.pixel_size_um = 1.0  # What the network sees; IMC ablates 1 um.
   config.image.hot_pixel_counts = 50.0  # Above its neighbourhood by this: hot.
   config.image.clip_percentile = 99.7  # Per image, of all pixels.
+  # Values below zero, as compensation leaves them: "refuse" the image, or
+  # "clip" them. The tables have them as they are.
+  config.image.negative = "refuse"
 
   # The U-Net. Width 64 with 3 inputs is the published architecture.
   config.model = ConfigDict()

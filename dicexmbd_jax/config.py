@@ -29,6 +29,7 @@ SECTIONS = ("seed", "train", "records")
 _TRAINING = ("train", "records")
 # Values that came later, as they are where a model's folder lacks them.
 _LATER: dict[str, dict[str, Any]] = {
+  "image": {"negative": "refuse"},
   "predict": {"views": 1, "magnification": 1.0},
   "segment": {"max_growth_um": None},
 }

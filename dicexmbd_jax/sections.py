@@ -201,6 +201,8 @@ class ImageSection(Section):
     pixel_size_um: what the network sees.
     hot_pixel_counts: a pixel this far above its neighbourhood is hot.
     clip_percentile: where each image's channels are cut off.
+    negative: whether an image with values below zero, as compensation leaves
+      them, is refused, or these count as zeros.
   """
 
   NAME = "image"
@@ -211,6 +213,7 @@ class ImageSection(Section):
   ]
   hot_pixel_counts: Annotated[float, number(0)]
   clip_percentile: Annotated[float, number(above=0, high=100)]
+  negative: Annotated[str, choice("refuse", "clip")] = "refuse"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ Warnings = tuple[str, ...]
 # Counts per pixel. Stained nuclei reach 20 and more in all the real images at
 # hand, and single ions of background 5: below, noise looks like signal.
 WEAK_COUNTS = 5.0
+_NUM_SHOWN = 5  # Markers in a warning.
 
 
 def check_stack(stack: Stack, names: Sequence[str] = ()) -> None:
@@ -42,6 +43,32 @@ def check_stack(stack: Stack, names: Sequence[str] = ()) -> None:
     return
   for index in range(stack.shape[-1]):
     _check_channel(stack[..., index], _name_marker(index, names))
+
+
+def clip_negative(
+  stack: Stack, names: Sequence[str] = ()
+) -> tuple[Stack, Warnings]:
+  """Makes values below zero zeros, as compensation leaves them.
+
+  Args:
+    stack: float32 (y, x, m); NaN and infinite values stay.
+    names: the m markers' names for the warning; their indices if left out.
+
+  Returns:
+    The stack, the same one where there is nothing to do, and a warning that
+    names the markers.
+  """
+  is_negative = (stack < 0) & (stack > -np.inf)
+  found = np.flatnonzero(is_negative.any((0, 1)))
+  if not found.size:
+    return stack, ()
+  shown = ", ".join(_name_marker(index, names) for index in found[:_NUM_SHOWN])
+  more = f" and {len(found) - _NUM_SHOWN} more" * (len(found) > _NUM_SHOWN)
+  line = (
+    f"values below zero count as zeros in the two channels ({shown}{more}); "
+    "the tables have them as they are"
+  )
+  return np.where(is_negative, np.float32(0), stack), (line,)
 
 
 def merge_channels(
@@ -215,10 +242,12 @@ def _check_channel(channel: Channel, name: str) -> None:
     "negative": (channel < 0).sum(),
   }
   found = [f"{count} {kind}" for kind, count in counts.items() if count]
+  is_clear = found and len(found) == 1 and counts["negative"]
+  advice = ", or --config.image.negative=clip" if is_clear else ""
   if found:
     raise ValueError(
       f"marker {name}: found {' and '.join(found)} of {channel.size} pixels, "
-      "expected finite counts >= 0"
+      f"expected finite counts >= 0{advice}"
     )
 
 

@@ -7,7 +7,7 @@ functions, so that a network never sees other pixels than it was trained on.
 from typing import Any
 
 from dicexmbd_jax.image import channels, resample
-from dicexmbd_jax.types import Image, LoadedImage
+from dicexmbd_jax.types import Image, LoadedImage, Stack
 
 
 def merge_loaded(
@@ -23,13 +23,19 @@ def merge_loaded(
     The image, float32 (y, x, 2) in 0..255, and warnings, one line each.
 
   Raises:
-    ValueError: counts that are not finite and positive, or no nuclear
-      marker; it does not name the file.
+    ValueError: counts that are not finite and positive, unless the config
+      clips them, or no nuclear marker; it does not name the file.
   """
-  channels.check_stack(loaded.stack, loaded.names)
-  return channels.merge_channels(
-    loaded.stack, loaded.nuclear, loaded.membrane, config, loaded.names
+  stack: Stack = loaded.stack
+  lines: tuple[str, ...] = ()
+  # Teachers of before have no such value.
+  if config.get("negative", "refuse") == "clip":
+    stack, lines = channels.clip_negative(stack, loaded.names)
+  channels.check_stack(stack, loaded.names)
+  image, warnings = channels.merge_channels(
+    stack, loaded.nuclear, loaded.membrane, config, loaded.names
   )
+  return image, (*lines, *warnings)
 
 
 def to_network_grid(image: Image, pixel_size_um: float, config: Any) -> Image:

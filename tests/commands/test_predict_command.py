@@ -86,6 +86,29 @@ def read_results(folder):
   return found
 
 
+def test_negative_values_after_compensation(study, model_folder):
+  """Refused, unless the call says otherwise; the tables have them as read."""
+  path = study / "study/ROI1.ome.tiff"
+  stack = make_stack((64, 64), 1)
+  stack[..., 2] -= 0.25
+  write.write_stack(path, stack, NAMES)
+  images = "study/ROI1.ome.tiff"
+  assert call(study, model_folder, images=images) == 1
+  (error,) = read_failures(study / "out")["error"]
+  assert "negative of 4096 pixels" in error
+  assert "--config.image.negative=clip" in error
+  more = "--config.image.negative=clip"
+  assert call(study, model_folder, more, images=images) == 0
+  assert len(read_failures(study / "out")) == 0
+  masks = tifffile.imread(study / "out/masks/ROI1.tiff")
+  counts = pd.read_csv(study / "out/intensities/ROI1.csv")
+  expected = stack[masks == 3].mean(0)
+  np.testing.assert_allclose(counts.iloc[2, 1:].astype(float), expected)
+  assert counts[NAMES[2]].min() < 0.8
+  more = "--config.image.negative=other"
+  assert call(study, model_folder, more, images=images) == 2
+
+
 def test_every_file_is_there_and_they_agree(study, model_folder):
   assert call(study, model_folder) == 0
   out = study / "out"

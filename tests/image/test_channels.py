@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.image import channels
+from dicexmbd_jax.image import channels, preparation
+from dicexmbd_jax.types import LoadedImage
 
 STACKS = hnp.arrays(
   np.float32,
@@ -245,3 +246,43 @@ def test_exchanged_groups_are_told_by_names(names, nuclear, membrane, strays):
   for line in lines:
     assert line.startswith(f"the membrane/cytoplasm group has {strays}, and")
     assert f"({names[nuclear[0]]}): are the groups exchanged?" in line
+
+
+def make_loaded(stack):
+  return LoadedImage(stack, ("DNA1", "CD3"), (0,), (1,), None)
+
+
+def test_negative_values_are_refused_or_count_as_zeros():
+  dna, cd3 = [[0, 5], [10, 10]], [[0, 0], [0, 1]]
+  wanted, _ = preparation.merge_loaded(
+    make_loaded(make_stack(dna, cd3)), make_config()
+  )
+  dna[0][0] = -3.5
+  loaded = make_loaded(make_stack(dna, cd3))
+  message = (
+    "marker DNA1: found 1 negative of 4 pixels, expected finite counts >= 0, "
+    "or --config.image.negative=clip"
+  )
+  for negative in ({}, {"negative": "refuse"}):
+    config = ConfigDict({**make_config(), **negative})
+    with pytest.raises(ValueError, match=message):
+      preparation.merge_loaded(loaded, config)
+  config = ConfigDict({**make_config(), "negative": "clip"})
+  image, (line,) = preparation.merge_loaded(loaded, config)
+  np.testing.assert_array_equal(image, wanted)
+  assert line.startswith("values below zero count as zeros in the two channels")
+  assert "(DNA1)" in line
+  assert loaded.stack[0, 0, 0] == -3.5
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
+def test_values_that_are_no_numbers_are_not_clipped(value):
+  stack = make_stack([[0, 5], [10, 10]], [[0, 0], [0, value]])
+  config = ConfigDict({**make_config(), "negative": "clip"})
+  with pytest.raises(ValueError, match="marker CD3: found 1 (NaN|infinite)"):
+    preparation.merge_loaded(make_loaded(stack), config)
+
+
+def test_a_stack_without_negative_values_is_not_copied():
+  stack = make_stack([[0, 5], [10, 10]])
+  assert channels.clip_negative(stack) == (stack, ())
