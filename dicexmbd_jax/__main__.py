@@ -93,6 +93,9 @@ FLAGS = {
     TRUTH, False, "Take each piece of a binary mask for a cell."
   ),
   "overwrite": Flag(TRUTH, False, "Do finished images again."),
+  "allow_failures": Flag(
+    TRUTH, False, "Exit code 0 where images failed, if others were done."
+  ),
   "shard": Flag(
     TEXT,
     None,
@@ -162,6 +165,7 @@ COMMANDS = {
       "pixel_size_um",
       "num_workers",
       "overwrite",
+      "allow_failures",
       "shard",
       "merge",
     ),

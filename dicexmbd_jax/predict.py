@@ -26,7 +26,7 @@ Network = Callable[
   [Iterable[tuple[Any, Image]]], Iterator[tuple[Any, Probabilities]]
 ]
 
-TILE_SIZES_PX = (512, 1024)
+TILE_SIZES_PX = (256, 512, 1024)
 # A view: whether it is mirrored up-down, left-right, and at the diagonal. One
 # more square symmetry each, up to all eight.
 VIEWS = {
@@ -132,7 +132,7 @@ def list_tile_sizes(model: UNet, config: Any) -> list[int]:
     if tile_px > 2 * halo_px
     and tile_px**2 * plane_bytes * config.batch_size <= MAX_BATCH_BYTES
   ]
-  return sizes or [max(TILE_SIZES_PX[0], 4 * halo_px)]
+  return sizes or [max(512, 4 * halo_px)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -235,19 +235,20 @@ def test_an_empty_image_gives_probabilities():
 
 def test_tiles_are_chosen_by_what_the_image_costs():
   def choose(*shape):
-    return tiling.choose_tile(shape, (512, 1024), 96, 16)
+    return tiling.choose_tile(shape, predict.TILE_SIZES_PX, 96, 16)
 
-  assert choose(10, 10) == choose(512, 512) == 512
+  assert choose(10, 10) == choose(256, 256) == 256
+  assert choose(340, 340) == choose(512, 512) == 512
   assert choose(1000, 1000) == choose(2300, 1400) == 1024
   assert choose(300, 2000) == 512  # Two large tiles: 2.1 Mpx; six small: 1.6.
 
 
 def test_large_tiles_are_left_out_where_memory_would_not_do():
   list_sizes = predict.list_tile_sizes
-  assert list_sizes(make_model(), make_config(0, 1)) == [512, 1024]
+  assert list_sizes(make_model(), make_config(0, 1)) == [256, 512, 1024]
   wide = make_unet(64, 0, 2, draw=lambda size: np.ones(size))
-  assert list_sizes(wide, make_config(0, 1)) == [512, 1024]
-  assert list_sizes(wide, make_config(0, 4)) == [512]
+  assert list_sizes(wide, make_config(0, 1)) == [256, 512, 1024]
+  assert list_sizes(wide, make_config(0, 4)) == [256, 512]
   assert list_sizes(wide, make_config(0, 99)) == [512]
   assert list_sizes(make_model(), make_config(256, 1)) == [256]
 

@@ -5,6 +5,7 @@ follows it (cells, measures, files) runs in a pool of processes.
 """
 
 import collections
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -25,7 +26,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import listing, metadata, panel, source, write
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.model import unet, weights
-from dicexmbd_jax.runs import pool, results, shards, state
+from dicexmbd_jax.runs import lock, pool, results, shards, state
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.types import ImageRecord, ImageSource, Panel
@@ -49,6 +50,7 @@ class Request:
     num_workers: processes, or None: one per core.
     overwrite: whether finished images are done again.
     shard: the share of the images that is ours; None: all of them.
+    allow_failures: whether a run counts as done if some images were done.
   """
 
   images: str
@@ -61,6 +63,7 @@ class Request:
   num_workers: int | None = None
   overwrite: bool = False
   shard: shards.Shard | None = None
+  allow_failures: bool = False
 
   def __post_init__(self):
     """Raises a ValueError, one line, where the call cannot be done."""
@@ -114,7 +117,7 @@ def run(flags) -> int:
 
   Args:
     flags: images, panel, output, checkpoint, method, pixel_size_um,
-      num_workers, overwrite, shard, config.
+      num_workers, overwrite, shard, allow_failures, config.
   """
   try:
     shard = flags.shard
@@ -129,6 +132,7 @@ def run(flags) -> int:
       num_workers=flags.num_workers,
       overwrite=flags.overwrite,
       shard=None if shard is None else shards.parse_shard(shard),
+      allow_failures=flags.allow_failures,
     )
   except (ValueError, OSError) as error:
     logging.error("%s", pool.describe_error(error, ""))
@@ -139,10 +143,34 @@ def run(flags) -> int:
 def run_request(request: Request) -> int:
   """Does what is asked for; returns the exit code."""
   started = time.perf_counter()
+  with contextlib.ExitStack() as until_done:
+    try:
+      inputs = read_inputs(request)
+      until_done.enter_context(lock.hold(locate_lock(request)))
+    except (ValueError, OSError) as error:
+      logging.error("%s", pool.describe_error(error, ""))
+      return 2
+    return run_images(request, inputs, started)
+
+
+def locate_lock(request: Request) -> Path:
+  """Returns the lock of the output folder, or of the share in it."""
+  if request.shard is None:
+    return request.output / ".lock"
+  return request.shard.locate(request.output).with_suffix(".lock")
+
+
+def run_images(request: Request, inputs: Inputs, started: float) -> int:
+  """Does the images that are left and what covers all; returns the exit code.
+
+  Args:
+    request: the call.
+    inputs: what it read.
+    started: when it began, on time.perf_counter's clock.
+  """
   failures = FailureLog()
   describe = functools.partial(describe_run, request, failures, started)
   try:
-    inputs = read_inputs(request)
     # The record of the run comes before its work, so that a folder that cannot
     # be written to is told at once; and after all else that can be wrong, so
     # that a call that cannot be done leaves an earlier record alone.
@@ -170,7 +198,8 @@ def run_request(request: Request) -> int:
   logging.info(
     "%d images done%s: %s", len(stems), failed, locate_result(request)
   )
-  return 1 if failures else 0
+  is_enough = request.allow_failures and stems
+  return 1 if failures and not is_enough else 0
 
 
 def locate_result(request: Request) -> Path:

@@ -4,6 +4,7 @@
 """
 
 import abc
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import ClassVar
 from absl import logging
 
 from dicexmbd_jax.io import source, write
-from dicexmbd_jax.runs import pool, state
+from dicexmbd_jax.runs import lock, pool, state
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
 from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.types import ImageSource
@@ -94,12 +95,26 @@ def run(maker: FileMaker) -> int:
   Returns:
     0: done; 1: some images failed; 2: wrong call.
   """
+  with contextlib.ExitStack() as until_done:
+    try:
+      if not maker.overwrite:
+        state.check_output(maker.output, maker.SUFFIXES)
+      listed = maker.list_images()
+      until_done.enter_context(lock.hold(maker.output / ".lock"))
+    except (ValueError, OSError) as error:
+      return refuse_call(error, maker.output)
+    return run_alone(maker, *listed)
+
+
+def run_alone(
+  maker: FileMaker,
+  images: Sequence[ImageSource],
+  unlisted: Sequence[tuple[Path, str]],
+) -> int:
+  """Does what `run` says, where no other run works in the folder."""
   failures = FailureLog()
   output = maker.output
   try:
-    if not maker.overwrite:
-      state.check_output(output, maker.SUFFIXES)
-    images, unlisted = maker.list_images()
     failures.write(output)  # Tells at once whether one can write there.
     write.sweep_temporary(output)
     waiting = [

@@ -12,7 +12,7 @@ import pytest
 
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax.io import write
-from dicexmbd_jax.runs import state
+from dicexmbd_jax.runs import lock, state
 
 NAMES = ("DNA", "CD45")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -50,6 +50,30 @@ def list_words(study, command, output="out"):
 
 def call(study, command="predict", output="out"):
   return program.main(list_words(study, command, output))
+
+
+@pytest.mark.parametrize("command", ["predict", "segment"])
+def test_a_second_run_into_one_folder_is_refused(study, command, caplog):
+  with lock.hold(study / "out/.lock"):
+    assert call(study, command) == 2
+  assert "out: found a run at work in it (process " in caplog.text
+  assert not (study / "out/masks").exists()
+  assert call(study, command) == 0
+  # What a dead process left is no lock.
+  (study / "out/.lock").write_text("process 1 on another")
+  assert call(study, command) == 0
+
+
+def test_failures_may_be_allowed(study):
+  words = [*list_words(study, "predict"), "--allow_failures"]
+  (study / "study/ROI0.ome.tiff").write_bytes(b"II*")
+  assert program.main(words) == 0
+  failures = pd.read_csv(study / "out/failures.csv")
+  assert len(failures) == 1
+  assert program.main(words[:-1]) == 1
+  for path in (study / "study").iterdir():
+    path.write_bytes(b"II*")
+  assert program.main(words) == 1
 
 
 def stop(study, command, number):
