@@ -10,17 +10,15 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.image import preparation
-from dicexmbd_jax.io import images as image_reader
+from dicexmbd_jax import chain
 from dicexmbd_jax.io import write
-from dicexmbd_jax.masks import segment
 from dicexmbd_jax.runs import failures, pool
 from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.types import ImageSource, Panel
 
 Path = pathlib.Path
 
-# Name in the results -> method of segment.segment_baseline.
+# Name in the results -> method of chain.segment_record.
 BASELINES = {
   "CP-distance": "distance",
   "CP-watershed": "watershed",
@@ -98,15 +96,13 @@ def segment_source(
     ValueError: the file or what is in it cannot be used; one line.
     OSError: a file cannot be written.
   """
-  loaded = image_reader.read_image(source, rows)
-  image, _ = preparation.merge_loaded(loaded, config.image)
-  size_um = pixel_size_um or loaded.pixel_size_um or 1.0
-  shape = image.shape[:2]
-  image = preparation.to_network_grid(image, size_um, config.image)
+  record = chain.read_record(source, rows, pixel_size_um)
+  record = chain.merge_record(record, config.image)
+  record = chain.magnify_record(record, config)
   counts = {}
   for name, method in BASELINES.items():
-    masks = segment.segment_baseline(image, method, config.segment, shape)
+    found = chain.segment_record(record, config, method)
     path = locate_masks(folder, name, source.stem)
-    write.write_labels(path, masks.cells, size_um)
-    counts[name] = len(masks.is_border)
+    write.write_labels(path, found.cells, found.pixel_size_um)
+    counts[name] = len(found.is_border)
   return counts
