@@ -28,7 +28,8 @@ ALL = augment.Strengths(
 )
 
 
-def make_batch(num=3, size=24):
+def make_batch(num=64, size=24):
+  """Patches; each further shape is compiled for seconds."""
   rng = np.random.default_rng(0)
   image = rng.uniform(0, 255, (num, size, size, 2)).astype(np.float32)
   target = rng.uniform(0, 1, (num, size, size, 3)).astype(np.float32)
@@ -77,7 +78,7 @@ def test_sampling_at_pixels_and_between():
 
 
 def test_quarter_turns_move_pixels_and_mix_none():
-  patches = make_batch(num=40)
+  patches = make_batch()
   strengths = augment.Strengths(
     rotation_deg=180, log_scale=0.3, interpolated=0.0
   )
@@ -92,7 +93,7 @@ def test_quarter_turns_move_pixels_and_mix_none():
   assert turns == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("size", [23, 24, 25])
+@pytest.mark.parametrize("size", [23, 24])
 def test_pixels_stay_whole_where_patch_and_crop_differ_by_an_odd_number(size):
   image, target, valid, known = make_batch(num=32, size=size)
   y, x = np.mgrid[:size, :size]
@@ -120,27 +121,27 @@ def test_outside_the_patch_is_zero_and_not_valid():
 
 
 def test_what_lies_beside_unknown_pixels_is_unknown():
-  image, target, valid, known = make_batch(num=1, size=16)
-  known[:, :, :8, 1] = 0
+  image, target, valid, known = make_batch()
+  known[:, :, :12, 1] = 0
   found = augment.augment_batch(
     jax.random.key(0),
     (image, target, valid, known),
     augment.Strengths(),
-    16,
+    24,
   )
   np.testing.assert_array_equal(found[3], known)
   turned = augment.augment_batch(
     jax.random.key(0),
     (image, target, valid, known),
     augment.Strengths(rotation_deg=45),
-    8,
+    16,
   )[3]
   assert set(np.unique(turned)) == {0, 1}
   np.testing.assert_array_equal(np.asarray(turned)[..., (0, 2)], 1)
 
 
 def test_an_empty_field_is_known():
-  image, target, valid, known = make_batch(num=2)
+  image, target, valid, known = make_batch()
   *_, found = augment.augment_batch(
     jax.random.key(0),
     (image, target, valid, 0 * known),
@@ -160,7 +161,7 @@ def test_seeds_reproduce_and_differ():
     assert a.shape == c.shape
   assert not np.allclose(first[0], other[0])
   # Examples of one batch change each in their own way.
-  same = tuple(np.stack([field[0]] * 3) for field in batch)
+  same = tuple(np.stack([field[0]] * len(field)) for field in batch)
   found = augment.augment_batch(jax.random.key(3), same, ALL, 16)
   assert not np.allclose(found[0][0], found[0][1])
 
@@ -174,7 +175,7 @@ def test_seeds_reproduce_and_differ():
   ],
 )
 def test_each_step_alone_changes_the_image_within_its_range(name):
-  image, target, valid, known = make_batch(num=8)
+  image, target, valid, known = make_batch()
   value = {"flip": True, "channel_dropout": 1.0}.get(name, getattr(ALL, name))
   strengths = augment.Strengths(**{name: value})
   found, moved, *_ = augment.augment_batch(
@@ -188,7 +189,7 @@ def test_each_step_alone_changes_the_image_within_its_range(name):
 
 
 def test_constant_image_stays_finite():
-  zero = np.zeros((2, 16, 16, 2), np.float32)
+  zero = np.zeros((64, 24, 24, 2), np.float32)
   one = zero[..., :1]
   found = augment.augment_batch(
     jax.random.key(0), (zero, one, one, one), ALL, 16
@@ -206,7 +207,7 @@ def test_blur_keeps_a_constant_and_spreads_a_point():
 
 
 def test_crops_lie_anywhere_in_the_patch_and_target_with_them():
-  image, target, valid, known = make_batch(num=64, size=24)
+  image, target, valid, known = make_batch()
   y, x = np.mgrid[:24, :24]
   image[..., 0], image[..., 1] = y, x
   target[..., 0], target[..., 1] = y / 24, x / 24
@@ -236,7 +237,7 @@ def test_counts_drawn_anew_keep_the_mean_and_have_poisson_noise():
 
 
 def test_a_channel_may_be_lost_but_never_both():
-  image, target, valid, known = make_batch(num=64)
+  image, target, valid, known = make_batch()
   strengths = augment.Strengths(channel_dropout=0.5, nuclear_dropout=0.5)
   found, *_ = augment.augment_batch(
     jax.random.key(0), (image, target, valid, known), strengths, 24
@@ -248,7 +249,7 @@ def test_a_channel_may_be_lost_but_never_both():
 
 
 def test_empty_fields_are_noise_and_background():
-  image, target, valid, known = make_batch(num=64)
+  image, target, valid, known = make_batch()
   image[..., 1] = 0
   found, aim, *_ = augment.augment_batch(
     jax.random.key(0),
@@ -271,7 +272,7 @@ def test_empty_fields_are_noise_and_background():
 
 
 def test_a_background_is_smooth_and_under_the_signal():
-  image, target, valid, known = make_batch(num=16, size=32)
+  image, target, valid, known = make_batch(size=32)
   image[...] = 100
   image[:, 16, 16] = 255
   image[8:, ..., 1] = 0
@@ -295,7 +296,7 @@ def test_a_background_is_smooth_and_under_the_signal():
 
 
 def test_a_missing_channel_stays_missing_behind_a_changed_grey_curve():
-  image, target, valid, known = make_batch(num=64, size=32)
+  image, target, valid, known = make_batch(size=32)
   image[..., 1] = 0
   found, *_ = augment.augment_batch(
     jax.random.key(0),
@@ -309,7 +310,7 @@ def test_a_missing_channel_stays_missing_behind_a_changed_grey_curve():
 
 
 def test_channels_are_dimmed_smoothly_and_not_too_far():
-  image, target, valid, known = make_batch(num=64, size=32)
+  image, target, valid, known = make_batch(size=32)
   image[...] = 200
   found, aim, *_ = augment.augment_batch(
     jax.random.key(0),
