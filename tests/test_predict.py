@@ -134,7 +134,9 @@ def test_tiled_equals_whole(shape, tile_px):
   )
 
 
-@pytest.mark.parametrize("tile_px", [512, 1024])
+@pytest.mark.parametrize(
+  "tile_px", [512, pytest.param(1024, marks=pytest.mark.slow)]
+)
 def test_tiled_equals_whole_on_a_large_image(tile_px):
   shape = (2333, 1377)
   tiled = predict_one(make_image(shape), make_model(), tile_px=tile_px)
@@ -152,7 +154,9 @@ def test_tiled_equals_whole_at_another_depth(tile_px):
   )
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize(
+  "batch_size", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 8))]
+)
 def test_batches_mix_images_without_mixing_them_up(batch_size):
   shapes = [(30, 40), (230, 300), (1, 1), (40, 250), (16, 16)]
   images = [
@@ -266,7 +270,9 @@ def test_images_of_both_tile_sizes_come_back_in_order(monkeypatch):
 
 
 @pytest.mark.parametrize("views", [4, 8])
-@pytest.mark.parametrize("tile_px", [208, 512])
+@pytest.mark.parametrize(
+  "tile_px", [208, pytest.param(512, marks=pytest.mark.slow)]
+)
 def test_views_are_the_mean_of_the_mirrored_images(views, tile_px):
   size = 240  # A multiple of the stride: mirrored, its poolings stay.
   image = make_image((size, size))

@@ -8,12 +8,14 @@ import subprocess
 import sys
 
 import pandas as pd
+import pytest
 
 from configs import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_tiny_configuration_learns(tmp_path):
   text = tiny.__doc__.replace("\\\n", " ")
   lines = re.findall(r"^ +python (-m .*)$", text, flags=re.MULTILINE)

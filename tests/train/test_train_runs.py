@@ -56,7 +56,9 @@ def test_a_run_killed_while_it_saves_ends_as_one_never_stopped(runs):
       assert whole.read_bytes() == killed.read_bytes()
 
 
-@pytest.mark.parametrize("num_devices", [1, 4, 8])
+@pytest.mark.parametrize(
+  "num_devices", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8))]
+)
 def test_a_stopped_run_goes_on_on_any_number_of_devices(
   runs, stopped, num_devices
 ):
@@ -86,6 +88,7 @@ def start_pair(runs):
   ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_go_on_and_are_as_one_device(runs):
   pair = start_pair(runs)
   runs.wait_for("pair", "metrics.csv", pair[0])
