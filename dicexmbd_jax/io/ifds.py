@@ -23,7 +23,11 @@ def open_tiff(path: pathlib.Path) -> tifffile.TiffFile:
   opened = tifffile.TiffFile(
     path, _multifile=False, is_mmstack=False, is_ndtiff=False
   )
-  _spell_description(opened)
+  try:
+    _spell_description(opened)
+  except BaseException:
+    opened.close()
+    raise
   return opened
 
 

@@ -72,7 +72,8 @@ def read_tiff(
         raise _ClearError(
           f"{shown}: found {planes.dtype} pixels, expected real numbers"
         )
-      stack = np.ascontiguousarray(planes, dtype=np.float32)
+      with np.errstate(over="ignore"):  # Infinite then, and told as such.
+        stack = np.ascontiguousarray(planes, dtype=np.float32)
   if layout.odd_axes:
     lines.append(
       f"axes {layout.odd_axes}: slices or times are taken for the panel's "

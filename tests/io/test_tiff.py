@@ -365,3 +365,28 @@ def test_a_broken_description_by_ome_is_told(tmp_path, damage):
   path.write_bytes(data.replace(part, part.replace(b">", b"?")))
   with pytest.raises(ValueError, match=r"a\.ome\.tiff: found broken OME-XML"):
     tiff.read_tiff(path, lambda names, count: None, path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_beyond_float32_are_infinite_without_a_warning(tmp_path):
+  path = tmp_path / "a.tif"
+  tifffile.imwrite(path, np.array([[1e300, -1e300, 2.0]]))
+  np.testing.assert_array_equal(
+    read(path, 0)[0].stack[..., 0], [[np.inf, -np.inf, 2]]
+  )
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_file_that_cannot_be_laid_out_is_closed(tmp_path, monkeypatch):
+  path = tmp_path / "a.tif"
+  write_array(ome=True, metadata=OME)(path)
+  opened = []
+
+  def fail(file):
+    opened.append(file.filehandle)
+    raise IndexError("no page")
+
+  monkeypatch.setattr(ifds, "_spell_description", fail)
+  with pytest.raises(ValueError, match="unreadable TIFF"):
+    read(path, 0)
+  assert [handle.closed for handle in opened] == [True]
