@@ -50,7 +50,8 @@ def find_groups(
   That is: files of one channel, two or more in a folder, named after markers or
   metals of the panel (two of them, or all that are asked for), or numbered as
   channels, as many as the panel has rows or kept rows. Files named after metals
-  and stains are channels whatever the panel says.
+  and stains are channels whatever the panel says. One folder may hold several
+  images: ROI1_CD45, ROI1_DNA1, ROI2_CD45, ROI2_DNA1.
 
   Args:
     files: stem and path of TIFFs, in natural order; a member of an archive has
@@ -137,6 +138,13 @@ def _split_folder(
   members: Sequence[tuple[str, pathlib.Path]],
   panel: Panel | None,
 ) -> list[Group]:
+  images = max(
+    (_split_stems(members, panel, is_turned) for is_turned in (False, True)),
+    key=len,
+  )
+  if len(images) > 1:
+    groups = (_make_group(folder, *image) for image in images.items())
+    return list(itertools.chain(*groups))
   names = _choose_names([stem for stem, _ in members], panel)
   paths = [path for _, path in members]
   if _are_markers(names, panel):
@@ -157,6 +165,56 @@ def _split_folder(
       folder, name, ((f"channel {k}", path) for k, path in sorted(planes))
     )
   ]
+
+
+def _split_stems(
+  members: Sequence[tuple[str, pathlib.Path]],
+  panel: Panel | None,
+  is_turned: bool,
+) -> dict[str, list[Plane]]:
+  """Splits stems as ROI1_CD45 into image and channel, by what channels are.
+
+  Channels that the panel does not have go with the image of their name.
+
+  Args:
+    members: stems and paths of a folder's files.
+    panel: what the channels are; without it only metals and stains are known.
+    is_turned: whether channels come first, as in CD45_ROI1.
+
+  Returns:
+    Two channels or more by image.
+  """
+  splits = {path: _list_splits(stem, is_turned) for stem, path in members}
+  known: set[str] = set()
+  for choices in splits.values():
+    found = (image for image, name in choices if _is_known(name, panel))
+    known.update(itertools.islice(found, 1))
+  images = collections.defaultdict(list)
+  for path, choices in splits.items():
+    for image, name in choices:
+      if image in known and parse_name(name).markers:
+        images[image].append((name, path))
+        break
+  least = 2 if panel else 1
+  return {
+    image: planes
+    for image, planes in images.items()
+    if len(planes) > 1
+    and len({name for name, _ in planes if _is_known(name, panel)}) >= least
+  }
+
+
+def _list_splits(stem: str, is_turned: bool) -> list[tuple[str, str]]:
+  """Lists image and channel for each separator, the longest channel first."""
+  places = [i for i, sign in enumerate(stem) if sign in _SEPARATORS]
+  pairs = [(stem[:i], stem[i + 1 :]) for i in places if 0 < i < len(stem) - 1]
+  return [pair[::-1] for pair in reversed(pairs)] if is_turned else pairs
+
+
+def _is_known(name: str, panel: Panel | None) -> bool:
+  if panel is not None:
+    return count_found(panel, [name])[0] > 0
+  return _is_stain(name) or parse_name(name).metal is not None
 
 
 def _make_group(

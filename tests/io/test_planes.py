@@ -92,6 +92,31 @@ def test_numbered_channels_are_taken_in_their_order(tmp_path, panel):
   assert list_stems(tmp_path / "all", panel) == ["A_1", "B_C0", "B_C2"]
 
 
+@pytest.mark.parametrize(
+  "form", ["{0}_{1}.tiff", "{1}-{0}.tiff", "x_{0} {1}.ome.tiff"]
+)
+def test_several_images_in_one_folder(tmp_path, panel, form):
+  for image, added in (("ROI_1", 0), ("ROI_2", 50)):
+    files = [form.format(image, name) for name in ("DNA1", "CD45", "CD99")]
+    write_planes(tmp_path, files, COUNTS + added)
+  sources, failures = listing.list_stacks(tmp_path, panel)
+  assert not failures
+  front = "x_" if form.startswith("x") else ""
+  assert [one.stem for one in sources] == [f"{front}ROI_1", f"{front}ROI_2"]
+  for one, added in zip(sources, (0, 50), strict=True):
+    loaded = images.read_image(one, panel)
+    np.testing.assert_array_equal(loaded.stack, COUNTS[..., :2] + added)
+    assert len(one.planes) == 3
+
+
+def test_several_images_in_one_folder_need_a_panel(tmp_path):
+  for image in ("ROI_1", "ROI_2"):
+    write_planes(tmp_path, [f"{image}_DAPI.tiff", f"{image}_CD45.tiff"])
+  sources, failures = listing.list_stacks(tmp_path, None)
+  assert not sources
+  assert len(failures) == 2
+
+
 def test_without_a_panel_nothing_is_guessed(tmp_path):
   for name in ("fov1", "fov2"):
     write_planes(tmp_path / name, ["DAPI.tiff", "CD45.tiff", "CD3.tiff"])
