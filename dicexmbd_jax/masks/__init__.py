@@ -1,1 +1,1 @@
-"""After the network: nuclei, cells, measures, scores (NumPy/SciPy)."""
+"""After the network: nuclei, cells, measures (NumPy/SciPy)."""
