@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 import tifffile
 
-from dicexmbd_jax.io import tiff, write
+from dicexmbd_jax.io import ifds, tiff, write
 from dicexmbd_jax.io.selection import ChannelSelection
 
 PLANES = np.random.default_rng(0).poisson(3, (5, 40, 33)).astype(np.uint16)
