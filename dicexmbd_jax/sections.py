@@ -163,7 +163,7 @@ def check_names(section: type, values: Mapping[str, Any], name: str):
   for key in values:
     if key not in fields:
       raise ValueError(
-        f"config.{name}.{key}: found no such value, expected one of "
+        f"config.{name}.{key[:60]}: found no such value, expected one of "
         f"{', '.join(sorted(fields))}"
       )
   for key, field in fields.items():

@@ -21,7 +21,7 @@ _MAX_SHRINK = 1100  # Deflate, the best of HDF5's filters, reaches 1032.
 _SMALL_BYTES = 1 << 20
 _MAX_LINE = 1000
 # Signature and version of heaps.
-_LOCAL_HEAP, _GLOBAL_HEAP = b"HEAP\0\0\0\0", b"GCOL\1\0\0\0"
+_LOCAL_HEAP, _GLOBAL_HEAP = b"HEAP\0", b"GCOL\1"
 
 
 def read_hdf5(
@@ -185,8 +185,12 @@ def _has_all_chunks(dataset: h5py.Dataset) -> bool:
     dataset.id.chunk_iter(found.append)
   places = {chunk.chunk_offset for chunk in found}
   addresses = {chunk.byte_offset for chunk in found} - {None, 0}
-  is_each_its_own = len(addresses) == num_chunks
-  return is_each_its_own and places == {*itertools.product(*wanted)}
+  if len(addresses) != num_chunks or places != {*itertools.product(*wanted)}:
+    return False
+  for place in places:
+    # Fails where the tree does not lead to a chunk that its list has.
+    dataset.id.read_direct_chunk(place)
+  return True
 
 
 def read_axes(dataset: h5py.Dataset | h5py.Group) -> str | None:

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from dicexmbd_jax import memory
 from dicexmbd_jax.io import pictures, tiff
 from dicexmbd_jax.types import Labels
 
@@ -33,6 +34,8 @@ def read_labels(path: str | pathlib.Path) -> Labels:
   """
   path = pathlib.Path(path)
   data = _squeeze(_read_pixels(path), path)
+  # Of one byte each, perhaps, in the file.
+  memory.check_size(path, f"{data.shape} labels", 4 * data.size)
   with np.errstate(invalid="ignore"):
     is_whole = data.dtype.kind in "bui" or bool(np.all(data == np.rint(data)))
   low, high = data.min(initial=0), data.max(initial=0)

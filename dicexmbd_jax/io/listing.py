@@ -169,7 +169,8 @@ def _expand_archives(
     try:
       files += _list_members(path)
     except Exception as error:  # Damage makes zipfile fail in any way.
-      message = f"found an unreadable archive ({error}), expected a zip file"
+      text = str(error)[:200]
+      message = f"found an unreadable archive ({text}), expected a zip file"
       failures.append((path, f"{path}: {message}"))
   return files
 
@@ -179,6 +180,8 @@ def _list_members(path: pathlib.Path) -> list[_File]:
   unread: list[pathlib.PurePosixPath] = []
   with zipfile.ZipFile(path) as archive:
     for info in archive.infolist():
+      if "\0" in info.orig_filename:  # What follows would be cut off.
+        raise ValueError(f"the name {info.orig_filename[:80]!r}")
       member = pathlib.PurePosixPath(info.filename)
       if info.is_dir() or _is_hidden(member):
         continue

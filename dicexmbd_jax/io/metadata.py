@@ -19,6 +19,7 @@ _UNITS_UM = {
   **dict.fromkeys(("m", "meter"), 1e6),
   **dict.fromkeys(("inch", "in"), 25400.0),
 }
+_NO_UNITS = ("pixel", "reference frame")  # OME's, of no length.
 _RESOLUTION_UNITS_UM = {2: 25400.0, 3: 1e4}  # TIFF: inch, centimetre.
 _PAGE_NAME = 285  # TIFF tag.
 
@@ -78,6 +79,8 @@ def read_pixel_size(
     0.05 to 20 um, or where pixels are not square to 1 %. The last two warn,
     except for TIFF's own resolution tags, which mostly speak of printing.
   """
+  if fault := _find_odd_size(pixels):
+    return [f"pixel size of {fault} in OME-XML is ignored"], None
   x, y = _read_ome_size(pixels) or _read_imagej_size(file) or (None, None)
   if x is None or y is None:
     x, y = _read_tag_size(file)
@@ -165,6 +168,17 @@ def _read_page_names(
       return []
     names.append(name)
   return names
+
+
+def _find_odd_size(pixels: Element | None) -> str | None:
+  """Returns OME's size in words where it is there, but no number of a unit."""
+  for axis in "XY" if pixels is not None else "":
+    size = pixels.get(f"PhysicalSize{axis}")
+    unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
+    is_known = unit in _UNITS_UM or unit in _NO_UNITS
+    if size is not None and (_parse_number(size) is None or not is_known):
+      return f"{size[:20]!r} {unit[:20]!r}"
+  return None
 
 
 def _read_ome_size(pixels: Element | None) -> tuple[float, float] | None:

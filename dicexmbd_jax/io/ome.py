@@ -207,6 +207,7 @@ def _list_images(root: Element) -> tuple[_Image, ...]:
   images = []
   for pixels in root.findall("{*}Image/{*}Pixels"):
     sizes = {axis: int(pixels.get(f"Size{axis}", 1)) for axis in "CZT"}
+    _check_places(pixels, sizes)
     channel = pixels.find("{*}Channel")
     samples = 1 if channel is None else int(channel.get("SamplesPerPixel", 1))
     sizes["C"] //= max(samples, 1)
@@ -218,6 +219,24 @@ def _list_images(root: Element) -> tuple[_Image, ...]:
     blocks = [_parse_block(one, steps) for one in pixels.findall("{*}TiffData")]
     images.append(_Image(pixels, math.prod(sizes.values()), tuple(blocks)))
   return tuple(images)
+
+
+def _check_places(pixels: Element, sizes: Mapping[str, int]) -> None:
+  """Refuses more channels than there are, and planes outside of the image."""
+  num_channels = len(pixels.findall("{*}Channel"))
+  if num_channels > sizes["C"]:
+    raise PartError(
+      f"found {num_channels} channels in OME-XML, expected SizeC, {sizes['C']}"
+    )
+  for data in pixels.findall("{*}TiffData"):
+    for axis, size in sizes.items():
+      first = int(data.get(f"First{axis}", 0))
+      if not 0 <= first < size:
+        raise PartError(
+          f"found First{axis} {first} in OME-XML, expected 0 to {size - 1}"
+        )
+    if int(data.get("IFD", 0)) < 0:
+      raise PartError("found an IFD below 0 in OME-XML, expected 0 or more")
 
 
 def _parse_block(data: Element, steps: Mapping[str, int]) -> _Block:

@@ -173,11 +173,12 @@ def _enter_member(
   except (KeyError, RuntimeError) as error:
     # Missing, encrypted, or packed by a method that Python lacks.
     raise ValueError(
-      f"{path}: found {error}, expected the readable member {member}"
+      f"{path}: found {str(error)[:200]}, expected the readable member {member}"
     ) from error
   except Exception as error:  # Damage makes zipfile fail in any way.
     raise ValueError(
-      f"{path}: found a broken archive ({error}), expected a complete zip"
+      f"{path}: found a broken archive ({str(error)[:200]}), expected a "
+      "complete zip"
     ) from error
 
 

@@ -149,7 +149,7 @@ def main(arguments: list[str]) -> int:
       name, number = values.show.rsplit(",", 1)
       sample = next(one for one in samples if one.name == name)
       kind, data = make_case(sample, values.seed, int(number))
-      path = pathlib.Path(f"damaged_{sample.path.name}")
+      path = pathlib.Path(tempfile.gettempdir(), f"damaged_{sample.path.name}")
       path.write_bytes(data)
       print(f"{path}: {kind}")
       return 0

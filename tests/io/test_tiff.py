@@ -390,3 +390,37 @@ def test_a_file_that_cannot_be_laid_out_is_closed(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match="unreadable TIFF"):
     read(path, 0)
   assert [handle.closed for handle in opened] == [True]
+
+
+BLOCK = b'IFD="0" PlaneCount="2"'
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "message"),
+  [
+    (b'SizeC="2"', b'SizeC="1"', "found 2 channels in OME-XML, expected SizeC"),
+    (BLOCK, b'FirstC="9"', "found FirstC 9 in OME-XML, expected 0 to 1"),
+    (BLOCK, b'FirstC="-1"', "found FirstC -1 in OME-XML"),
+    (BLOCK, b'IFD="-1"', "found an IFD below 0"),
+  ],
+)
+def test_a_description_of_other_planes_is_told(tmp_path, old, new, message):
+  """Else a channel is left out, or channels change places, without a word."""
+  path = tmp_path / "a.ome.tiff"
+  write.write_stack(path, np.ones((4, 5, 2), np.float32), ["CD45", "DNA1"])
+  data = path.read_bytes()
+  assert data.count(old) == 1
+  path.write_bytes(data.replace(old, new.ljust(len(old))))
+  with pytest.raises(ValueError, match=message):
+    tiff.read_tiff(path, lambda names, count: None, path)
+
+
+def test_a_pixel_size_that_is_no_number_is_told(tmp_path):
+  path = tmp_path / "a.ome.tiff"
+  write.write_stack(path, np.ones((4, 5, 2), np.float32), ["CD45", "DNA1"], 1.0)
+  data = path.read_bytes()
+  assert b'PhysicalSizeX="1.0"' in data
+  path.write_bytes(data.replace(b'SizeX="1.0"', b'SizeX="1,0"'))
+  found, *_ = read(path, 0, 1)
+  assert found.pixel_size_um is None
+  assert "pixel size of '1,0' " in found.warnings[0]
