@@ -172,7 +172,9 @@ def _read_page_names(
 
 def _find_odd_size(pixels: Element | None) -> str | None:
   """Returns OME's size in words where it is there, but no number of a unit."""
-  for axis in "XY" if pixels is not None else "":
+  if pixels is None:
+    return None
+  for axis in "XY":
     size = pixels.get(f"PhysicalSize{axis}")
     unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
     is_known = unit in _UNITS_UM or unit in _NO_UNITS
