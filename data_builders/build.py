@@ -126,7 +126,9 @@ def build_dataset(
   tfds.disable_progress_bar()
   plan_key = jobs.hash_build(jobs.plan_build(request))
   output.mkdir(parents=True, exist_ok=True)
-  builder, download_config = make_builder(request, output, beam_words)
+  write.sweep_temporary(output)
+  with write.make_scratch(output):  # TFDS leaves folders in TMPDIR.
+    builder, download_config = make_builder(request, output, beam_words)
   folder = pathlib.Path(builder.data_dir)
   if folder.exists() and not overwrite:
     check_built(output, folder, plan_key)
@@ -135,7 +137,8 @@ def build_dataset(
   if folder.exists():
     (output / _MARK).unlink(missing_ok=True)
     shutil.rmtree(folder)
-  builder.download_and_prepare(download_config=download_config)
+  with write.make_scratch(output):
+    builder.download_and_prepare(download_config=download_config)
   write.write_json(output / _MARK, {"key": plan_key})
   for name in list_empty_splits(builder.info, request.config.records):
     logging.warning(

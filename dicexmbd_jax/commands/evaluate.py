@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from dicexmbd_jax.io import images, labels, pairing
+from dicexmbd_jax.io import images, labels, pairing, write
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.report import cell_figures
@@ -173,6 +173,7 @@ def run_request(
     tasks = plan_tasks(request, stems, results.log)
     path = request.panel_path
     panel = read_panel(path) if path else None
+    write.sweep_temporary(request.output)
   except (ValueError, OSError) as error:
     return refuse_call(error, request.reference)
   with progress.Progress(len(tasks)) as shown:

@@ -58,6 +58,7 @@ def run_request(request: Request) -> int:
   source, output = request.source, request.output
   model, config = weights.read_model(source)
   numbers = weights.read_numbers(source)
+  write.sweep_temporary(output)
   weights.write_model(output, model, config, numbers=numbers)
   card = describe_model(output, model, config, numbers)
   write.write_text(output / "README.md", card)

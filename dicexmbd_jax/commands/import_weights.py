@@ -6,6 +6,7 @@ import pathlib
 from absl import logging
 
 from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.io import write
 from dicexmbd_jax.model import reference_weights, torch_file, weights
 from dicexmbd_jax.runs import pool
 
@@ -57,6 +58,7 @@ def run_request(request: Request) -> int:
   config.segment.preset = "dice_xmbd"
   if "train" in config:
     del config["train"]  # Of the shipped weights.
+  write.sweep_temporary(request.output)
   weights.write_model(request.output, model, config, "float32")
   logging.info("model folder: %s", request.output)
   return 0

@@ -1,10 +1,12 @@
 """The command `simulate`: a study of synthetic tissue with known truth."""
 
 import dataclasses
+import pathlib
 import time
 
 from absl import logging
 
+from dicexmbd_jax.io import write
 from dicexmbd_jax.simulate import study
 
 
@@ -36,6 +38,7 @@ def run_request(request: Request) -> int:
   """Does what is asked for; returns the exit code, as `run`."""
   start_s = time.perf_counter()
   try:
+    write.sweep_temporary(pathlib.Path(request.output))
     for image in study.simulate_study(**dataclasses.asdict(request)):
       logging.info(
         "%s: %d cells, %s tissue", image.path, image.num_cells, image.style

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from dicexmbd_jax.io import write
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.runs import pool
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
@@ -77,6 +78,7 @@ def adopt(request: FitRequest) -> int:
     OSError: a file cannot be written.
   """
   teacher = project.adopt_project(request.annotations, request.view)
+  write.sweep_temporary(request.output)
   write_teacher(request.output, teacher)
   num_trees = teacher.forest.roots.size
   logging.info("%d trees taken over: %s", num_trees, request.output)
@@ -97,6 +99,7 @@ def fit_images(request: FitRequest) -> int:
     failures.add(stem, file, ValueError(error))
   rows = gather_images(request, selection, items, failures)
   failures.write(request.output)
+  write.sweep_temporary(request.output)
   write_teacher(request.output, fit.fit_teacher(request, selection, rows))
   failed = failures.describe()
   logging.info("%d images used%s: %s", len(rows), failed, request.output)

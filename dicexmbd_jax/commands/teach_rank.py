@@ -61,6 +61,7 @@ def run(flags) -> int:
   try:
     request = read_request(flags, failures)
     failures.write(request.output)  # Tells at once whether one can write there.
+    write.sweep_temporary(request.output)
     earlier = annotations.read_history(request.output / "history.csv")
     means = measure_files(request, failures)
     history = rank.add_round(earlier, means)

@@ -7,6 +7,8 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -258,19 +260,36 @@ def sweep_temporary(
   folder: pathlib.Path,
   is_ours: Callable[[pathlib.Path], bool] = lambda path: True,
 ) -> None:
-  """Removes what killed runs left: temporary files of `replace_file`.
+  """Removes what killed runs left of `replace_file` and `make_scratch`.
 
   Args:
-    folder: an output folder; its subfolders are looked at as well, no deeper.
+    folder: an output folder; two levels of subfolders are looked at as well.
     is_ours: whether a file is for this run to write, where other runs write
       into the same folder at the same time.
   """
-  for pattern in (".*.tmp", "*/.*.tmp"):
+  for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
     for path in folder.glob(pattern):
       match = _TEMPORARY.fullmatch(path.name)
       if match and is_ours(path.with_name(match[1])):
         with contextlib.suppress(OSError):
-          path.unlink()
+          shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def make_scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Lets this process's temporary files lie in `folder`, and removes them.
+
+  For libraries that leave them in TMPDIR. What a killed run leaves is found by
+  `sweep_temporary`.
+  """
+  scratch = folder / f".scratch.{uuid.uuid4().hex[:8]}.tmp"
+  scratch.mkdir(parents=True)
+  before, tempfile.tempdir = tempfile.tempdir, str(scratch)
+  try:
+    yield scratch
+  finally:
+    tempfile.tempdir = before
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_text(path: str | pathlib.Path, text: str) -> None:

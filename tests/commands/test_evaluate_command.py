@@ -414,3 +414,11 @@ def test_binary_masks_are_refused_and_their_pieces_taken(study, value):
     == 0
   )
   assert pd.read_csv(study / "out/per_image.csv")["cell_f1"].tolist() == [1] * 4
+
+
+def test_temporary_files_of_killed_runs_are_removed(study):
+  (study / "out/figures").mkdir(parents=True)
+  (study / "out/.summary.json.0123abcd.tmp").write_text("cut")
+  (study / "out/figures/.a.png.0123abcd.tmp").write_text("cut")
+  assert call(study, f"{study}/same") == 0
+  assert not list((study / "out").rglob("*.tmp"))

@@ -400,3 +400,19 @@ def test_masks_of_nuclei_alone_leave_cytoplasm_unknown(study, tmp_path):
     np.testing.assert_array_equal(
       record["known"][..., 1][inside], is_nucleus[inside]
     )
+
+
+def test_a_build_leaves_no_temporary_file(tmp_path, monkeypatch):
+  study = studies.write_study(tmp_path / "study", [(16, 16)])
+  scratch, output = tmp_path / "tmp", tmp_path / "out"
+  left = [
+    output / "imc_patches/incomplete.ABC123_1.0.0",
+    output / ".scratch.0123abcd.tmp",
+  ]
+  for folder in (scratch, *left):
+    folder.mkdir(parents=True)
+  monkeypatch.setattr("tempfile.tempdir", str(scratch))
+  assert call(study, output, "--config.records.patch_px=16") == 0
+  assert not list(scratch.iterdir())
+  names = {path.name for path in output.rglob("*")}
+  assert not [name for name in names if name.startswith((".", "incomplete"))]

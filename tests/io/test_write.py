@@ -3,6 +3,7 @@ import json
 import pathlib
 import resource
 import signal
+import tempfile
 
 import hypothesis
 import numpy as np
@@ -233,3 +234,30 @@ def test_few_colours_are_a_palette_and_come_back(tmp_path, num_colours, mode):
   with PIL.Image.open(tmp_path / "a.png") as picture:
     assert picture.mode == mode
     np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), pixels)
+
+
+def test_what_killed_runs_left_is_swept(tmp_path):
+  left = [
+    ".a.tiff.0123abcd.tmp",
+    "one/.b.0123abcd.tmp",
+    "one/two/.c.png.0123abcd.tmp",
+    ".scratch.0123abcd.tmp/tmpx",
+  ]
+  kept = ["a.tmp", ".hidden.tmp", "one/.b.0123abc.tmp", "one/two/c.tiff"]
+  for name in left + kept:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("cut")
+  write.sweep_temporary(tmp_path)
+  found = [path for path in tmp_path.rglob("*") if path.is_file()]
+  assert sorted(found) == sorted(tmp_path / name for name in kept)
+  write.sweep_temporary(tmp_path / "nowhere")
+
+
+def test_temporary_files_of_libraries_are_removed(tmp_path):
+  before = tempfile.gettempdir()
+  with pytest.raises(KeyError), write.make_scratch(tmp_path) as scratch:
+    assert tempfile.mkdtemp("tfds").startswith(str(scratch))
+    raise KeyError
+  assert tempfile.gettempdir() == before
+  assert not list(tmp_path.iterdir())
