@@ -91,7 +91,8 @@ def hash_source(source: ImageSource) -> str:
   """Hashes what an image is made from: bytes, member, acquisition.
 
   Returns:
-    The SHA-256 as hexadecimal digits. Fallbacks count by name and size.
+    The SHA-256 as hexadecimal digits. Fallbacks count by name and size,
+    in an archive by its own sum of them.
 
   Raises:
     ValueError: the file cannot be read.
@@ -104,7 +105,7 @@ def hash_source(source: ImageSource) -> str:
   )
   for fallback in source.fallbacks:
     archive, member = split_member(fallback)
-    size = "" if member else _get_status(archive)[0]
+    size = _read_sum(archive, member) if member else _get_status(archive)[0]
     digest.update(f"|{fallback.name}|{size}".encode("utf-8", _ESCAPE))
   parts = [*source.planes, *(("", path) for path in source.parts)]
   for name, part in parts:
@@ -180,6 +181,13 @@ def _enter_member(
       f"{path}: found a broken archive ({str(error)[:200]}), expected a "
       "complete zip"
     ) from error
+
+
+def _read_sum(path: pathlib.Path, member: str) -> int | None:
+  """Returns the checksum that an archive keeps of a member, if it has it."""
+  with zipfile.ZipFile(path) as archive:
+    sums = {info.filename: info.CRC for info in archive.infolist()}
+  return sums.get(member)
 
 
 def _has_member(path: pathlib.Path, member: str) -> bool:

@@ -177,6 +177,18 @@ def test_copy_in_an_archive(tmp_path, panel):
   assert images.read_image(image, panel).stack.shape == (2, 4, 2)
 
 
+def test_hash_depends_on_a_copy_in_an_archive(tmp_path):
+  path = tmp_path / "all.zip"
+  hashes = set()
+  for counts in (COUNTS, COUNTS[:, ::-1], COUNTS):
+    with zipfile.ZipFile(path, "w") as archive:
+      archive.writestr("s.mcd", "broken")
+      archive.writestr("s_1.txt", format_txt(counts))
+    image = ImageSource("s_001", path, "s.mcd", 1, (path / "s_1.txt",))
+    hashes.add(source.hash_source(image))
+  assert len(hashes) == 2
+
+
 def test_hash_depends_on_bytes_member_and_acquisition(tmp_path):
   path = write_txt(tmp_path / "a.txt")
   same = write_txt(tmp_path / "b.txt")
