@@ -15,6 +15,13 @@ from dicexmbd_jax.teach.strokes import Annotated, Failure
 from dicexmbd_jax.teach.teacher import Teacher, View, gather_rows
 from dicexmbd_jax.types import Panel
 
+# What maps are like that lack a class, in the order of forest.CLASSES.
+_WITHOUT = (
+  "no cell will be found",
+  "cells will end with their nuclei",
+  "cells will fill the image",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class FitRequest:
@@ -125,11 +132,7 @@ def fit_teacher(
     trees = forest.fit_forest(values, labels, request.seed)
   except ValueError as error:
     raise ValueError(f"{where}: {error}") from error
-  for name, count in zip(forest.CLASSES, count_classes(labels), strict=True):
-    if not count:
-      logging.warning(
-        "%s: found no pixel of %s: its probability will be 0", where, name
-      )
+  warn_of_missing_classes(where, count_classes(labels))
   logging.info("%s", describe_counts(labels))
   record = {  # For people.
     "version": __version__,
@@ -145,6 +148,27 @@ def fit_teacher(
     request.view, names=names, num_channels=num_channels
   )
   return Teacher(view, selection, trees, record)
+
+
+def warn_of_missing_classes(where: str, counts: Sequence[int]) -> None:
+  """Says which classes have no stroke, and what becomes of the maps.
+
+  Args:
+    where: the annotations.
+    counts: the pixels of every class.
+  """
+  for name, count, outcome in zip(
+    forest.CLASSES, counts, _WITHOUT, strict=True
+  ):
+    if not count:
+      logging.warning(
+        "%s: found no stroke of %s, expected strokes of %s: its probability "
+        "will be 0, so that %s",
+        where,
+        name,
+        ", ".join(forest.CLASSES),
+        outcome,
+      )
 
 
 def check_channels(

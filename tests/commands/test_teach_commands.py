@@ -11,6 +11,7 @@ import tifffile
 from configs.default import get_config
 from dicexmbd_jax.commands import teach_fit, teach_predict
 from dicexmbd_jax.io import write
+from dicexmbd_jax.teach import fit
 from dicexmbd_jax.teach.strokes import match_name
 from dicexmbd_jax.teach.teacher_folder import read_teacher
 from dicexmbd_jax.types import ImageSource
@@ -230,6 +231,26 @@ def fail(flags, caplog):
   command = teach_predict if hasattr(flags, "teacher") else teach_fit
   assert command.run(flags) == 2
   return caplog.records[-1].getMessage()
+
+
+@pytest.mark.parametrize(
+  ("missing", "line"),
+  [
+    (1, "no stroke of nucleus, expected strokes of nucleus, "),
+    (1, "so that no cell will be found"),
+    (2, "so that cells will end with their nuclei"),
+    (3, "so that cells will fill the image"),
+  ],
+)
+def test_strokes_without_a_class_tell_what_becomes_of_it(caplog, missing, line):
+  counts = [5, 5, 5]
+  fit.warn_of_missing_classes("labels", counts)
+  assert not caplog.messages
+  counts[missing - 1] = 0
+  fit.warn_of_missing_classes("labels", counts)
+  [found] = caplog.messages
+  assert found.startswith("labels: found no stroke of ")
+  assert line in found
 
 
 def test_one_class_is_not_enough(study, caplog):
