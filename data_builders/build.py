@@ -5,7 +5,8 @@ python -m data_builders.build --images=DIR --teacher=DIR --panel=FILE
 python -m data_builders.build --verify --output=DIR
 
 Exit code 0: done; 1: some images failed, or some records are not sound; 2:
-wrong call. A build that was killed goes on when it is called again.
+wrong call; 130 or 143: stopped by Ctrl-C or SIGTERM. A build that was stopped
+or killed goes on when it is called again.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -41,6 +43,7 @@ def main(
     beam_words: Apache Beam's own flags, if it is to build; see build_beam.
   """
   command_line.start_logging()
+  signal.signal(signal.SIGTERM, command_line.terminate)
   try:
     rest, config_file, overrides = config_lib.split_arguments(arguments)
     values = make_parser().parse_args(rest)
@@ -54,6 +57,12 @@ def main(
   except (ValueError, OSError) as error:
     logging.error("build: %s", pool.describe_error(error, ""))
     return 2
+  except command_line.TerminatedError:
+    print("build: terminated; the same call goes on", file=sys.stderr)
+    return command_line.TERMINATED
+  except KeyboardInterrupt:
+    print("build: interrupted; the same call goes on", file=sys.stderr)
+    return command_line.INTERRUPTED
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -14,6 +14,13 @@ from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.train import records
 
 
+class _OwnInfo(tfds.core.DatasetInfo):
+  """What is known of a dataset; nobody else is asked for it."""
+
+  def initialize_from_bucket(self) -> None:
+    """Does nothing; TFDS would leave an empty folder in TMPDIR."""
+
+
 class Builder(tfds.core.GeneratorBasedBuilder):
   """Cuts images and their teacher's maps or masks into records."""
 
@@ -53,7 +60,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       (self.root / "downloads").rmdir()
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
+    return _OwnInfo(
       builder=self,
       description=(
         "Patches of imaging mass cytometry (nuclear, membrane/cytoplasm) with "

@@ -106,7 +106,8 @@ def _check_heaps(data: mmap.mmap) -> None:
     ValueError: there is one; it does not name the file.
   """
   for start in _find_all(data, _LOCAL_HEAP):
-    if _read_number(data, start + 8) > len(data):
+    size = _read_number(data, start + 8)
+    if size > len(data) or _has_loop(data, start, size):
       raise ValueError(f"a broken heap at byte {start}")
   for start in _find_all(data, _GLOBAL_HEAP):
     place, end = start + 16, start + _read_number(data, start + 8)
@@ -118,6 +119,22 @@ def _check_heaps(data: mmap.mmap) -> None:
       if number == 0 and size < 16:
         raise ValueError(f"a broken heap at byte {place}")
       place += size if number == 0 else 16 + -(-size // 8) * 8
+
+
+def _has_loop(data: mmap.mmap, start: int, size: int) -> bool:
+  """Whether a local heap's list of free blocks leads back into itself.
+
+  HDF5 follows it for ever, and keeps every block that it meets.
+  """
+  base = max(data.find(b"\x89HDF\r\n\x1a\n"), 0)
+  blocks = base + _read_number(data, start + 24)
+  block, seen = _read_number(data, start + 16), set()
+  while block + 16 <= size and block != 1:  # 1 ends the list.
+    if block in seen:
+      return True
+    seen.add(block)
+    block = _read_number(data, blocks + block)
+  return False
 
 
 def _find_all(data: mmap.mmap, mark: bytes) -> Iterator[int]:
@@ -187,9 +204,12 @@ def _has_all_chunks(dataset: h5py.Dataset) -> bool:
   addresses = {chunk.byte_offset for chunk in found} - {None, 0}
   if len(addresses) != num_chunks or places != {*itertools.product(*wanted)}:
     return False
-  for place in places:
-    # Fails where the tree does not lead to a chunk that its list has.
-    dataset.id.read_direct_chunk(place)
+  try:
+    for place in places:
+      # Fails where the tree does not lead to a chunk that its list has.
+      dataset.id.read_direct_chunk(place)
+  except (RuntimeError, OSError):
+    return False
   return True
 
 

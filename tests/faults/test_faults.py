@@ -1,6 +1,11 @@
-"""`predict` and `segment` killed, stopped, and their files damaged after."""
+"""Commands killed, stopped, and their files damaged after.
+
+Builds that were killed go on in tests/data_builders, training runs in
+tests/train.
+"""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -193,3 +198,31 @@ def test_files_that_a_damaged_archive_may_still_hold_stay(study):
   (study / "maps/more.zip").write_text("no archive")
   assert call(study, "segment") == 1
   assert (study / "out/masks/ROI1.tiff").is_file()
+
+
+def test_sigterm_ends_a_build_in_one_line(study):
+  (study / "tmp").mkdir()
+  for name in ("masks", "nuclei"):
+    for i in range(6):
+      labels = np.kron(np.arange(64).reshape(8, 8), np.ones((10, 10), int))
+      path = study / f"truth/{name}/ROI{i}.tiff"
+      write.write_labels(path, labels.astype(np.int32))
+  words = [
+    *(sys.executable, "-m", "data_builders.build", f"--output={study / 'out'}"),
+    *(f"--images={study / 'study'}", f"--panel={study / 'panel.csv'}"),
+    *(f"--teacher={study / 'truth'}", "--num_workers=0"),
+    "--config.records.patch_px=32",
+  ]
+  options = {"env": {**os.environ, "TMPDIR": str(study / "tmp")}, "text": True}
+  process = subprocess.Popen(words, stderr=subprocess.PIPE, **options)
+  while not any((study / "out/.parts").glob("[!.]*.npz")):
+    assert process.poll() is None
+    time.sleep(0.002)
+  process.send_signal(signal.SIGTERM)
+  _, told = process.communicate()
+  assert process.returncode == 143
+  assert told.splitlines()[-1] == "build: terminated; the same call goes on"
+  assert "Traceback" not in told
+  assert list((study / "tmp").iterdir()) == []
+  assert subprocess.run(words, check=False, **options).returncode == 0
+  assert not list((study / "out").rglob("incomplete*"))

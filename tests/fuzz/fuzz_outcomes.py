@@ -109,7 +109,7 @@ def find_fault(line: str, path: pathlib.Path) -> str | None:
     return "a line without the file"
   # HDF5 does not touch what it reserves for a block before it reads that.
   rest = line.replace("memory allocation failed for on disk image buffer", "")
-  if re.search("llocate|memory allocation|too little memory", rest):
+  if re.search("nable to allocate|memory allocation|too little memory", rest):
     return "too much memory"
   if "found an unexpected" in line:
     return "an unexpected error"

@@ -148,6 +148,20 @@ def test_a_heap_that_hdf5_would_walk_for_ever(tmp_path):
     hdf5.read_hdf5(path)
 
 
+def test_a_list_of_free_blocks_that_leads_back(tmp_path):
+  path = tmp_path / "a.h5"
+  oracle.write_image(path, STACK)
+  data = bytearray(path.read_bytes())
+  heap = data.index(b"HEAP\0")
+  first, blocks = (
+    int.from_bytes(data[heap + k : heap + k + 8], "little") for k in (16, 24)
+  )
+  data[blocks + first : blocks + first + 8] = first.to_bytes(8, "little")
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=f"a broken heap at byte {heap}"):
+    hdf5.read_hdf5(path)
+
+
 @pytest.mark.parametrize("mark", [b"GCOL\1\0\0\0", b"HEAP\0\0\0\0"])
 def test_a_heap_longer_than_the_file(tmp_path, mark):
   path = tmp_path / "a.h5"
