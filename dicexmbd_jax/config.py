@@ -154,11 +154,7 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
   """
   try:
     values = json_file.read_json(pathlib.Path(folder) / "config.json")
-    # Some models were written before there were these values.
-    for section, missing in _LATER.items():
-      if section in values:
-        values[section] = {**missing, **values[section]}
-    config = ConfigDict(values)
+    config = ConfigDict(add_later(values))
   except (OSError, ValueError, TypeError, RecursionError) as error:
     raise ValueError(
       f"{folder}: found no readable config.json, expected a model folder "
@@ -166,6 +162,14 @@ def read_model_config(folder: pathlib.Path) -> ConfigDict:
     ) from error
   _check_from(str(folder), config)
   return config
+
+
+def add_later(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a configuration with the values that came after it was written."""
+  return {
+    name: {**_LATER[name], **section} if name in _LATER else section
+    for name, section in values.items()
+  }
 
 
 def hash_model(folder: pathlib.Path) -> str:

@@ -396,7 +396,7 @@ def describe_run(
     "config": config_lib.flatten(request.config),
     "method": request.method,
     "model": {
-      "name": request.model_path.name if is_network else request.method,
+      "name": name_model(request.model_path) if is_network else request.method,
       "sha256": inputs.hashes["model"],
     },
     "panel_sha256": inputs.hashes["panel"],
@@ -415,3 +415,10 @@ def describe_versions() -> dict[str, str]:
     "python": platform.python_version(),
     **{name: importlib.metadata.version(name) for name in names},
   }
+
+
+def name_model(folder: Path) -> str:
+  """Returns a model folder's name, and of best/ and last/ the run's before."""
+  folder = folder.resolve()
+  is_of_run = folder.name in ("best", "last")
+  return f"{folder.parent.name}/{folder.name}" if is_of_run else folder.name

@@ -350,7 +350,8 @@ def check_same_config(
       keep them: then their paths are compared.
     records: hashes of those that are there now.
   """
-  before = config_lib.flatten(ConfigDict(json.loads(saved.to_json())))
+  complete = config_lib.add_later(json.loads(saved.to_json()))
+  before = config_lib.flatten(ConfigDict(complete))
   now = config_lib.flatten(ConfigDict(json.loads(config.to_json())))
   for name, found in records.items():
     place = f"train.data.{name}.path"

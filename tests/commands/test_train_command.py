@@ -91,6 +91,7 @@ def test_predict_takes_a_run_and_its_model_folders(folder, weights, meant):
   assert code == 0
   run = json.loads((folder / "out/run.json").read_text())
   assert run["model"]["sha256"] == config_lib.hash_model(folder / meant)
+  assert run["model"]["name"] == meant
 
 
 def test_bfloat16_trains_and_keeps_float32_parameters(folder):

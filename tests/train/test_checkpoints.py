@@ -158,6 +158,16 @@ def test_another_configuration_is_named_by_its_values(tmp_path, config):
     restore(tmp_path, config)
 
 
+def test_a_run_goes_on_where_the_code_has_learned_new_values(tmp_path, config):
+  old = config.copy_and_resolve_references()
+  del old.image["negative"]
+  save(tmp_path, old, [None])
+  assert restore(tmp_path, config) is not None
+  config.image.negative = "clip"
+  with pytest.raises(ValueError, match="negative: found clip, expected refuse"):
+    restore(tmp_path, config)
+
+
 @pytest.mark.parametrize(
   "change", [("train", "num_steps", 9), ("segment", "scale", 1)]
 )
