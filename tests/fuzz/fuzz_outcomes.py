@@ -158,9 +158,17 @@ EXPLAINED: dict[str, dict[str, str]] = {
   "bigtiff": _PLAIN,
   "imagej": _PLAIN,
   "tiff lzw": {"pixels": "LZW has no checksum"},
+  # zlib sums the pixels, and nothing the tags: their type, or bits of each.
+  **dict.fromkeys(
+    ("tiff zlib", "tiff in tiles", "mask tiff", "map tiff"),
+    {"pixels": "tags have no checksum", "names": "tags have no checksum"},
+  ),
   "map h5": {"pixels": "HDF5 has no checksum, unless it is asked for"},
   "ilp": {
-    **dict.fromkeys(("pixels", "arrays", "settings"), "HDF5 has no checksum")
+    **dict.fromkeys(
+      ("pixels", "shape of pixels", "arrays", "settings"),
+      "HDF5 has no checksum",
+    )
   },
   **dict.fromkeys(
     (
