@@ -196,9 +196,10 @@ def make_job(config, rows, pixel_size_um=None):
 
 
 def feed_predictor(source, job):
-  """Returns what `predict` gives to the network."""
+  """Returns what `predict` gives to the network where it magnifies nothing."""
   record = chain.read_record(source, job.panel, job.pixel_size_um)
-  return chain.merge_record(record, job.config.image).maps
+  record = chain.merge_record(record, job.config.image)
+  return chain.magnify_record(record, job.config).maps
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
