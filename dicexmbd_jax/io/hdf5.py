@@ -6,6 +6,8 @@ import json
 import math
 import mmap
 import pathlib
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +21,22 @@ SUFFIXES = (".h5", ".hdf5")
 _MAX_CHANNELS = 4  # Ilastik's guess: a last axis this short are channels.
 _MAX_SHRINK = 1100  # Deflate, the best of HDF5's filters, reaches 1032.
 _SMALL_BYTES = 1 << 20
+_WALK_S = 15  # A whole file of a megabyte takes less than one.
+_WALK = """
+import resource
+import sys
+import h5py
+resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+
+def look(name, item):
+  dict(item.attrs)
+  if isinstance(item, h5py.Dataset) and item.dtype.hasobject:
+    item[()]
+
+with h5py.File(sys.argv[1], "r") as file:
+  look("/", file)
+  file.visititems(look)
+"""
 _MAX_LINE = 1000
 # Signature and version of heaps.
 _LOCAL_HEAP, _GLOBAL_HEAP = b"HEAP\0", b"GCOL\1"
@@ -82,7 +100,9 @@ def open_hdf5(path: pathlib.Path, wanted: str) -> Iterator[h5py.File]:
       path.open("rb") as raw,
       mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-      _check_heaps(data)
+      suspect = _find_suspect(data)
+    if suspect is not None and not _can_be_walked(path):
+      raise ValueError(f"a broken heap at byte {suspect}")
     with h5py.File(path, "r") as file:
       yield file
   except Exception as error:  # Damage makes h5py raise anything.
@@ -95,30 +115,49 @@ def open_hdf5(path: pathlib.Path, wanted: str) -> Iterator[h5py.File]:
     ) from error
 
 
-def _check_heaps(data: mmap.mmap) -> None:
-  """Refuses heaps longer than the file, and ones with free space of no length.
+def _find_suspect(data: mmap.mmap) -> int | None:
+  """Returns where a heap begins that HDF5 might not get over; None without one.
 
   HDF5 takes memory for a heap before it reads it. It walks a global heap (texts
   of any length lie there) from object to object, and never ends at one that is
   number 0, which is free space, and 0 bytes long.
 
-  Raises:
-    ValueError: there is one; it does not name the file.
+  Files that were changed often hold the remains of heaps that nothing refers
+  to any more: a suspect may be one of these.
   """
   for start in _find_all(data, _LOCAL_HEAP):
     size = _read_number(data, start + 8)
     if size > len(data) or _has_loop(data, start, size):
-      raise ValueError(f"a broken heap at byte {start}")
+      return start
   for start in _find_all(data, _GLOBAL_HEAP):
     place, end = start + 16, start + _read_number(data, start + 8)
     if end > len(data):
-      raise ValueError(f"a broken heap at byte {start}")
+      return start
     while place + 16 <= end:
       number = int.from_bytes(data[place : place + 2], "little")
       size = _read_number(data, place + 8)
       if number == 0 and size < 16:
-        raise ValueError(f"a broken heap at byte {place}")
+        return place
       place += size if number == 0 else 16 + -(-size // 8) * 8
+  return None
+
+
+def _can_be_walked(path: pathlib.Path) -> bool:
+  """Whether HDF5 gets through all groups, attributes and texts of a file.
+
+  In a process of its own, whose time and memory are limited: HDF5 itself cannot
+  be stopped.
+  """
+  try:
+    done = subprocess.run(
+      [sys.executable, "-c", _WALK, str(path)],
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      timeout=_WALK_S,
+    )
+  except subprocess.TimeoutExpired:
+    return False
+  return done.returncode == 0
 
 
 def _has_loop(data: mmap.mmap, start: int, size: int) -> bool:

@@ -161,6 +161,7 @@ def test_a_run_that_was_not_validated_has_no_best(folder, capfd):
   late = "--config.train.learning_rate=1e30"  # Stops before the validation.
   assert call(folder, late, workdir="late") == 1
   assert (folder / "late/last/params.npz").exists()
+  capfd.readouterr()  # What the training told.
   words = ["--images=x", f"--output={folder / 'o'}"]
   for command, *more in (
     ["predict", *words],

@@ -162,6 +162,16 @@ def test_a_list_of_free_blocks_that_leads_back(tmp_path):
     hdf5.read_hdf5(path)
 
 
+def test_remains_of_heaps_that_nothing_refers_to(tmp_path):
+  path = tmp_path / "a.h5"
+  oracle.write_image(path, STACK)
+  whole = hdf5.read_hdf5(path)
+  long = (1 << 40).to_bytes(8, "little")
+  with path.open("ab") as file:
+    file.write(b"HEAP\0\0\0\0" + long + b"GCOL\1\0\0\0" + long)
+  np.testing.assert_array_equal(hdf5.read_hdf5(path), whole)
+
+
 @pytest.mark.parametrize("mark", [b"GCOL\1\0\0\0", b"HEAP\0\0\0\0"])
 def test_a_heap_longer_than_the_file(tmp_path, mark):
   path = tmp_path / "a.h5"
