@@ -1,11 +1,15 @@
 """One run at a time in an output folder."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
 import platform
 from collections.abc import Iterator
+
+# Some network file systems have no locks; there nobody is kept out.
+_UNKNOWN_TO_SYSTEM = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -13,7 +17,8 @@ def hold(path: pathlib.Path) -> Iterator[None]:
   """Holds a lock for as long as the block runs, or the process lives.
 
   The system lets go of it with the process, however that ends: no lock is ever
-  left to be removed. The empty file stays.
+  left to be removed. The empty file stays. Where the file system has no locks,
+  nothing is held.
 
   Args:
     path: the lock's file; its folder is made where it is missing.
@@ -33,6 +38,9 @@ def hold(path: pathlib.Path) -> Iterator[None]:
         f"{path.parent}: found a run at work in it ({holder}), expected one "
         "at a time"
       ) from None
+    except OSError as error:
+      if error.errno not in _UNKNOWN_TO_SYSTEM:
+        raise
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()

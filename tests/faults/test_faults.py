@@ -4,6 +4,7 @@ Builds that were killed go on in tests/data_builders, training runs in
 tests/train.
 """
 
+import errno
 import json
 import os
 import signal
@@ -67,6 +68,15 @@ def test_a_second_run_into_one_folder_is_refused(study, command, caplog):
   # What a dead process left is no lock.
   (study / "out/.lock").write_text("process 1 on another")
   assert call(study, command) == 0
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+  def refuse(file, how):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+  monkeypatch.setattr(lock.fcntl, "flock", refuse)
+  with lock.hold(tmp_path / ".lock"), lock.hold(tmp_path / ".lock"):
+    pass
 
 
 def test_failures_may_be_allowed(study):
