@@ -14,6 +14,9 @@ from dicexmbd_jax.types import ImageSource
 
 PNG = (".png",)
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAX_SHRINK = 1100  # Deflate reaches 1032.
+# In memory at once; where colours of a palette are looked up, 40.
+_VALUE_BYTES = {"I": 4, "F": 4, "P": 40}
 
 
 def list_pictures(
@@ -117,13 +120,16 @@ def read_png(path: pathlib.Path) -> np.ndarray:
 
   limit_px = PIL.Image.MAX_IMAGE_PIXELS
   try:
-    _check_sums(path.read_bytes())
+    data = path.read_bytes()
+    _check_sums(data)
     PIL.Image.MAX_IMAGE_PIXELS = None  # Our own limit is in its place.
     with PIL.Image.open(path) as picture:
       width, height = picture.size
-      itemsize = 4 if picture.mode in ("I", "F", "P") else 1
-      num_bytes = width * height * len(picture.getbands()) * itemsize
+      num_values = width * height * len(picture.getbands())
+      num_bytes = num_values * _VALUE_BYTES.get(picture.mode, 1)
       memory.check_size(path, f"{width} x {height} pixels", num_bytes)
+      if num_values > 8 * _MAX_SHRINK * len(data):  # A bit each, at least.
+        raise ValueError(f"{len(data)} bytes for {width} x {height} pixels")
       pixels = np.asarray(picture)
       if picture.mode != "P":
         return pixels

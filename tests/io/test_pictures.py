@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -20,6 +22,18 @@ def test_png(tmp_path, shape):
   pixels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
   PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
   np.testing.assert_array_equal(pictures.read_png(tmp_path / "a.png"), pixels)
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_a_size_that_the_pixels_of_a_png_cannot_have(tmp_path, mode):
+  path = tmp_path / "a.png"
+  PIL.Image.new(mode, (40, 30)).save(path)
+  data = bytearray(path.read_bytes())
+  data[16:24] = (5000).to_bytes(4, "big") + (4000).to_bytes(4, "big")
+  data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=r"a\.png: .*bytes for 5000 x 4000 pix"):
+    pictures.read_png(path)
 
 
 def test_damaged_pixels_of_a_png_are_told(tmp_path):
