@@ -94,6 +94,23 @@ def test_missing_tiles_are_refused(tmp_path):
     read(path)
 
 
+def test_a_declared_tile_is_not_allocated(tmp_path):
+  path = tmp_path / "a.tiff"
+  image = np.ones((12, 16), np.uint8)
+  tifffile.imwrite(path, image, tile=(16, 16), compression="zlib")
+  with tifffile.TiffFile(path) as file:
+    place = file.pages[0].tags["TileLength"].valueoffset
+  data = bytearray(path.read_bytes())
+  data[place : place + 4] = (0x7FFFFFF0).to_bytes(4, "little")
+  path.write_bytes(data)
+
+  def refuse():
+    with pytest.raises(memory.TooLargeError, match="tiles of 16 x 2147483632"):
+      tiff.read_pixels(path)
+
+  assert measure_peak(refuse) < 20e6
+
+
 @pytest.mark.parametrize("height", [12, 13, 16])
 def test_strips_are_whole_or_filled_up(tmp_path, height):
   path = tmp_path / "a.tif"

@@ -420,6 +420,14 @@ def _check_memory(
   assert page.keyframe is not None
   height, width = page.keyframe.imagelength, page.keyframe.imagewidth
   itemsize = np.dtype(page.dtype or np.uint8).itemsize
+  if page.keyframe.is_tiled:  # A tile may be larger than the image.
+    tile = page.keyframe.tile
+    assert tile is not None
+    memory.check_size(
+      shown,
+      f"tiles of {tile[-1]} x {tile[-2]} pixels",
+      math.prod(tile) * page.keyframe.samplesperpixel * itemsize,
+    )
   num_decoded = len(channels)
   if layout.axis is not None and not layout.has_pages:
     num_decoded = layout.num_channels  # All at once.
