@@ -151,12 +151,13 @@ EXPLAINED: dict[str, dict[str, str]] = {
   },
   "ome": {**dict.fromkeys(("names", "size"), "OME-XML has no checksum")},
   "tiff": _PLAIN,
-  "tiff in pages": {
-    **_PLAIN,
-    "shape of pixels": "the chain leaves a page out; the panel counts them",
-  },
-  "bigtiff": _PLAIN,
-  "imagej": _PLAIN,
+  **dict.fromkeys(
+    ("tiff in pages", "bigtiff", "imagej"),
+    {
+      **_PLAIN,
+      "shape of pixels": "the chain leaves a page out; the panel counts them",
+    },
+  ),
   "tiff lzw": {"pixels": "LZW has no checksum"},
   # zlib sums the pixels, and nothing the tags: their type, or bits of each.
   **dict.fromkeys(
