@@ -19,6 +19,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy import ndimage
 
+from dicexmbd_jax.sections import show
+
 Planes = Float32[np.ndarray, "y x c"]
 Plane = Float32[np.ndarray, "y x"]
 Features = Float32[np.ndarray, "y x n"]
@@ -135,7 +137,7 @@ def check_selection(selection: Selection) -> None:
   for one in selection:
     if one.name not in FILTERS:
       raise ValueError(
-        f"selection: found the feature {one.name!r}, expected one of "
+        f"selection: found the feature {show(one.name)}, expected one of "
         f"{', '.join(FILTERS)}"
       )
     smallest = _get_smallest_scale(one.name)
