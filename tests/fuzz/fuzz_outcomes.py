@@ -141,6 +141,7 @@ def compare_values(first: Any, second: Any, name: str) -> str | None:
 _NO_SUM = "the format has no checksum"
 _PLAIN = {"pixels": _NO_SUM, "names": _NO_SUM, "size": _NO_SUM}
 _VALUES = {"settings": "a text without checksum"}
+_LOST_PAGE = "the chain leaves a page out; the panel counts them"
 # Sample -> what may differ -> why. Formats with checksums are not here.
 EXPLAINED: dict[str, dict[str, str]] = {
   "mcd": _PLAIN,
@@ -150,19 +151,22 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "shape of pixels": "cut behind a row; nothing says how many there are",
   },
   "ome": {**dict.fromkeys(("names", "size"), "OME-XML has no checksum")},
-  "tiff": _PLAIN,
   **dict.fromkeys(
-    ("tiff in pages", "bigtiff", "imagej"),
-    {
-      **_PLAIN,
-      "shape of pixels": "the chain leaves a page out; the panel counts them",
-    },
+    ("tiff", "tiff in pages", "bigtiff", "imagej"),
+    {**_PLAIN, "shape of pixels": _LOST_PAGE},
   ),
-  "tiff lzw": {"pixels": "LZW has no checksum"},
+  "tiff lzw": {
+    "pixels": "LZW has no checksum",
+    "shape of pixels": _LOST_PAGE,
+  },
   # zlib sums the pixels, and nothing the tags: their type, or bits of each.
   **dict.fromkeys(
     ("tiff zlib", "tiff in tiles", "mask tiff", "map tiff"),
-    {"pixels": "tags have no checksum", "names": "tags have no checksum"},
+    {
+      "pixels": "tags have no checksum",
+      "names": "tags have no checksum",
+      "shape of pixels": _LOST_PAGE,
+    },
   ),
   "map h5": {"pixels": "HDF5 has no checksum, unless it is asked for"},
   "ilp": {
