@@ -167,7 +167,7 @@ def _expand_archives(
       files.append(_File(path))
       continue
     try:
-      files += _list_members(path)
+      files += _list_members(path, failures)
     except Exception as error:  # Damage makes zipfile fail in any way.
       text = str(error)[:200]
       message = f"found an unreadable archive ({text}), expected a zip file"
@@ -175,7 +175,7 @@ def _expand_archives(
   return files
 
 
-def _list_members(path: pathlib.Path) -> list[_File]:
+def _list_members(path: pathlib.Path, failures: list[Failure]) -> list[_File]:
   files: list[_File] = []
   unread: list[pathlib.PurePosixPath] = []
   with zipfile.ZipFile(path) as archive:
@@ -183,9 +183,15 @@ def _list_members(path: pathlib.Path) -> list[_File]:
       if "\0" in info.orig_filename:  # What follows would be cut off.
         raise ValueError(f"the name {info.orig_filename[:80]!r}")
       member = pathlib.PurePosixPath(info.filename)
-      if info.is_dir() or _is_hidden(member):
+      if info.is_dir():
         continue
-      if _is_image(archive, member):
+      if _has_two_names(archive, info):
+        full = path / info.filename
+        line = f"{full}: found another name in its header, expected one name"
+        failures.append((full, line))
+      elif _is_hidden(member):
+        continue
+      elif _is_image(archive, member):
         files.append(_File(path, info.filename))
       elif folders.looks_like_data(member):
         unread.append(member)
@@ -193,6 +199,20 @@ def _list_members(path: pathlib.Path) -> list[_File]:
     raise ValueError(f"no image in it{folders.describe_unread(unread)}")
   folders.tell_unread(path, unread)
   return files
+
+
+def _has_two_names(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+  """Whether the archive's table names a member otherwise than its header.
+
+  A damaged name may be that of no image, which would be left out.
+  """
+  try:
+    archive.open(info).close()
+  except zipfile.BadZipFile as error:
+    return "differ" in str(error)
+  except Exception:  # Damage makes zipfile fail in any way.
+    pass  # Reading it will say what is wrong, if it is an image.
+  return False
 
 
 def _is_hidden(member: pathlib.PurePosixPath) -> bool:

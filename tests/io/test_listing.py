@@ -250,3 +250,18 @@ def test_acquisitions_of_no_slide_are_told(tmp_path):
   [(file, line)] = failures
   assert file == path
   assert line.startswith(f"{path}: found acquisition '2' of no slide")
+
+
+def test_a_member_of_two_names_is_a_failure(tmp_path):
+  path = tmp_path / "a.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("a.tiff", b"II")
+    archive.writestr("b.tiff", b"II")
+  data = path.read_bytes()
+  at = data.rindex(b"a.tiff")  # In the table; the header has it, too.
+  path.write_bytes(data[:at] + b"a.tifX" + data[at + 6 :])
+  found, failures = list_images(str(path))
+  assert [image.stem for image in found] == ["b"]
+  ((place, line),) = failures
+  assert place.name == "a.tifX"
+  assert "a.tifX: found another name in its header" in line
