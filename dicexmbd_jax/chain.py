@@ -13,7 +13,7 @@ many images at a time; it is an argument, so that nothing here loads JAX.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -27,16 +27,12 @@ from dicexmbd_jax.types import (
   ImageRecord,
   ImageSource,
   LoadedImage,
+  Network,
   Panel,
   Probabilities,
 )
 
 NETWORK = "network"  # The method; the others are segment.METHODS.
-# As predict.predict_images once it knows its model.
-Network = Callable[
-  [Iterable[tuple[ImageRecord, Image]]],
-  Iterator[tuple[ImageRecord, Probabilities]],
-]
 
 
 def read_record(
@@ -134,20 +130,22 @@ def magnify_record(
       the image as it is.
   """
   started = time.perf_counter()
-  image, size_um = record.image, record.pixel_size_um
-  maps = preparation.to_network_grid(image, size_um, config.image)
+
+  def magnify(factor: float) -> Image:
+    size_um = record.pixel_size_um * factor
+    return preparation.to_network_grid(record.image, size_um, config.image)
+
   factor = 1.0
   if first_pass is not None:
     factor = config.predict.magnification
     if factor == sections.AUTO:
-      factor = magnification.choose_magnification(maps, config, first_pass)
-  if factor != 1:
-    size_um *= factor
-    maps = preparation.to_network_grid(image, size_um, config.image)
+      factor = magnification.choose_magnification(
+        magnify(1.0), config, first_pass
+      )
   return dataclasses.replace(
     record,
     magnification=float(factor),
-    maps=maps,
+    maps=magnify(factor),
     seconds=_add_time(record, "magnify", started),
   )
 

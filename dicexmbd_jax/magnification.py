@@ -12,8 +12,7 @@ were chosen on.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -23,7 +22,7 @@ from dicexmbd_jax.image import resample
 from dicexmbd_jax.masks import confidence, segment
 from dicexmbd_jax.masks.components import count_labels
 from dicexmbd_jax.scores import match
-from dicexmbd_jax.types import Image, Probabilities
+from dicexmbd_jax.types import Image, Network
 
 WINDOW_PX = 256  # Edge of the parts that the first pass looks at.
 MAX_WINDOWS = 4
@@ -37,11 +36,6 @@ MIN_CONFIDENCE, MIN_NUCLEI = 0.5, 5
 # do; from the second on, the image is not made smaller.
 PROBE = 1.3
 SOME_AGREEMENT, FULL_AGREEMENT = 0.84, 0.9
-
-# From keys and images to keys and probabilities.
-Network = Callable[
-  [Iterable[tuple[Any, Image]]], Iterator[tuple[Any, Probabilities]]
-]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ the answers of the last one are fetched. Only images in flight are held.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -19,12 +19,9 @@ from jaxtyping import Array, Bool, Float
 
 from dicexmbd_jax.image import tiling
 from dicexmbd_jax.model.unet import NUM_CLASSES, UNet
-from dicexmbd_jax.types import Image, Probabilities
+from dicexmbd_jax.types import Image, Network, Probabilities
 
 Key = TypeVar("Key")
-Network = Callable[
-  [Iterable[tuple[Any, Image]]], Iterator[tuple[Any, Probabilities]]
-]
 
 TILE_SIZES_PX = (256, 512, 1024)
 # A view: whether it is mirrored up-down, left-right, and at the diagonal. One

@@ -6,7 +6,7 @@ contracts: documentation at run time, checked by jaxtyping in the tests.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,10 @@ Stack = Float32[np.ndarray, "y x m"]  # raw ion counts, one plane per marker
 Image = Float32[np.ndarray, "y x 2"]  # nuclear, membrane/cytoplasm; 0..255
 Probabilities = Float32[np.ndarray, "y x 3"]  # nucleus, membrane, background
 Labels = Int32[np.ndarray, "y x"]  # 0 = background, objects 1..n
+# From keys and images to keys and probabilities, in order.
+Network = Callable[
+  [Iterable[tuple[Any, Image]]], Iterator[tuple[Any, Probabilities]]
+]
 
 
 @dataclasses.dataclass(frozen=True)

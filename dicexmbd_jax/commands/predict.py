@@ -29,7 +29,7 @@ from dicexmbd_jax.model import unet, weights
 from dicexmbd_jax.runs import lock, pool, results, shards, state
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.runs.progress import Progress
-from dicexmbd_jax.types import ImageRecord, ImageSource, Panel
+from dicexmbd_jax.types import ImageRecord, ImageSource, Network, Panel
 
 Path = pathlib.Path
 Waiting = tuple[ImageSource, Mapping[str, str]]  # An image and its key.
@@ -335,7 +335,7 @@ def prepare_images(
   inputs: Inputs,
   waiting: Sequence[Waiting],
   failures: FailureLog,
-  first_pass: chain.Network | None,
+  first_pass: Network | None,
 ) -> Iterator[ImageRecord]:
   """Yields images as the network sees them; failures are added."""
   told: collections.Counter[str] = collections.Counter()
