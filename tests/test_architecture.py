@@ -1,7 +1,7 @@
 """Who may import what, and that every module can be imported at all."""
 
 import ast
-import importlib
+import importlib.util
 import pathlib
 import pkgutil
 import subprocess
@@ -32,6 +32,8 @@ ROOMS = {
   "h5py": ("io", "teach"),
   "matplotlib": ("report",),
   "jinja2": ("report",),
+  "napari": ("viewer",),
+  "qtpy": ("viewer",),
   "pooch": (),
   "requests": (),
   "configs": (),
@@ -59,6 +61,7 @@ STRANGERS = {
   "predict": ("masks", "scores", "report", "io", "commands", "runs"),
   "magnification": ("model", "predict", "io", "report", "commands", "runs"),
   "chain": ("model", "predict", "scores", "report", "commands", "runs"),
+  "viewer": ("model", "predict", "train", "simulate", "commands", "runs"),
 }
 
 
@@ -110,6 +113,13 @@ def test_rooms_do_not_know_one_another(room):
   assert not wrong, wrong
 
 
+def test_nobody_knows_the_viewer():
+  users = {
+    room for _, room, name in IMPORTS if name.startswith("dicexmbd_jax.viewer")
+  }
+  assert users <= {"viewer"}
+
+
 def test_flags_are_known_to_the_command_line_only():
   users = {file for file, _, name in IMPORTS if name.startswith("absl.flags")}
   assert users == {"__main__.py"}
@@ -150,8 +160,10 @@ def test_every_module_can_be_imported():
   walk = pkgutil.walk_packages([str(PACKAGE)], "dicexmbd_jax.")
   names = [module.name for module in walk]
   assert "dicexmbd_jax.model.unet" in names
+  has_napari = importlib.util.find_spec("napari") is not None
   for name in names:
-    importlib.import_module(name)
+    if has_napari or not name.startswith("dicexmbd_jax.viewer."):
+      importlib.import_module(name)
 
 
 @pytest.mark.parametrize(
