@@ -65,7 +65,7 @@ def get_config() -> ConfigDict:
   # Panels an image is seen under: its own, and parts of it drawn at random.
   config.records.num_panels = 1
   config.records.seed = 0  # Of random places and panels.
-  config.records.rim_fraction = 0.7  # data_builders/targets.py: make_target.
+  config.records.rim_fraction = 0.7  # train/targets.py: make_target.
   config.records.group_column = "group"  # Of the table --groups.
   config.records.salt = "dicexmbd"  # Another salt, other groups in the test.
   config.records.shares = ConfigDict()  # Of groups; they sum to 1.

@@ -11,12 +11,12 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from data_builders import patches, targets, teacher_files
+from data_builders import teacher_files
 from data_builders.jobs import Item, Job
 from dicexmbd_jax.image import preparation, resample
 from dicexmbd_jax.io import images, source
 from dicexmbd_jax.masks import class_order, grid
-from dicexmbd_jax.train import records
+from dicexmbd_jax.train import patches, records, targets
 from dicexmbd_jax.types import Image, ImageSource, Labels, LoadedImage
 
 Example = dict[str, Any]

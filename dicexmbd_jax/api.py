@@ -186,7 +186,10 @@ def segment_probabilities(
 
 
 def evaluate(
-  predicted: np.ndarray, reference: np.ndarray, tolerance_px: float = 1.0
+  predicted: np.ndarray,
+  reference: np.ndarray,
+  tolerance_px: float = 1.0,
+  known: np.ndarray | None = None,
 ) -> dict[str, float]:
   """Scores one image's mask against its reference.
 
@@ -194,6 +197,8 @@ def evaluate(
     predicted: labels (y, x), any integer dtype, 0 = background.
     reference: the same, same shape.
     tolerance_px: how far apart outlines may lie in the boundary scores.
+    known: (y, x), true where the reference tells what is there; None:
+      everywhere. Objects of which more than half lies beyond count in neither.
 
   Returns:
     Score by name, as "f1_iou_0.50"; `scores/evaluate.py` lists them all.
@@ -204,8 +209,16 @@ def evaluate(
   """
   from dicexmbd_jax.scores.evaluate import evaluate_image
   from dicexmbd_jax.scores.instances import check_instances
+  from dicexmbd_jax.scores.known import keep_known
 
   found, wanted = np.asarray(predicted), np.asarray(reference)
+  if known is not None:
+    is_known = np.asarray(known, bool)
+    if not is_known.shape == found.shape == wanted.shape:
+      raise ValueError(
+        f"known: found shape {is_known.shape}, expected {found.shape}"
+      )
+    found, wanted = (keep_known(mask, is_known) for mask in (found, wanted))
   scores = evaluate_image(found, wanted, tolerance_px).scores
   for name, mask in (("predicted", found), ("reference", wanted)):
     try:

@@ -215,3 +215,16 @@ def test_maps_in_another_order_are_told():
   assert dx.segment_probabilities(maps).warnings == ()
   (line,) = dx.segment_probabilities(maps[..., [1, 0, 2]]).warnings
   assert line.endswith("are the maps membrane,nucleus,background?")
+
+
+def test_what_is_not_known_counts_in_no_score():
+  reference = np.zeros((8, 16), np.int32)
+  reference[1:4, 1:4] = 1
+  predicted = reference.copy()
+  predicted[1:4, 10:13] = 2
+  known = np.zeros(reference.shape, bool)
+  known[:, :8] = True
+  assert dx.evaluate(predicted, reference)["f1_iou_0.50"] < 1
+  assert dx.evaluate(predicted, reference, known=known)["f1_iou_0.50"] == 1
+  with pytest.raises(ValueError, match="known: found shape"):
+    dx.evaluate(predicted, reference, known=known[1:])

@@ -24,7 +24,7 @@ ROOMS = {
   "tensorboardX": ("train",),
   "sklearn": ("teach",),
   "skimage": ("image", "masks", "scores", "simulate", "teach"),
-  "scipy": ("image", "masks", "scores", "simulate", "io", "teach"),
+  "scipy": ("image", "masks", "scores", "simulate", "io", "teach", "train"),
   "numba": ("masks",),
   "tifffile": ("io",),
   "readimc": ("io",),

@@ -6,12 +6,12 @@ from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
 from configs import default
-from data_builders import targets
 from dicexmbd_jax import simulate
 from dicexmbd_jax.image import channels, resample
 from dicexmbd_jax.masks import measure, segment
 from dicexmbd_jax.report import overlay
 from dicexmbd_jax.teach import features, forest, teacher, uncertainty
+from dicexmbd_jax.train import targets
 
 
 def check(function):

@@ -1,6 +1,8 @@
 """Built datasets on disk: opened, counted, read record by record."""
 
 import hashlib
+import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -9,6 +11,7 @@ from dicexmbd_jax.train import records
 
 SPLITS = ("train", "validation", "test")
 INFO_FILE = "dataset_info.json"
+_MAX_SHARD = 1 << 20  # Records: one shard holds all of a small dataset.
 _HEAD_BYTES = 1 << 18  # Of a shard; its records begin after 1 << 16.
 
 
@@ -39,6 +42,47 @@ class Records:
         f"({_first_line(error)}); expected a whole dataset, build it again"
       ) from error
     return records.decode_record(raw)
+
+
+def write_dataset(
+  folder: pathlib.Path,
+  splits: Mapping[str, Iterable[Mapping[str, Any]]],
+  patch_px: int,
+  description: str,
+) -> None:
+  """Writes a small dataset in one process, one shard a split.
+
+  Args:
+    folder: of the dataset; made if missing, and written over.
+    splits: what records.encode_record gives, by split.
+    patch_px: edge of the patches.
+    description: one line.
+
+  Raises:
+    OSError: the folder cannot be written.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  identity = tfds.core.dataset_info.DatasetIdentity(
+    name="patches",
+    version=tfds.core.Version("1.0.0"),
+    data_dir=str(folder),
+    module_name=__name__,
+  )
+  info = tfds.core.DatasetInfo(
+    builder=identity,
+    description=description,
+    features=records.make_features(patch_px),
+    disable_shuffling=True,
+  )
+  info.set_file_format("array_record")
+  writer = tfds.core.SequentialWriter(
+    info, _MAX_SHARD, file_format="array_record"
+  )
+  writer.initialize_splits(list(splits))
+  for split, examples in splits.items():
+    for example in examples:
+      writer.add_examples({split: [example]})
+  writer.close_all()
 
 
 def open_dataset(path: str) -> tfds.core.DatasetBuilder:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from scipy import ndimage
 
-from data_builders import targets
+from dicexmbd_jax.train import targets
 from dicexmbd_jax.types import Labels
 
 Strokes = UInt8[np.ndarray, "y x"]  # 0 = none, else the class.

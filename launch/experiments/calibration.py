@@ -19,12 +19,12 @@ import validation
 from matplotlib import figure
 from scipy import stats
 
-from data_builders import targets
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import labels
 from dicexmbd_jax.masks import confidence
 from dicexmbd_jax.report import style
 from dicexmbd_jax.scores import match
+from dicexmbd_jax.train import targets
 
 CLASSES = ("nucleus", "membrane/cytoplasm", "background")
 MEASURES = ("confidence", "foreground_probability")

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import record_datasets
 
@@ -105,3 +106,22 @@ def test_a_dataset_is_the_same_wherever_it_lies(tmp_path):
   assert dataset.hash_dataset(str(moved)) != found
   other = record_datasets.write_dataset(tmp_path / "c", train=6, validation=2)
   assert dataset.hash_dataset(str(other)) != found
+
+
+def test_a_small_dataset_is_written_and_read(tmp_path):
+  record = {
+    "image": np.full((4, 4, 2), 7.0),
+    "target": np.zeros((4, 4, 3)),
+    "valid": np.ones((4, 4, 1)),
+    "known": np.zeros((4, 4, 3)),
+    "record_id": "a:0:0",
+    "origin": (0, 0),
+    "scale": 1.0,
+  }
+  examples = [records.encode_record(record)] * 3
+  dataset.write_dataset(tmp_path / "own", {"train": examples}, 4, "Own.")
+  opened = dataset.Records(str(tmp_path / "own"), "train")
+  assert (len(opened), opened.patch_px) == (3, 4)
+  assert opened[2]["image"].max() == 7
+  assert not opened[2]["known"].any()
+  assert dataset.count_split(str(tmp_path / "own"), "validation") == 0

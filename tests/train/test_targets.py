@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from data_builders import targets
+from dicexmbd_jax.train import targets
 
 
 def test_depth_by_hand():
@@ -100,3 +100,32 @@ def test_around_nuclei_alone_only_that_there_is_no_nucleus_is_known():
   assert known[..., 0].all()
   np.testing.assert_array_equal(known[0, :, 1], [0, 1, 1, 1, 1, 1, 0])
   np.testing.assert_array_equal(known[0, :, 2], known[0, :, 1])
+
+
+def test_membrane_alone_tells_nothing_of_nuclei_and_background():
+  membrane = np.array([[True, False]])
+  target, known = targets.make_membrane_target(membrane)
+  assert target[0].tolist() == [[0, 1, 0], [0, 0, 1]]
+  assert known[0].tolist() == [[1, 1, 1], [0, 1, 0]]
+
+
+def test_beside_a_labelled_cell_no_nucleus_goes_on():
+  cells = np.zeros((5, 7), np.int32)
+  cells[1:4, 1:4] = 1
+  target = targets.make_target(cells, 0.7)
+  everything = np.ones(target.shape, np.uint8)
+  known = targets.limit_known(target, everything, cells > 0)
+  assert (known[1:4, 1:4] == 1).all()
+  assert known[2, 4].tolist() == [1, 0, 0]
+  assert known[0, 0].tolist() == [0, 0, 0]  # Touches by a corner only.
+  assert not known[:, 5:].any()
+
+
+def test_a_neighbour_that_is_not_covered_stays_unknown():
+  cells = np.kron([[1, 2]], np.ones((5, 5), np.int32))
+  target = targets.make_target(cells, 0.7)
+  known = targets.limit_known(
+    target, np.ones(target.shape, np.uint8), cells == 1
+  )
+  # Its edge is no nucleus, which its own target says as well.
+  assert known[2].tolist()[5:7] == [[1, 0, 0], [0, 0, 0]]

@@ -92,6 +92,49 @@ def make_partial_target(nuclei: Labels) -> tuple[Target, Known]:
   return target, known
 
 
+def make_membrane_target(
+  membrane: Bool[np.ndarray, "y x"],
+) -> tuple[Target, Known]:
+  """Returns the target of membrane/cytoplasm alone, and what of it is known.
+
+  Where it is drawn, no other class is. Elsewhere nobody has said whether there
+  is a nucleus or background (stored as background).
+
+  Args:
+    membrane: where membrane/cytoplasm is.
+
+  Returns:
+    As make_partial_target.
+  """
+  nothing = np.zeros(membrane.shape, bool)
+  target = np.stack([nothing, membrane, ~membrane], -1).astype(np.float32)
+  known = np.ones(target.shape, np.uint8)
+  known[~membrane, ::2] = 0
+  return target, known
+
+
+def limit_known(
+  target: Target, known: Known, is_covered: Bool[np.ndarray, "y x"]
+) -> Known:
+  """Returns what is known where labels cover a part of the image only.
+
+  Beside a labelled cell something else begins, whatever it is: no nucleus
+  reaches over its edge. So the pixels around what is covered are known not to
+  be nucleus where they touch a cell from outside; that keeps a cell from
+  growing into what is unknown.
+
+  Args:
+    target: of the whole image, as if all were covered.
+    known: of the same.
+    is_covered: where the labels hold.
+  """
+  limited = known * is_covered[..., None].astype(np.uint8)
+  is_cell = (target[..., 2] == 0) & is_covered
+  is_beside = ndimage.binary_dilation(is_cell) & ~is_covered
+  limited[is_beside & (target[..., 0] == 0), 0] = 1
+  return limited
+
+
 def find_contacts(labels: Labels) -> Bool[np.ndarray, "y x"]:
   """Finds pixels with a 4-neighbour of another object, background apart."""
   touches = np.zeros(labels.shape, bool)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_builders import patches
+from dicexmbd_jax.train import patches
 
 
 def count_covering(shape, patch_px, origins):
