@@ -182,12 +182,15 @@ def run_images(request: Request, inputs: Inputs, started: float) -> int:
   for path, message in inputs.unlisted:
     failures.add("", path, ValueError(message))
   finished: set[str] = set()
+  waiting: list[Waiting] = []
   try:
     waiting = list_waiting(request, inputs, failures, finished)
     finish_images(request, inputs, waiting, failures, finished)
     stems = [one.stem for one in inputs.sources if one.stem in finished]
     write_finished(request, inputs, stems, failures, describe(inputs, stems))
   except KeyboardInterrupt:  # Ctrl-C, or SIGTERM.
+    # A worker may have finished images that were not told of any more.
+    finished.update(results.list_finished(request.output, waiting))
     record = describe(inputs, sorted(finished))
     write_record(request, inputs, record, "stopped")
     raise

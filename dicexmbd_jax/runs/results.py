@@ -5,9 +5,10 @@ covers all images is made from the files of the images, not from memory: the
 images of an earlier run have no other place, and thousands fit.
 """
 
+import contextlib
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,7 @@ from dicexmbd_jax.io import tables as tables_reader
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
-from dicexmbd_jax.types import Grid, ImageRecord, Panel
+from dicexmbd_jax.types import Grid, ImageRecord, ImageSource, Panel
 
 Path = pathlib.Path
 
@@ -48,6 +49,21 @@ def find_fault(output: Path, stem: str, key: Mapping[str, str]) -> str | None:
   return state_lib.find_fault(
     output, stem, key, lambda kind: locate(output, kind, stem)
   )
+
+
+def list_finished(
+  output: Path, images: Iterable[tuple[ImageSource, Mapping[str, str]]]
+) -> list[str]:
+  """Returns the stems of the images with a state of the given key.
+
+  Their files are not looked at: this is for a run that has just written them.
+  """
+  found = []
+  for image, key in images:
+    with contextlib.suppress(OSError, ValueError):
+      if state_lib.read(output, image.stem)["key"] == key:
+        found.append(image.stem)
+  return found
 
 
 def discard_image(output: Path, stem: str):
