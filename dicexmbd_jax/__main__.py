@@ -101,8 +101,12 @@ FLAGS = {
     None,
     "INDEX/COUNT, as 3/16, from 0: do this share of the images only.",
   ),
-  "merge": Flag(
-    TRUTH, False, "Make report and tables of what all shares have done."
+  "merge": Flag(TRUTH, False, "Bring together what all shares have done."),
+  "shares": Flag(
+    TEXTS,
+    None,
+    "With --merge: a share's output folder, or a folder of such; may be "
+    "repeated. Default: --output.",
   ),
   "workdir": Flag(TEXT, None, "Folder for weights and log; made if missing."),
   "coordinator": Flag(
@@ -168,13 +172,14 @@ COMMANDS = {
       "allow_failures",
       "shard",
       "merge",
+      "shares",
     ),
     ("images", "output"),
   ),
   "segment": Command(
     "From probability maps to masks alone.",
     ("probabilities", "output", "classes", "num_workers", "overwrite")
-    + ("confidence",),
+    + ("confidence", "allow_failures", "shard", "merge", "shares"),
     ("probabilities", "output"),
   ),
   "evaluate": Command(
@@ -266,7 +271,7 @@ def main(arguments: Sequence[str]) -> int:
   # Training takes it for itself later: it saves, and goes on another time.
   signal.signal(signal.SIGTERM, terminate)
   # Merging is apart from prediction, since it starts without JAX.
-  is_merge = getattr(values, "merge", False)
+  is_merge = name == "predict" and values.merge
   module = "merge" if is_merge else name.replace(" ", "_")
   try:
     command = importlib.import_module(f"dicexmbd_jax.commands.{module}")

@@ -38,6 +38,7 @@ class ImageSource:
     parts: the other files of an OME-TIFF that spans several.
     planes: names and files of the channels, where each has a file of its own;
       `path` is the first of these.
+    num_bytes: of the acquisition's pixels; None where the files tell it.
   """
 
   stem: str
@@ -47,6 +48,7 @@ class ImageSource:
   fallbacks: tuple[pathlib.Path, ...] = ()
   parts: tuple[pathlib.Path, ...] = ()
   planes: tuple[tuple[str, pathlib.Path], ...] = ()
+  num_bytes: int | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)

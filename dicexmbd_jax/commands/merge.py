@@ -1,30 +1,30 @@
 """`predict --merge`: one report and one set of tables over all shares.
 
 Needs no network, no accelerator and no JAX: what the shares left in the output
-folder is enough. Panel, configuration and weights are those of the share that
-was run last; a result that was made with others counts as missing.
+folder, or in folders of their own, is enough. Panel, configuration and weights
+are those of the share that was run last; a result that was made with others
+counts as missing.
 """
 
-import csv
+import contextlib
 import dataclasses
 import datetime
 import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
 
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import listing, source
-from dicexmbd_jax.runs import pool, results, shards, state
-from dicexmbd_jax.runs.failures import FailureLog, describe_source
+from dicexmbd_jax.runs import gather, lock, results, shards, state
+from dicexmbd_jax.runs.failures import FailureLog, refuse_call
 from dicexmbd_jax.types import ImageSource
 
 Path = pathlib.Path
-Record = Mapping[str, Any]
 
 # Of a share's record; the run's has `shards` instead.
 _OF_SHARES_ALONE = ("state", "shard", "panel")
@@ -32,17 +32,24 @@ _OF_SHARES_ALONE = ("state", "shard", "panel")
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """Which images, and the folder that their shares wrote into.
+  """Which images, and the folders that their shares wrote into.
 
   Attributes:
     images: folder, file or glob.
-    output: the shares' output folder.
+    output: the folder for the whole.
+    shares: the shares' output folders, or folders of these; none: `output`.
+    allow_failures: whether the run counts as done if images failed, but none
+      is missing and some are done.
+    overwrite: whether what another program left in `output` is replaced.
     panel_path: to compare with the shares', or None.
     model_path: to compare with the shares', or None.
   """
 
   images: str
   output: Path
+  shares: tuple[Path, ...] = ()
+  allow_failures: bool = False
+  overwrite: bool = False
   panel_path: Path | None = None
   model_path: Path | None = None
 
@@ -51,8 +58,9 @@ def run(flags) -> int:
   """Merges the shares in an output folder; returns the exit code.
 
   Args:
-    flags: images, output; panel and checkpoint are compared with the shares'
-      if they are given; shard must not be given.
+    flags: images, output, shares, allow_failures, overwrite; panel and
+      checkpoint are compared with the shares' if they are given; shard must
+      not be given.
 
   Returns:
     0: all images are there; 1: some failed or are missing; 2: wrong call.
@@ -64,6 +72,9 @@ def run(flags) -> int:
     Request(
       images=flags.images,
       output=Path(flags.output),
+      shares=tuple(Path(path) for path in flags.shares or ()),
+      allow_failures=flags.allow_failures,
+      overwrite=flags.overwrite,
       panel_path=Path(flags.panel) if flags.panel else None,
       model_path=Path(flags.checkpoint) if flags.checkpoint else None,
     )
@@ -75,43 +86,52 @@ def run_request(request: Request) -> int:
   started = time.perf_counter()
   output = request.output
   failures = FailureLog()
-  try:
-    records = shards.read_records(output)
-    newest = max(records, key=lambda record: record["written_unix_s"])
-    check_files(request, newest)
-    panel = shards.restore_panel(newest)
-    sources, unlisted = listing.list_stacks(request.images, panel)
-    for path, message in unlisted:
-      failures.add("", path, ValueError(message))
-    records = [record for record in records if is_same_run(record, newest)]
-    told = read_failures(output, records)
-    stems, missing = sort_images(output, sources, newest, told, failures)
-    record = describe_merge(records, newest, started)
-    counts = {"num_images": len(stems), "num_failed": len(failures)}
-    counts["num_missing"] = len(missing)
-    names = [image.stem for image in sources]
-    unlisted_files = [path for path, _ in unlisted]
-    state.retire_files(output, results.FILES, names, unlisted_files)
-    results.write_run(output, stems, failures, panel, {**record, **counts})
-  except (ValueError, OSError) as error:
-    logging.error("%s", pool.describe_error(error, output))
-    return 2
-  if missing:
-    lost = ", ".join(f"--shard={shard}" for shard in list_lost(missing, newest))
-    logging.error("%d images are missing; run again: %s", len(missing), lost)
-  logging.info("%d images: %s", len(stems), output / "report.html")
-  return 1 if failures else 0
+  with contextlib.ExitStack() as until_done:
+    try:
+      if not request.overwrite:
+        state.check_output(output, [*results.FILES, "images.csv"])
+      folders = gather.find_folders(request.shares or [output])
+      records = gather.read_records(folders, "panel")
+      newest = records[0]
+      check_files(request, newest)
+      panel = shards.restore_panel(newest.values)
+      sources, unlisted = listing.list_stacks(request.images, panel)
+      until_done.enter_context(lock.hold(output / ".lock"))
+      for path, message in unlisted:
+        failures.add("", path, ValueError(message))
+      stems, missing = gather.gather_images(
+        output, sources, records, results.FILES, failures
+      )
+      record = {
+        **describe_merge(records, started),
+        "num_images": len(stems),
+        "num_failed": len(failures),
+        "num_missing": len(missing),
+      }
+      names = [image.stem for image in sources]
+      unlisted_files = [path for path, _ in unlisted]
+      state.retire_files(output, results.FILES, names, unlisted_files)
+      results.write_run(output, stems, failures, panel, record)
+    except (ValueError, OSError) as error:
+      return refuse_call(error, output)
+  gather.tell_missing(sources, missing, newest)
+  failed = failures.describe()
+  logging.info(
+    "%d images done%s: %s", len(stems), failed, output / "report.html"
+  )
+  is_enough = request.allow_failures and stems and not missing
+  return 1 if failures and not is_enough else 0
 
 
-def check_files(request: Request, newest: Record) -> None:
+def check_files(request: Request, newest: gather.ShareRecord) -> None:
   """Raises a ValueError where a file named in the call is not the shares'."""
   files = {"panel": request.panel_path, "model": request.model_path}
   for name, file in files.items():
-    if not file or (name == "model" and newest["method"] != "network"):
+    if not file or (name == "model" and newest.values["method"] != "network"):
       continue
-    if hash_file(name, file) != newest["hashes"][name]:
+    if hash_file(name, file) != newest.values["hashes"][name]:
       raise ValueError(
-        f"{file}: found another {name} than that of share {newest['shard']}, "
+        f"{file}: found another {name} than that of share {newest.shard}, "
         "expected the same"
       )
 
@@ -123,90 +143,20 @@ def hash_file(name: str, path: Path) -> str:
   return config_lib.hash_model(path)
 
 
-def sort_images(
-  output: Path,
-  sources: Sequence[ImageSource],
-  newest: Record,
-  told: Mapping[str, tuple[str, ValueError]],
-  failures: FailureLog,
-) -> tuple[list[str], list[str]]:
-  """Returns the stems of the images that are done and of those missing.
-
-  An image that is not done and whose share told a failure has failed; else it
-  is missing, which is a failure as well. Both are added to `failures`.
-  """
-  done, missing = [], []
-  for image in sources:
-    reason = results.find_fault(output, image.stem, newest["hashes"])
-    if reason is None:
-      done.append(image.stem)
-    elif image.stem in told:
-      failures.add(image.stem, *told[image.stem])
-    else:
-      missing.append(image.stem)
-      [shard] = list_lost([image.stem], newest)
-      wanted = f"expected one of this run; run --shard={shard} again"
-      failures.add(
-        image.stem, describe_source(image), ValueError(f"{reason}, {wanted}")
-      )
-  return done, missing
-
-
-def read_failures(
-  output: Path, records: Sequence[Record]
-) -> dict[str, tuple[str, ValueError]]:
-  """Returns file and error of the images that shares told as failed.
-
-  Raises:
-    ValueError: a damaged table.
-  """
-  told = {}
-  for record in records:
-    path = shards.parse_shard(record["shard"]).locate_failures(output)
-    if not path.is_file():  # Running, or killed.
-      continue
-    try:
-      with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-          told[row["image"]] = (row["file"], ValueError(row["error"]))
-    except (ValueError, KeyError, csv.Error) as error:
-      raise ValueError(
-        f"{path}: found a damaged table ({error}), expected the failures of a "
-        f"share; run --shard={record['shard']} again"
-      ) from error
-  return told
-
-
-def list_lost(stems: Sequence[str], newest: Record) -> list[str]:
-  """Returns the shares that images fall into, as 3/16, without repeats."""
-  count = shards.parse_shard(newest["shard"]).count
-  indices = {shards.assign_shard(stem, count) for stem in stems}
-  return [f"{index}/{count}" for index in sorted(indices)]
-
-
 def describe_merge(
-  records: Sequence[Record], newest: Record, started: float
+  records: Sequence[gather.ShareRecord], started: float
 ) -> dict[str, Any]:
   """Returns the record of the run: as the newest share, all shares' times."""
+  newest = records[0].values
   run = {k: v for k, v in newest.items() if k not in _OF_SHARES_ALONE}
   merge_s = time.perf_counter() - started
-  shares_s = sum(record["seconds"]["total"] for record in records)
+  shares_s = sum(record.values["seconds"]["total"] for record in records)
+  devices = sorted({record.values["device"] for record in records})
   return {
     **run,
     "command": shlex.join(["dicexmbd", *sys.argv[1:]]),
     "finished": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
-    "device": ", ".join(sorted({record["device"] for record in records})),
+    "device": ", ".join(devices),
     "seconds": {"total": round(shares_s + merge_s, 3)},
-    "shards": {
-      record["shard"]: {
-        name: record[name] for name in ("state", "finished", "num_images")
-      }
-      for record in records
-    },
+    "shards": gather.describe_shares(records),
   }
-
-
-def is_same_run(record: Record, newest: Record) -> bool:
-  """Whether a share is of the newest one's run: as many shares, same hashes."""
-  counts = [shards.parse_shard(one["shard"]).count for one in (record, newest)]
-  return record["hashes"] == newest["hashes"] and counts[0] == counts[1]

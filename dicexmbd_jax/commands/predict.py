@@ -80,17 +80,6 @@ class Request:
     if not self.overwrite:
       state.check_output(self.output, [*results.FILES, "images.csv"])
 
-  def has(self, name: str) -> bool:
-    """Whether the image, or file, of this name is ours to do."""
-    return self.shard is None or self.shard.has(name)
-
-  def writes(self, path: Path) -> bool:
-    """Whether no other share writes this file at the same time."""
-    suffix = {**results.FILES, "state": ".json"}.get(path.parent.name)
-    if self.shard is None:
-      return True
-    return suffix is not None and self.has(path.name.removesuffix(suffix))
-
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
@@ -146,18 +135,13 @@ def run_request(request: Request) -> int:
   with contextlib.ExitStack() as until_done:
     try:
       inputs = read_inputs(request)
-      until_done.enter_context(lock.hold(locate_lock(request)))
+      until_done.enter_context(
+        lock.hold(shards.locate_lock(request.output, request.shard))
+      )
     except (ValueError, OSError) as error:
       logging.error("%s", pool.describe_error(error, ""))
       return 2
     return run_images(request, inputs, started)
-
-
-def locate_lock(request: Request) -> Path:
-  """Returns the lock of the output folder, or of the share in it."""
-  if request.shard is None:
-    return request.output / ".lock"
-  return request.shard.locate(request.output).with_suffix(".lock")
 
 
 def run_images(request: Request, inputs: Inputs, started: float) -> int:
@@ -175,7 +159,9 @@ def run_images(request: Request, inputs: Inputs, started: float) -> int:
     # be written to is told at once; and after all else that can be wrong, so
     # that a call that cannot be done leaves an earlier record alone.
     write_record(request, inputs, describe(inputs, []), "running")
-    write.sweep_temporary(request.output, request.writes)
+    shards.sweep_temporary(
+      request.output, request.shard, inputs.sources, results.FILES
+    )
   except (ValueError, OSError) as error:
     logging.error("%s", pool.describe_error(error, ""))
     return 2
@@ -201,7 +187,8 @@ def run_images(request: Request, inputs: Inputs, started: float) -> int:
   logging.info(
     "%d images done%s: %s", len(stems), failed, locate_result(request)
   )
-  is_enough = request.allow_failures and stems
+  # Whether any was done shows in the merge alone.
+  is_enough = request.allow_failures and (stems or request.shard)
   return 1 if failures and not is_enough else 0
 
 
@@ -260,13 +247,15 @@ def read_inputs(request: Request) -> Inputs:
   """
   path, model_path = request.panel_path, request.model_path
   rows = panel.read_panel(path) if path else None
-  listed, unlisted = listing.list_stacks(request.images, rows)
+  listed, unlisted = shards.take(
+    request.shard, *listing.list_stacks(request.images, rows)
+  )
   model = None
   if request.method == chain.NETWORK:
     model, _ = weights.read_model(model_path, request.config.model.dtype)
   return Inputs(
-    sources=tuple(image for image in listed if request.has(image.stem)),
-    unlisted=tuple(row for row in unlisted if request.has(row[0].name)),
+    sources=tuple(listed),
+    unlisted=tuple(unlisted),
     panel=rows,
     model=model,
     hashes={

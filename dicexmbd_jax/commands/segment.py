@@ -11,7 +11,7 @@ from dicexmbd_jax.io import probabilities as maps_reader
 from dicexmbd_jax.io import write
 from dicexmbd_jax.masks import class_order, segment
 from dicexmbd_jax.masks.settings import resolve_settings
-from dicexmbd_jax.runs import file_maker, state
+from dicexmbd_jax.runs import file_maker, shards, state
 from dicexmbd_jax.runs.failures import refuse_call
 from dicexmbd_jax.types import Grid, ImageSource
 
@@ -94,7 +94,7 @@ def run(flags) -> int:
 
   Args:
     flags: probabilities, output, num_workers, overwrite, confidence, classes,
-      config.
+      shard, merge, shares, allow_failures, config.
 
   Returns:
     0: done; 1: some images failed; 2: wrong call.
@@ -103,6 +103,9 @@ def run(flags) -> int:
     request = read_request(flags)
   except (ValueError, OSError) as error:
     return refuse_call(error, flags.output)
+  if flags.merge:
+    shares = [pathlib.Path(path) for path in flags.shares or ()]
+    return file_maker.merge_shares(request, shares)
   return file_maker.run(request)
 
 
@@ -112,6 +115,9 @@ def read_request(flags) -> Request:
   Raises:
     ValueError: a setting is wrong.
   """
+  shard = shards.parse_shard(flags.shard) if flags.shard is not None else None
+  if flags.merge and shard:
+    raise ValueError("--merge: found --shard beside it, expected one of both")
   settings = resolve_settings(flags.config.segment)
   classes = maps_reader.parse_classes(flags.classes)
   made_with = repr((settings, bool(flags.confidence), classes, __version__))
@@ -124,4 +130,6 @@ def read_request(flags) -> Request:
     config=flags.config.segment.to_dict(),
     writes_confidence=bool(flags.confidence),
     classes=classes,
+    shard=shard,
+    allow_failures=flags.allow_failures,
   )

@@ -250,11 +250,16 @@ def _list_mcd(
   failures += [(file.full, line) for line in lost]
   copies = _find_copies(file, files)
   sources = []
-  for number, description in acquisitions:
+  for number, description, num_bytes in acquisitions:
     fallbacks = _match_copies(file.stem, number, description, copies - claimed)
     claimed.update(fallbacks)
     stem = f"{file.stem}_{number:03d}"
-    sources.append(ImageSource(stem, file.path, file.member, number, fallbacks))
+    sources.append(
+      ImageSource(
+        *(stem, file.path, file.member, number, fallbacks),
+        num_bytes=num_bytes,
+      )
+    )
   return sources
 
 

@@ -26,30 +26,30 @@ _NUM_AXES = 3  # X, Y and Z are stored in front of the channels.
 
 def list_acquisitions(
   path: pathlib.Path, shown: pathlib.Path
-) -> tuple[list[tuple[int, str]], list[str]]:
-  """Lists id and description of an .mcd file's acquisitions, in its order.
+) -> tuple[list[tuple[int, str, int]], list[str]]:
+  """Lists id, description and bytes of an .mcd file's acquisitions.
 
   Args:
     path: the file to open.
     shown: the file's name in messages.
 
   Returns:
-    The acquisitions, and a line for each that belongs to no slide: the parser
-    leaves it out.
+    The acquisitions in the file's order, and a line for each that belongs to no
+    slide: the parser leaves it out.
 
   Raises:
     ValueError: the file is unreadable or holds no acquisition.
   """
   with _explain(shown, "a complete .mcd file"), readimc.MCDFile(path) as file:
     found = [
-      (acquisition.id, acquisition.description or "")
+      (acquisition.id, acquisition.description or "", _measure(acquisition))
       for slide in file.slides
       for acquisition in slide.acquisitions
     ]
     schema = xml.etree.ElementTree.fromstring(file.schema_xml)
   if not found:
     raise ValueError(f"{shown}: found no acquisition, expected at least one")
-  known = {str(number) for number, _ in found}
+  known = {str(number) for number, _, _ in found}
   declared = schema.findall("{*}Acquisition")
   numbers = [(one.findtext("{*}ID") or "")[:20] for one in declared]
   lost = [
@@ -189,6 +189,15 @@ def _get_span(acquisition: Acquisition) -> tuple[int, int]:
   """Returns where in the file an acquisition's pixels begin and end."""
   metadata = acquisition.metadata
   return int(metadata["DataStartOffset"]), int(metadata["DataEndOffset"])
+
+
+def _measure(acquisition: Acquisition) -> int:
+  """Returns the bytes of an acquisition's pixels; 0 where they are not told."""
+  try:
+    start, end = _get_span(acquisition)
+  except (KeyError, ValueError):
+    return 0  # Reading it will say what is wrong.
+  return max(end - start, 0)
 
 
 def _find_overlaps(

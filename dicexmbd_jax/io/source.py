@@ -115,6 +115,40 @@ def hash_source(source: ImageSource) -> str:
   return digest.hexdigest()
 
 
+def measure_source(source: ImageSource) -> int:
+  """Returns the bytes that an image is made from.
+
+  Of a member of an archive those that it has unpacked, of an acquisition those
+  of its pixels. Files that cannot be read count as empty: reading them will say
+  what is wrong.
+  """
+  if source.num_bytes is not None:
+    return source.num_bytes
+  planes = [path for _, path in source.planes]
+  files = [split_member(path) for path in (*planes, *source.parts)]
+  if not planes:
+    files.append((source.path, source.member))
+  return sum(_measure_file(path, member) for path, member in files)
+
+
+def _measure_file(path: pathlib.Path, member: str | None) -> int:
+  try:
+    status = _get_status(path)
+    if member is None:
+      return status[0]
+    return _measure_members(path, *status).get(member, 0)
+  except Exception:  # Damage makes zipfile fail in any way.
+    return 0
+
+
+@functools.lru_cache(maxsize=16)
+def _measure_members(
+  path: pathlib.Path, size: int, time: int
+) -> dict[str, int]:
+  with zipfile.ZipFile(path) as archive:
+    return {info.filename: info.file_size for info in archive.infolist()}
+
+
 class _Copy:
   """A temporary copy of a zip member; removed with its last reference."""
 

@@ -6,14 +6,18 @@
 import abc
 import contextlib
 import dataclasses
+import datetime
 import pathlib
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from absl import logging
 
-from dicexmbd_jax.io import source, write
-from dicexmbd_jax.runs import lock, pool, state
+from dicexmbd_jax.io import source
+from dicexmbd_jax.runs import failures as failures_lib
+from dicexmbd_jax.runs import gather, lock, pool, shards, state
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
 from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.types import ImageSource
@@ -32,6 +36,8 @@ class FileMaker(abc.ABC):
     num_workers: processes, or None: one per core.
     overwrite: whether finished images are done again.
     hash: of all that decides an image's files, but for the image.
+    shard: the share of the images that is ours; None: all of them.
+    allow_failures: whether a run counts as done if some images were done.
     SUFFIXES: kind -> suffix of every file that an image may get.
   """
 
@@ -40,6 +46,8 @@ class FileMaker(abc.ABC):
   num_workers: int | None
   overwrite: bool
   hash: str
+  shard: shards.Shard | None = dataclasses.field(default=None, kw_only=True)
+  allow_failures: bool = dataclasses.field(default=False, kw_only=True)
   SUFFIXES: ClassVar[Mapping[str, str]]
 
   @abc.abstractmethod
@@ -62,6 +70,12 @@ class FileMaker(abc.ABC):
   def locate(self, kind: str, stem: str) -> Path:
     """Returns the path of one of an image's files."""
     return self.output / kind / f"{stem}{self.SUFFIXES[kind]}"
+
+  def locate_failures(self) -> Path:
+    """Returns the table of what failed, of the run or of the share."""
+    if self.shard:
+      return self.shard.locate_failures(self.output)
+    return self.output / failures_lib.NAME
 
   def make_key(self, image: ImageSource) -> dict[str, str]:
     """Returns what an image's files depend on.
@@ -99,8 +113,9 @@ def run(maker: FileMaker) -> int:
     try:
       if not maker.overwrite:
         state.check_output(maker.output, maker.SUFFIXES)
-      listed = maker.list_images()
-      until_done.enter_context(lock.hold(maker.output / ".lock"))
+      listed = shards.take(maker.shard, *maker.list_images())
+      path = shards.locate_lock(maker.output, maker.shard)
+      until_done.enter_context(lock.hold(path))
     except (ValueError, OSError) as error:
       return refuse_call(error, maker.output)
     return run_alone(maker, *listed)
@@ -115,8 +130,10 @@ def run_alone(
   failures = FailureLog()
   output = maker.output
   try:
-    failures.write(output)  # Tells at once whether one can write there.
-    write.sweep_temporary(output)
+    # Tells at once whether one can write there.
+    failures.write_file(maker.locate_failures())
+    write_record(maker, [], failures, "running")
+    shards.sweep_temporary(output, maker.shard, images, maker.SUFFIXES)
     waiting = [
       image
       for image in images
@@ -132,15 +149,78 @@ def run_alone(
     logging.info("%d images are finished already", num_finished)
   do_images(maker, waiting, num_workers, failures)
   try:
-    retire_files(maker, images, unlisted)
-    failures.write(output)
+    if maker.shard is None:
+      retire_files(maker, images, unlisted)
+    failures.write_file(maker.locate_failures())
+    write_record(maker, images, failures, "done")
   except OSError as error:
     logging.error("%s", pool.describe_error(error, output))
     return 1
   num_done = len(images) + len(unlisted) - len(failures)
   failed = failures.describe()
   logging.info("%d images done%s: %s", num_done, failed, output)
-  return 1 if failures else 0
+  # Whether any was done shows in the merge alone.
+  is_enough = maker.allow_failures and (num_done or maker.shard)
+  return 1 if failures and not is_enough else 0
+
+
+def write_record(
+  maker: FileMaker,
+  images: Sequence[ImageSource],
+  failures: FailureLog,
+  state_word: str,
+) -> None:
+  """Writes the record of a share; of a whole run there is none.
+
+  Raises:
+    OSError: it cannot be written; names it.
+  """
+  if maker.shard is None:
+    return
+  now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+  run = {
+    "command": shlex.join(["dicexmbd", *sys.argv[1:]]),
+    "finished": now,
+    "num_images": len(images) - sum(1 for stem, *_ in failures.rows if stem),
+    "num_failed": len(failures),
+    "hashes": {"settings": maker.hash},
+  }
+  shards.write_record(maker.output, maker.shard, run, None, state_word)
+
+
+def merge_shares(maker: FileMaker, shares: Sequence[Path]) -> int:
+  """Brings the files of all shares together, and tells what is missing.
+
+  Args:
+    maker: the call; what the shares were made with is taken from them.
+    shares: their output folders, or folders of these; none: the maker's.
+
+  Returns:
+    0: all images are there; 1: some failed or are missing; 2: wrong call.
+  """
+  failures = FailureLog()
+  output = maker.output
+  with contextlib.ExitStack() as until_done:
+    try:
+      if not maker.overwrite:
+        state.check_output(output, maker.SUFFIXES)
+      folders = gather.find_folders(shares or [output])
+      records = gather.read_records(folders, "settings")
+      images, unlisted = maker.list_images()
+      until_done.enter_context(lock.hold(output / ".lock"))
+      for path, message in unlisted:
+        failures.add("", path, ValueError(message))
+      done, missing = gather.gather_images(
+        output, images, records, maker.SUFFIXES, failures
+      )
+      retire_files(maker, images, unlisted)
+      failures.write(output)
+    except (ValueError, OSError) as error:
+      return refuse_call(error, output)
+  gather.tell_missing(images, missing, records[0])
+  logging.info("%d images done%s: %s", len(done), failures.describe(), output)
+  is_enough = maker.allow_failures and done and not missing
+  return 1 if failures and not is_enough else 0
 
 
 def retire_files(

@@ -3,21 +3,23 @@
     OUTPUT/shards/3-of-16.json           the record of the share's last run
     OUTPUT/shards/3-of-16.failures.csv   what failed in it
 
-Who has an image is decided by a hash of its stem alone: no share need know of
-another, and a list of images that grew moves none of them. All shares write
-into one folder; no two of them write the same file.
+Who has an image is decided by the names and the bytes of all images: every
+machine that sees the same ones makes the same shares, of nearly the same size.
+All shares may write into one folder; no two of them write the same file.
 """
 
 import dataclasses
-import hashlib
+import heapq
 import pathlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dicexmbd_jax.io import source as source_lib
+from dicexmbd_jax.io import write
 from dicexmbd_jax.runs import state as state_lib
-from dicexmbd_jax.types import Panel, PanelRow
+from dicexmbd_jax.types import ImageSource, Panel, PanelRow
 
 Path = pathlib.Path
 
@@ -26,7 +28,7 @@ FOLDER = "shards"
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """One share: the images whose hash leaves `index` when divided by `count`.
+  """One share of the images.
 
   Attributes:
     index: 0 to count - 1.
@@ -39,9 +41,10 @@ class Shard:
   def __str__(self) -> str:
     return f"{self.index}/{self.count}"
 
-  def has(self, name: str) -> bool:
-    """Whether the image, or file, of this name is in the share."""
-    return assign_shard(name, self.count) == self.index
+  def select(self, sources: Sequence[ImageSource]) -> tuple[ImageSource, ...]:
+    """Returns the images of the share, in the order of all images."""
+    shares = assign_shares(sources, self.count)
+    return tuple(one for one in sources if shares[one.stem] == self.index)
 
   def locate(self, output: Path) -> Path:
     """Returns the path of the share's record."""
@@ -52,14 +55,70 @@ class Shard:
     return self.locate(output).with_suffix(".failures.csv")
 
 
-def assign_shard(name: str, count: int) -> int:
-  """Returns the index of the share that a name falls into.
+def assign_shares(sources: Sequence[ImageSource], count: int) -> dict[str, int]:
+  """Returns the index of the share of each image, by its stem.
 
-  The first eight bytes of the name's SHA-256, as a big-endian number, modulo
-  `count`: the same on every machine and in every version of Python.
+  The largest image first, each goes to the share that has the fewest bytes so
+  far, of these to the one with the fewest images, of these to the first. Of
+  images of one size the lesser stem comes first. Neither the images' order nor
+  where they lie counts.
   """
-  digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-  return int.from_bytes(digest[:8], "big") % count
+  sized = [(-source_lib.measure_source(one), one.stem) for one in sources]
+  shares = [(0, 0, index) for index in range(min(count, len(sized)))]
+  found = {}
+  for size, stem in sorted(sized):
+    num_bytes, num_images, index = shares[0]
+    heapq.heapreplace(shares, (num_bytes - size, num_images + 1, index))
+    found[stem] = index
+  return found
+
+
+def take(
+  shard: Shard | None,
+  sources: Sequence[ImageSource],
+  unlisted: Sequence[tuple[Path, str]],
+) -> tuple[Sequence[ImageSource], Sequence[tuple[Path, str]]]:
+  """Returns what of a listing is for a share to do; None does all.
+
+  What cannot even be listed is told by the first share.
+  """
+  if shard is None:
+    return sources, unlisted
+  return shard.select(sources), unlisted if shard.index == 0 else ()
+
+
+def locate_lock(output: Path, shard: Shard | None) -> Path:
+  """Returns the lock of the output folder, or of a share in it."""
+  if shard is None:
+    return output / ".lock"
+  return shard.locate(output).with_suffix(".lock")
+
+
+def sweep_temporary(
+  output: Path,
+  shard: Shard | None,
+  sources: Sequence[ImageSource],
+  suffixes: Mapping[str, str],
+) -> None:
+  """Removes what killed runs left; of a share, what it alone may write.
+
+  Args:
+    output: the output folder.
+    shard: which share; None does all.
+    sources: the images of the share.
+    suffixes: kind, which is a folder's name -> suffix of the images' files.
+  """
+  if shard is None:
+    write.sweep_temporary(output)
+    return
+  stems = {image.stem for image in sources}
+  known = {**suffixes, "state": ".json"}
+
+  def is_ours(path: Path) -> bool:
+    suffix = known.get(path.parent.name)
+    return suffix is not None and path.name.removesuffix(suffix) in stems
+
+  write.sweep_temporary(output, is_ours)
 
 
 def parse_shard(text: str) -> Shard:
@@ -92,7 +151,7 @@ def write_record(
   Args:
     output: the output folder.
     shard: which share.
-    run: as `run.json` has it.
+    run: as `run.json` has it; `hashes` is what the share was made with.
     panel: goes into the record, so that merging needs neither file nor call.
     state: "running" or "done".
 
@@ -109,30 +168,6 @@ def write_record(
     "panel": {"path": path, "rows": rows} if panel else None,
   }
   state_lib.write_sealed(shard.locate(output), record)
-
-
-def read_records(output: Path) -> list[dict[str, Any]]:
-  """Returns the records of all shares that were ever run into a folder.
-
-  Raises:
-    ValueError: there is none, or one is no record.
-  """
-  paths = sorted((output / FOLDER).glob("*-of-*.json"))
-  if not paths:
-    raise ValueError(
-      f"{output / FOLDER}: found no shares, expected those of predict --shard"
-    )
-  return [_read_record(path) for path in paths]
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-  try:
-    return state_lib.read_sealed(path)
-  except (OSError, ValueError) as error:
-    raise ValueError(
-      f"{path}: found no record of a share, or a damaged one, expected one as "
-      "predict --shard wrote it; run this share again"
-    ) from error
 
 
 def restore_panel(record: Mapping[str, Any]) -> Panel | None:

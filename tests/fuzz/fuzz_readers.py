@@ -17,7 +17,7 @@ from dicexmbd_jax.io.arrays import read_arrays
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.io.source import hash_source
 from dicexmbd_jax.model import torch_file
-from dicexmbd_jax.runs import pool, shards, state
+from dicexmbd_jax.runs import gather, pool, shards, state
 from dicexmbd_jax.teach import annotations, ilastik, project, teacher_folder
 from dicexmbd_jax.teach.features import Feature
 from dicexmbd_jax.teach.forest import Forest
@@ -114,7 +114,8 @@ def read_share(path):
   folder.mkdir(parents=True, exist_ok=True)
   (folder / path.name).write_bytes(path.read_bytes())
   try:
-    return {"settings": shards.read_records(folder.parent)}
+    records = gather.read_records([folder.parent], "panel")
+    return {"settings": [record.values for record in records]}
   except ValueError as error:
     raise ValueError(
       str(error).replace(str(folder), str(path.parent))

@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import anndata
+import mcd_files
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax.io import write
+from dicexmbd_jax.io import listing, write
+from dicexmbd_jax.io import source as source_lib
 from dicexmbd_jax.runs import shards, state
+from dicexmbd_jax.types import ImageSource
 
 NAMES = ("DNA1_Ir191", "CD45_Sm152")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -53,6 +57,12 @@ def list_words(study, output, *more):
 def call(study, *more, output="out"):
   words = list_words(study, output, f"--panel={study / 'panel.csv'}")
   return program.main([*words, *more])
+
+
+def find_share(study, stem, count):
+  """Returns the share that an image of the study falls into."""
+  sources, _ = listing.list_stacks(study / "study", None)
+  return shards.assign_shares(sources, count)[stem]
 
 
 def merge(study, *more, output="out"):
@@ -103,9 +113,9 @@ def test_four_shares_one_lost_and_repeated_make_what_one_run_makes(
 ):
   caplog.set_level("INFO")
   assert call(study, output="whole") == 1
-  lost = shards.assign_shard("ROI0", 4)
+  lost = find_share(study, "ROI0", 4)
   codes = {i: call(study, f"--shard={i}/4") for i in range(4) if i != lost}
-  bad = shards.assign_shard("BAD", 4)
+  bad = find_share(study, "BAD", 4)
   assert codes == {i: int(i == bad) for i in codes}
   out = study / "out"
   assert not (out / "run.json").exists()
@@ -115,7 +125,7 @@ def test_four_shares_one_lost_and_repeated_make_what_one_run_makes(
   missing = [
     f"ROI{i}"
     for i in range(NUM_IMAGES)
-    if shards.assign_shard(f"ROI{i}", 4) == lost
+    if find_share(study, f"ROI{i}", 4) == lost
   ]
   rows = pd.read_csv(out / "failures.csv")
   rows = rows[rows["error"].str.contains("found no result")]
@@ -141,7 +151,7 @@ def test_four_shares_one_lost_and_repeated_make_what_one_run_makes(
 def test_a_share_that_was_killed_is_missing_until_it_is_repeated(study):
   (study / "study/BAD.tiff").unlink()
   assert [call(study, f"--shard={i}/2") for i in range(2)] == [0, 0]
-  share = shards.assign_shard("ROI3", 2)
+  share = find_share(study, "ROI3", 2)
   path = study / f"out/shards/{share}-of-2.json"
   record = state.read_sealed(path)
   state.write_sealed(path, {**record, "state": "running"})
@@ -153,7 +163,7 @@ def test_a_share_that_was_killed_is_missing_until_it_is_repeated(study):
 
 
 def test_a_damaged_record_is_refused_in_one_line(study, caplog):
-  assert call(study, "--shard=0/1") == 1
+  assert call(study, "--method=distance", "--shard=0/1") == 1
   path = study / "out/shards/0-of-1.json"
   path.write_bytes(path.read_bytes()[:40])
   assert merge(study) == 2
@@ -179,7 +189,7 @@ def test_shares_work_at_the_same_time_in_processes_of_their_own(study):
 
 def test_results_of_another_configuration_are_missing(study):
   (study / "study/BAD.tiff").unlink()
-  share = shards.assign_shard("ROI0", 2)
+  share = find_share(study, "ROI0", 2)
   words = "--method=distance", f"--shard={1 - share}/2"
   assert call(study, *words) == 0
   words = "--method=distance", f"--shard={share}/2"
@@ -189,33 +199,101 @@ def test_results_of_another_configuration_are_missing(study):
   assert set(rows["image"]) == {
     f"ROI{i}"
     for i in range(NUM_IMAGES)
-    if shards.assign_shard(f"ROI{i}", 2) != share
+    if find_share(study, f"ROI{i}", 2) != share
   }
   assert rows["error"].str.contains("found a result of another config").all()
 
 
 def test_a_share_without_images_is_done(study):
-  names = [path.name.split(".")[0] for path in (study / "study").iterdir()]
-  taken = {shards.assign_shard(name, 1000) for name in [*names, "BAD.tiff"]}
-  index = min(set(range(1000)) - taken)
-  assert call(study, "--method=distance", f"--shard={index}/1000") == 0
-  record = json.loads((study / f"out/shards/{index}-of-1000.json").read_text())
+  assert call(study, "--method=distance", "--shard=999/1000") == 0
+  record = json.loads((study / "out/shards/999-of-1000.json").read_text())
   assert record["num_images"] == 0
 
 
-def test_shares_never_overlap_and_stay_as_they_are():
-  names = [f"ROI{i:03d}" for i in range(500)]
-  for count in (1, 3, 16):
-    found = [
-      [shards.Shard(i, count).has(n) for n in names] for i in range(count)
-    ]
-    np.testing.assert_array_equal(np.sum(found, 0), 1)
-    sizes = np.sum(found, 1)
-    assert sizes.min() > 0.5 * 500 / count
-  # From sha256sum; another answer would do finished work again.
-  assert [shards.assign_shard(n, 16) for n in ("ROI000", "ROI001", "µ")] == [
-    14, 4, 4
-  ]  # fmt: skip
+def test_a_share_whose_images_all_failed_is_enough_if_failures_are_allowed(
+  study,
+):
+  share = find_share(study, "BAD", NUM_IMAGES + 1)
+  words = "--method=distance", f"--shard={share}/{NUM_IMAGES + 1}"
+  assert call(study, *words) == 1
+  assert call(study, *words, "--allow_failures") == 0
+  images = ["--allow_failures", f"--images={study / 'study/BAD.tiff'}"]
+  assert merge(study, *images) == 1  # None is done.
+
+
+def make_files(folder, sizes, suffix=".tiff"):
+  """Makes a file of each size in bytes; returns the images that they are."""
+  folder.mkdir(parents=True)
+  for number, size in enumerate(sizes):
+    with (folder / f"ROI{number}{suffix}").open("wb") as file:
+      file.truncate(size)
+  return listing.list_images(folder)[0]
+
+
+def count_shares(sources, count):
+  return np.bincount(
+    list(shards.assign_shares(sources, count).values()), minlength=count
+  )
+
+
+def test_images_of_one_size_make_shares_of_one_size(tmp_path):
+  sources = make_files(tmp_path / "a", [100] * 17)
+  np.testing.assert_array_equal(count_shares(sources, 3), [6, 6, 5])
+  np.testing.assert_array_equal(count_shares(sources, 17), 1)
+  assert count_shares(sources, 20).max() == 1
+
+
+def test_shares_have_nearly_as_many_bytes_each(tmp_path):
+  sizes = np.random.default_rng(0).lognormal(8, 1, 100).astype(int)
+  sources = make_files(tmp_path / "a", sizes)
+  found = shards.assign_shares(sources, 7)
+  num_bytes = np.zeros(7)
+  for number, size in enumerate(sizes):
+    num_bytes[found[f"ROI{number}"]] += size
+  # What the greedy rule promises: the last image of the fullest share was put
+  # where the fewest bytes were.
+  assert num_bytes.max() - num_bytes.min() <= sizes.max()
+  assert num_bytes.max() < 1.05 * num_bytes.mean()
+
+
+def test_the_largest_images_do_not_share_a_share(tmp_path):
+  sources = make_files(tmp_path / "a", [1000, 10, 1000, 10, 10, 10])
+  found = shards.assign_shares(sources, 2)
+  assert found == {"ROI0": 0, "ROI2": 1, "ROI1": 0, "ROI3": 1, "ROI4": 0,
+                   "ROI5": 1}  # fmt: skip
+
+
+def test_shares_depend_neither_on_the_place_nor_on_the_order(tmp_path):
+  sizes = [5, 7, 7, 100, 3, 0]
+  found = shards.assign_shares(make_files(tmp_path / "a", sizes), 3)
+  other = make_files(tmp_path / "b/c", sizes)
+  assert shards.assign_shares(other[::-1], 3) == found
+  selected = [shards.Shard(i, 3).select(other) for i in range(3)]
+  stems = sorted(one.stem for share in selected for one in share)
+  assert stems == sorted(found)
+
+
+def test_members_and_acquisitions_count_by_their_own_bytes(tmp_path):
+  with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+    for name, size in (("large", 5000), ("small", 50)):
+      file.writestr(f"{name}.tiff", bytes(size))
+  sources, _ = listing.list_images(tmp_path / "a.zip")
+  assert [source_lib.measure_source(one) for one in sources] == [5000, 50]
+  blocks = [
+    mcd_files.make_block(np.ones((edge, edge, 2), np.float32))
+    for edge in (4, 8)
+  ]
+  mcd_files.write_mcd(tmp_path / "b.mcd", blocks)
+  sources, _ = listing.list_images(tmp_path / "b.mcd")
+  # X, Y, Z and two channels of four bytes a pixel.
+  found = [source_lib.measure_source(one) for one in sources]
+  assert found == [16 * 5 * 4, 64 * 5 * 4]
+
+
+def test_a_file_that_is_gone_counts_as_empty(tmp_path):
+  gone = ImageSource("gone", tmp_path / "gone.tiff")
+  assert source_lib.measure_source(gone) == 0
+  assert shards.assign_shares([gone], 3) == {"gone": 0}
 
 
 @pytest.mark.parametrize(
