@@ -28,6 +28,7 @@ ROOMS = {
   "numba": ("masks",),
   "tifffile": ("io",),
   "readimc": ("io",),
+  "roifile": ("io",),
   "anndata": ("io",),
   "h5py": ("io", "teach"),
   "matplotlib": ("report",),

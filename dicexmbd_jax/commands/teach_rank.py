@@ -8,11 +8,12 @@ import numpy as np
 from absl import logging
 
 from dicexmbd_jax.io import pairing, write
+from dicexmbd_jax.io.drawings import list_drawings
 from dicexmbd_jax.io.pairing import Sources
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.report import strip
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
-from dicexmbd_jax.teach import annotations, inputs, rank
+from dicexmbd_jax.teach import annotations, drawings, inputs, rank
 from dicexmbd_jax.teach.rank import Region
 from dicexmbd_jax.teach.teacher import View
 from dicexmbd_jax.types import Panel
@@ -95,7 +96,10 @@ def read_request(flags, failures: FailureLog) -> Request:
   sources, _ = inputs.list_inputs(flags.images)
   drawn = {}
   if flags.annotations and any(Path(flags.annotations).glob("*")):
-    drawn = pairing.list_masks(flags.annotations)[0]
+    found, unread = list_drawings(flags.annotations)
+    for path, line in unread:
+      failures.add(path.stem, path, ValueError(line))
+    drawn = {source.stem: source for source in found}
   return Request(
     maps=maps,
     images={source.stem: source for source in sources},
@@ -167,7 +171,7 @@ def write_template(request: Request, stem: str, folder: Path) -> list[Region]:
   strokes = np.zeros(shape, np.uint8)
   if stem in request.drawn:
     path = request.drawn[stem].path
-    strokes = annotations.read_annotation(path)
+    strokes = drawings.read_strokes(path, shape).astype(np.uint8)
     if strokes.shape != shape:
       raise ValueError(
         f"{path}: found an annotation of {strokes.shape}, expected {shape}"

@@ -148,6 +148,23 @@ def read_png(path: pathlib.Path) -> np.ndarray:
   return colours if num_colours == len(np.unique(pixels)) else pixels
 
 
+def read_numbers(path: pathlib.Path) -> np.ndarray | None:
+  """Reads the numbers of the colours in a PNG's palette, (y, x).
+
+  Args:
+    path: a file that read_png has read.
+
+  Returns:
+    None where the picture has no palette.
+  """
+  import PIL.Image
+
+  if path.suffix.lower() not in PNG:
+    return None
+  with PIL.Image.open(path) as picture:
+    return np.asarray(picture) if picture.mode == "P" else None
+
+
 def pack_colours(pixels: np.ndarray) -> np.ndarray:
   """Returns a number for each colour, uint64 (y, x); 0 for black, transparent.
 

@@ -5,31 +5,13 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
-from dicexmbd_jax.io import labels, tables, tiff, write
+from dicexmbd_jax.io import tables, tiff, write
 from dicexmbd_jax.teach.rank import Means, Region, rank_images
 
-Strokes = UInt8[np.ndarray, "y x"]
-
-NUM_CLASSES = 3
 _REGION = ("y_px", "x_px", "height_px", "width_px")
 _MAX_PX = 1 << 31
-
-
-def read_annotation(path: str | pathlib.Path) -> Strokes:
-  """Reads an annotation: 0 none, 1 nucleus, 2 membrane/cytoplasm, 3 background.
-
-  Raises:
-    ValueError: it cannot be read, or holds another class.
-  """
-  strokes = labels.read_labels(path)
-  highest = int(strokes.max(initial=0))
-  if highest > NUM_CLASSES:
-    raise ValueError(
-      f"{path}: found the label {highest}, expected 0 to {NUM_CLASSES}"
-    )
-  return strokes.astype(np.uint8)
 
 
 def read_uncertainty(path: str | pathlib.Path) -> Float32[np.ndarray, "y x"]:

@@ -28,7 +28,7 @@ class FitRequest:
   """One call of `teach fit`.
 
   Attributes:
-    annotations: folder of label files, or an Ilastik project.
+    annotations: folder of drawings, or an Ilastik project.
     images: where the images are; None: where the project says.
     panel_file: for the teacher's record.
     panel: which channels are what, or None.
@@ -93,12 +93,13 @@ def gather_image(
   Raises:
     ValueError: strokes or image cannot be read or do not fit one another.
   """
-  drawn = strokes.read_strokes(item)
   viewed = view_image(
     item.source, request.view, request.panel, item.inner, item.axes
   )
-  shape = viewed.planes.shape[:2]
-  drawn = strokes.fit_strokes(item, drawn, shape, request.view.scale)
+  rows, columns = viewed.planes.shape[:2]
+  scale = request.view.scale
+  drawn = strokes.read_strokes(item, (rows // scale, columns // scale))
+  drawn = strokes.fit_strokes(item, drawn, (rows, columns), scale)
   values, labels = gather_rows(viewed.planes, drawn, selection)
   num_channels = viewed.planes.shape[2]
   return ImageRows(values, labels, viewed.names, num_channels, viewed.warnings)

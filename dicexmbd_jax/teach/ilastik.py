@@ -22,7 +22,7 @@ from dicexmbd_jax.teach.ilastik_lanes import (
 WORKFLOW = "Pixel Classification"
 _NUM_CLASSES = 3
 # What label names say, in the order of our classes.
-_WORDS = (
+WORDS = (
   re.compile(r"nucl|dna|\bnuc\b", re.IGNORECASE),
   re.compile(r"cyto|membran|\bcell", re.IGNORECASE),
   re.compile(r"back|\bbg\b|stroma|matrix|empty|nothing", re.IGNORECASE),
@@ -119,7 +119,7 @@ def map_labels(names: Sequence[str]) -> tuple[tuple[int, ...], bool]:
     labels' order stands.
   """
   fits = [
-    [k + 1 for k, words in enumerate(_WORDS) if words.search(name)]
+    [k + 1 for k, words in enumerate(WORDS) if words.search(name)]
     for name in names
   ]
   chosen = tuple(one[0] for one in fits if len(one) == 1)

@@ -1,4 +1,4 @@
-"""Pairs strokes with their images: label TIFFs, or an Ilastik project."""
+"""Pairs strokes with their images: drawings, or an Ilastik project."""
 
 import dataclasses
 import os
@@ -10,10 +10,9 @@ import numpy as np
 from absl import logging
 
 from dicexmbd_jax.io import pairing
-from dicexmbd_jax.io.labels import read_labels
+from dicexmbd_jax.io.drawings import list_drawings
 from dicexmbd_jax.io.pairing import Failure
-from dicexmbd_jax.io.pictures import list_images_or_png
-from dicexmbd_jax.teach import ilastik
+from dicexmbd_jax.teach import drawings, ilastik
 from dicexmbd_jax.teach.forest import CLASSES
 from dicexmbd_jax.teach.ilastik import Project
 from dicexmbd_jax.teach.ilastik_lanes import Lane
@@ -30,7 +29,7 @@ class Annotated:
   Attributes:
     source: the image.
     shown: what holds the strokes, for messages.
-    strokes: the file of labels, or the labels themselves: 0 = none, else the
+    strokes: the drawing, or the labels themselves: 0 = none, else the
       class.
     inner: the dataset in an HDF5 file, or None.
     axes: names of its axes, or None.
@@ -50,21 +49,23 @@ def is_project(path: str | os.PathLike) -> bool:
   return Path(path).suffix.lower() == ".ilp"
 
 
-def read_strokes(item: Annotated) -> Labels:
+def read_strokes(item: Annotated, shape: tuple[int, int]) -> Labels:
   """Returns an image's strokes: int32 (y, x), 0 = none, else the class.
+
+  Args:
+    item: what they are.
+    shape: of the image, for strokes that are shapes and no pixels.
 
   Raises:
     ValueError: the file cannot be read, or holds an unknown class or none.
   """
   strokes = item.strokes
   if isinstance(strokes, Path):
-    strokes = read_labels(strokes)
-  highest = int(strokes.max(initial=0))
-  if not 0 < highest <= len(CLASSES):
-    found = f"the label {highest}" if highest else "no annotated pixel"
+    strokes = drawings.read_strokes(strokes, shape)
+  if not strokes.any():
     raise ValueError(
-      f"{item.shown}: found {found}, expected 0 none, 1 nucleus, 2 membrane/"
-      "cytoplasm, 3 background"
+      f"{item.shown}: found no annotated pixel, expected 0 none, 1 nucleus, 2 "
+      "membrane/cytoplasm, 3 background"
     )
   return strokes
 
@@ -101,14 +102,14 @@ def fit_strokes(
 def pair_labels(
   annotations: str, images: str
 ) -> tuple[list[Annotated], list[Failure]]:
-  """Pairs label files with images by stem; images without one are left out.
+  """Pairs drawings with images by stem; images without one are left out.
 
   Raises:
     ValueError: nothing is there.
   """
   sources, unlisted = list_inputs(images)
   by_stem = {source.stem: source for source in sources}
-  found, lost = list_images_or_png(annotations)
+  found, lost = list_drawings(annotations)
   labels = pairing.strip_tag({one.stem: one for one in found}, by_stem)
   failures = [("", str(path), line) for path, line in (*unlisted, *lost)]
   for stem in set(labels) - set(by_stem):

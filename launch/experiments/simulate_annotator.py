@@ -19,7 +19,7 @@ from dicexmbd_jax.commands.evaluate import find_masks, read_mask
 from dicexmbd_jax.io import pairing, write
 from dicexmbd_jax.io.pairing import Sources
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
-from dicexmbd_jax.teach import annotations, rank
+from dicexmbd_jax.teach import annotations, drawings, rank
 
 Path = pathlib.Path
 Regions = Mapping[str, Sequence[tuple[slice, slice]]]
@@ -144,7 +144,8 @@ def draw_file(job: Round, stem: str, share_px: int) -> int:
   path = job.output / f"{stem}.tiff"
   drawn = np.zeros(cells.shape, np.uint8)
   if path.exists():
-    drawn = annotations.read_annotation(path)
+    drawn = drawings.read_strokes(path, cells.shape)
+    drawn = drawn.astype(np.uint8)
   guide = make_guide(job, stem, cells.shape)
   # Depends on the image and on what is there: rounds and images differ, and
   # the same call on the same files draws the same.
