@@ -78,7 +78,10 @@ class Request:
     config_lib.check_model_section(self.config, trained)
     pool.count_workers(self.num_workers, 0)
     if not self.overwrite:
-      state.check_output(self.output, [*results.FILES, "images.csv"])
+      names = [*results.FILES, "images.csv"]
+      if self.panel_path != self.output / "panel.csv":
+        names.append("panel.csv")
+      state.check_output(self.output, names)
 
 
 @dataclasses.dataclass(frozen=True)

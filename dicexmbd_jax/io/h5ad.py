@@ -1,6 +1,8 @@
 """Gathers the tables of all images into one AnnData object."""
 
 import dataclasses
+import math
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +12,12 @@ import pandas as pd
 from scipy import sparse
 
 from dicexmbd_jax.io.names import make_unique
-from dicexmbd_jax.types import Panel
+from dicexmbd_jax.types import Labels, Panel
 
-_SPATIAL_KEY = "spatial"  # Where squidpy looks for coordinates.
+_SPATIAL_KEY = "spatial"  # Where squidpy looks for coordinates and masks.
+# From one image's start to the next, in edges of the largest: further apart
+# than any two cells of an image.
+_PITCH = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +29,14 @@ class ImageTables:
     intensities: Object and one column per channel.
     regions: Object, centroid-0, centroid-1 and any other column.
     neighbors: Object, Neighbor, Distance.
+    cells: the mask, where the object is to hold it.
   """
 
   image: Mapping[str, Any]
   intensities: pd.DataFrame
   regions: pd.DataFrame
   neighbors: pd.DataFrame
+  cells: Labels | None = None
 
 
 def build_anndata(
@@ -38,13 +45,19 @@ def build_anndata(
   """Gathers cells of all images, as steinbock's exporter does, and a bit more.
 
   Observations are named "Object 3 in ROI001.tiff". X holds mean counts
-  (float32). As in steinbock, obs holds Image, the regions' columns, image and
+  (float32). As in steinbock, obs holds Image, the regions' columns,
   image_width_px and so on from images.csv, obsp["adj"] the neighbours, and
   obsp["dist"] their distances where the tables have any. Beyond it, obs has
-  Object, obsm["spatial"] the centroids as x, y in px, and
-  obsp["spatial_connectivities"] and ["spatial_distances"] (between centroids,
-  px) are the neighbours where squidpy looks for them. var holds the panel's
+  Object, obsm["pixels"] the centroids as x, y in px, obsm["spatial"] the same
+  with the images laid apart, and obsp["spatial_connectivities"] and
+  ["spatial_distances"] (between centroids, px) are the neighbours where squidpy
+  looks for them. uns["spatial"] has an entry per image with cells, by its name
+  in obs["Image"], with its mask where the tables have it. var holds the panel's
   columns if it is given.
+
+  Images lie in a square of rows, in an order that is theirs. They are so far
+  apart that a cell's nearest neighbours are of its own image, if that has as
+  many cells.
 
   Args:
     tables: per image; images without cells add nothing.
@@ -74,6 +87,21 @@ def build_anndata(
   return data
 
 
+def read_anndata(path: pathlib.Path) -> anndata.AnnData:
+  """Reads cells.h5ad.
+
+  Raises:
+    ValueError: there is none, or it is damaged; one line.
+  """
+  try:
+    return anndata.read_h5ad(path)
+  except Exception as error:  # Damage makes HDF5 raise anything.
+    text = " ".join(str(error).split())[:200]
+    raise ValueError(
+      f"{path}: found {text}, expected the cells.h5ad of predict"
+    ) from error
+
+
 def _concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
   """Stacks tables; empty ones only lend their columns where all are empty."""
   filled = [part for part in parts if len(part)] or list(parts[:1])
@@ -85,8 +113,9 @@ def _describe_cells(tables: ImageTables) -> pd.DataFrame:
   name = tables.image["image"]
   cells.insert(0, "Image", name)
   described = {
-    key if key == "image" else f"image_{key}": value
+    f"image_{key}": value
     for key, value in tables.image.items()
+    if key != "image"
   }
   repeated = pd.DataFrame([described] * len(cells), columns=list(described))
   return pd.concat([cells, repeated], axis=1)
@@ -128,18 +157,22 @@ def _describe_markers(
 def _add_space(data: anndata.AnnData, tables: Sequence[ImageTables]) -> None:
   """Adds coordinates and neighbours to the object that was just made."""
   columns = ["centroid-1", "centroid-0"]
+  pixels = np.zeros((len(data.obs), 2))
   if set(columns) <= set(data.obs):
-    data.obsm[_SPATIAL_KEY] = data.obs[columns].to_numpy(np.float64)
-  else:
-    data.obsm[_SPATIAL_KEY] = np.zeros((len(data.obs), 2))
+    pixels = data.obs[columns].to_numpy(np.float64)
+  filled = [one for one in tables if len(one.intensities)]
+  data.obsm["pixels"] = pixels
+  data.obsm[_SPATIAL_KEY] = pixels + _lay_apart(filled)
+  data.uns[_SPATIAL_KEY] = {
+    one.image["image"]: _describe(one) for one in filled
+  }
   rows, others, distances = _index_neighbors(tables)
   shape = (data.n_obs, data.n_obs)
 
   def make_matrix(values: np.ndarray) -> sparse.csr_matrix:
     return sparse.csr_matrix((values, (rows, others)), shape=shape)
 
-  spatial = data.obsm[_SPATIAL_KEY]
-  apart = np.linalg.norm(spatial[rows] - spatial[others], axis=1)
+  apart = np.linalg.norm(pixels[rows] - pixels[others], axis=1)
   data.obsp["adj"] = make_matrix(np.ones(len(rows), np.uint8))
   if np.isfinite(distances).any():
     data.obsp["dist"] = make_matrix(distances)
@@ -148,6 +181,39 @@ def _add_space(data: anndata.AnnData, tables: Sequence[ImageTables]) -> None:
   data.uns["spatial_neighbors"] = {
     "connectivities_key": "spatial_connectivities",
     "distances_key": "spatial_distances",
+  }
+
+
+def _lay_apart(tables: Sequence[ImageTables]) -> np.ndarray:
+  """Returns where each cell's image starts: float (n, 2), x and y in px."""
+  edges = [
+    one.image.get(f"{name}_px") or 0
+    for one in tables
+    for name in ("width", "height")
+  ]
+  num_columns = math.ceil(math.sqrt(len(tables)))
+  places = [(k % num_columns, k // num_columns) for k in range(len(tables))]
+  starts = (
+    np.array(places, np.float64).reshape(-1, 2) * _PITCH * max(edges or [0])
+  )
+  return np.repeat(starts, [len(one.intensities) for one in tables], axis=0)
+
+
+def _describe(tables: ImageTables) -> dict[str, Any]:
+  """Returns an image's entry in uns, as squidpy's plots look for it."""
+  area = tables.regions["area"] if "area" in tables.regions else pd.Series([1])
+  diameter_px = 2 * math.sqrt(float(area.median()) / math.pi)
+  images = {}
+  if tables.cells is not None:
+    highest = int(tables.cells.max(initial=0))
+    dtype = np.uint16 if highest < 2**16 else np.uint32
+    images["segmentation"] = tables.cells.astype(dtype)
+  return {
+    "images": images,
+    "scalefactors": {
+      "tissue_segmentation_scalef": 1.0,
+      "spot_diameter_fullres": diameter_px,
+    },
   }
 
 

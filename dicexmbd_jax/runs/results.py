@@ -15,14 +15,18 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain
-from dicexmbd_jax.io import h5ad, images, write
+from dicexmbd_jax.io import h5ad, images, labels, write
 from dicexmbd_jax.io import tables as tables_reader
+from dicexmbd_jax.io.names import make_unique
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
 from dicexmbd_jax.types import Grid, ImageRecord, ImageSource, Panel
 
 Path = pathlib.Path
+
+# Of all images together: their masks lie in memory while cells.h5ad is made.
+MAX_EMBEDDED_PX = 2**27
 
 # Of images.csv where there is no image; sources add columns of their own.
 IMAGE_COLUMNS = ["image", "width_px", "height_px", "num_channels"]
@@ -176,11 +180,9 @@ def write_run(
   failures.write(output)
   table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=IMAGE_COLUMNS)
   write.write_table(output / "images.csv", table)
-  tables = [
-    h5ad.ImageTables(row, *read_tables(output, stem))
-    for stem, row in zip(stems, rows, strict=True)
-  ]
-  write.write_h5ad(output / "cells.h5ad", h5ad.build_anndata(tables, panel))
+  cells = h5ad.build_anndata(gather_tables(output, stems, rows), panel)
+  write.write_h5ad(output / "cells.h5ad", cells)
+  write_panel(output / "panel.csv", cells.var, panel)
   reports += [
     image_report.ImageReport(
       stem=stem or Path(file).name, source=file, error=error
@@ -194,6 +196,66 @@ def write_run(
   if rows:
     whole["magnification"] = count_magnifications(rows)
   write.write_json(output / "run.json", whole)
+
+
+def gather_tables(
+  output: Path, stems: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> list[h5ad.ImageTables]:
+  """Returns the tables of images, with their masks where these are few.
+
+  Args:
+    output: the output folder.
+    stems: the images.
+    rows: their rows of images.csv.
+  """
+  num_px = sum(row["width_px"] * row["height_px"] for row in rows)
+  has_masks = num_px <= MAX_EMBEDDED_PX
+  return [
+    h5ad.ImageTables(
+      row,
+      *read_tables(output, stem),
+      cells=labels.read_labels(locate(output, "masks", stem))
+      if has_masks
+      else None,
+    )
+    for stem, row in zip(stems, rows, strict=True)
+  ]
+
+
+def write_panel(path: Path, markers: pd.DataFrame, panel: Panel | None):
+  """Writes the measured markers as steinbock's panel: names as in the tables.
+
+  A run whose own panel is this file leaves it alone.
+
+  Args:
+    path: the file to write.
+    markers: `var` of cells.h5ad.
+    panel: of the run.
+  """
+  if panel is not None and panel.path.absolute() == path.absolute():
+    return
+  names = list(markers["name"])
+  nuclear = markers.get("nuclear", [name == "nuclear" for name in names])
+  channels = [
+    one or name
+    for one, name in zip(markers.get("channel", names), names, strict=True)
+  ]
+  table = pd.DataFrame(
+    {
+      # Steinbock wants each channel to have one, and of its own.
+      "channel": make_unique(channels),
+      "name": names,
+      "keep": 1,
+      "nuclear": [int(flag) for flag in nuclear],
+      "membrane_cytoplasm": [
+        int(flag)
+        for flag in markers.get(
+          "membrane_cytoplasm", [name != "nuclear" for name in names]
+        )
+      ],
+    }
+  )
+  write.write_table(path, table)
 
 
 def count_magnifications(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -164,6 +164,28 @@ def test_anndata_holds_all_cells(study, model_folder):
   )
 
 
+def test_panel_of_the_tables_reads_the_same_images(study, model_folder):
+  """Of steinbock's columns; a panel that lies there already stays."""
+  text = PANEL.replace("Ki67_Er168,1", "Ki67_Er168,0")
+  (study / "panel.csv").write_text(text)
+  assert call(study, model_folder, images="study/ROI2.ome.tiff") == 0
+  written = (study / "out/panel.csv").read_text()
+  assert written.splitlines() == [
+    "channel,name,keep,nuclear,membrane_cytoplasm",
+    "Ir191,DNA1_Ir191,1,1,0",
+    "Sm152,CD45_Sm152,1,0,1",
+  ]
+  (study / "other").mkdir()
+  (study / "other/panel.csv").write_text(written + "Er168,Ki,0,0,0\n")
+  more = (f"--panel={study / 'other/panel.csv'}", "--method=distance")
+  images = {"images": "study/ROI2.ome.tiff", "output": "other"}
+  assert call(study, model_folder, *more, **images) == 0
+  assert "Er168,Ki,0" in (study / "other/panel.csv").read_text()
+  (study / "third").mkdir()
+  (study / "third/panel.csv").write_text("anything")
+  assert call(study, model_folder, output="third") == 2
+
+
 @pytest.mark.parametrize(
   "more",
   [

@@ -1,3 +1,5 @@
+import dataclasses
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -43,14 +45,15 @@ def test_two_images(tmp_path):
     f"Object {number} in {image}.tiff" for image in "ab" for number in (1, 2, 5)
   ]
   assert list(data.obs["Object"]) == [1, 2, 5] * 2
-  assert list(data.obs["image"]) == ["a.tiff"] * 3 + ["b.tiff"] * 3
+  assert list(data.obs["Image"]) == ["a.tiff"] * 3 + ["b.tiff"] * 3
+  assert "image" not in data.obs
   assert list(data.obs["image_width_px"]) == [3] * 6
   assert list(data.obs["is_border"]) == [True] * 6
   assert data.obs["image_source_file"].isna().sum() == 3
   assert data.X.dtype == np.float32
   np.testing.assert_array_equal(data.X[0], [1, 2])
   np.testing.assert_array_equal(data.obsm["spatial"][0], [0.5, 0])
-  np.testing.assert_array_equal(data.obsm["spatial"][5], [1, 2])
+  np.testing.assert_array_equal(data.obsm["pixels"][5], [1, 2])
   assert list(data.var_names) == ["DNA", "CD45"]
   assert list(data.var["channel"]) == ["Ir191", ""]
   assert list(data.var["nuclear"]) == [True, False]
@@ -62,6 +65,32 @@ def test_two_images(tmp_path):
   distances = data.obsp["spatial_distances"].toarray()
   assert distances[0, 1] == pytest.approx(np.hypot(1.5, 0.5))
   assert "dist" not in data.obsp
+
+
+def test_images_lie_further_apart_than_their_cells():
+  tables = [measure_all(name, height_px=3) for name in "abcde"]
+  tables.insert(2, measure_all("empty", np.zeros((3, 3), np.int32)))
+  data = h5ad.build_anndata(tables)
+  places, pixels = data.obsm["spatial"], data.obsm["pixels"]
+  apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+  images = np.asarray(data.obs["Image"])
+  is_same = images[:, None] == images[None]
+  assert apart[is_same].max() < apart[~is_same].min()
+  for name in "abcde":
+    is_in = images == f"{name}.tiff"
+    moved = places[is_in] - pixels[is_in]
+    np.testing.assert_array_equal(moved, moved[:1].repeat(3, 0))
+  assert np.ptp(places[:, 0]) < 25  # 3 by 2 images, 9 px from each to the next.
+
+
+def test_masks_lie_where_squidpy_looks(tmp_path):
+  tables = [measure_all("a"), measure_all("empty", np.zeros((3, 3), np.int32))]
+  tables[0] = dataclasses.replace(tables[0], cells=CELLS)
+  data = write_and_read(tmp_path, h5ad.build_anndata(tables))
+  assert list(data.uns["spatial"]) == ["a.tiff"]
+  mask = data.uns["spatial"]["a.tiff"]["images"]["segmentation"]
+  assert mask.dtype == np.uint16
+  np.testing.assert_array_equal(mask, CELLS)
 
 
 def test_distances_are_kept_where_there_are_any():
@@ -123,7 +152,8 @@ def test_observations_equal_steinbocks(real_data, tmp_path):
   assert list(data.obs_names) == list(expected.obs_names)
   assert list(data.var_names) == list(expected.var_names)
   np.testing.assert_allclose(data.X, expected.X, rtol=1e-5)
-  for name, column in expected.obs.items():
+  # Steinbock has each image's name twice.
+  for name, column in expected.obs.drop(columns="image").items():
     if column.dtype.kind in "fiu":
       np.testing.assert_allclose(
         data.obs[name].astype(float), column.astype(float), rtol=1e-6
