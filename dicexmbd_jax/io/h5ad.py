@@ -211,7 +211,7 @@ def _describe(tables: ImageTables) -> dict[str, Any]:
   return {
     "images": images,
     "scalefactors": {
-      "tissue_segmentation_scalef": 1.0,
+      "tissue_hires_scalef": 1.0,
       "spot_diameter_fullres": diameter_px,
     },
   }
