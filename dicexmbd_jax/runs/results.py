@@ -210,16 +210,15 @@ def gather_tables(
   """
   num_px = sum(row["width_px"] * row["height_px"] for row in rows)
   has_masks = num_px <= MAX_EMBEDDED_PX
-  return [
-    h5ad.ImageTables(
-      row,
-      *read_tables(output, stem),
-      cells=labels.read_labels(locate(output, "masks", stem))
-      if has_masks
-      else None,
+  gathered = []
+  for stem, row in zip(stems, rows, strict=True):
+    intensities, regions, neighbors = read_tables(output, stem)
+    path = locate(output, "masks", stem)
+    cells = labels.read_labels(path) if has_masks else None
+    gathered.append(
+      h5ad.ImageTables(row, intensities, regions, neighbors, cells)
     )
-    for stem, row in zip(stems, rows, strict=True)
-  ]
+  return gathered
 
 
 def write_panel(path: Path, markers: pd.DataFrame, panel: Panel | None):
