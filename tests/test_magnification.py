@@ -37,13 +37,13 @@ def be_fragile(images):
 @pytest.mark.parametrize(
   ("diameter", "agreement", "expected"),
   [
-    (5.2, 0.0, 1.0),
-    (5.2, 1.0, 1.0),
-    (4.0, 0.0, 1.3),
-    (4.0, 1.0, 1.3),  # Only making an image smaller needs a reason.
-    (6.5, 0.84, 0.8),
-    (6.5, 0.87, 0.9),  # 0.8 to the power of one half.
-    (6.5, 0.9, 1.0),
+    (5.6, 0.0, 1.0),
+    (5.6, 1.0, 1.0),
+    (4.3, 0.0, 1.3),
+    (4.3, 1.0, 1.3),  # Only making an image smaller needs a reason.
+    (7.0, 0.82, 0.8),
+    (7.0, 0.85, 0.9),  # 0.8 to the power of one half.
+    (7.0, 0.88, 1.0),
     (100.0, 0.0, 0.6),
     (1.0, 0.0, 1.75),
   ],

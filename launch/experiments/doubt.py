@@ -191,6 +191,11 @@ def main(folder, data, scores, output) -> None:
   plain = images[images["kind"] == AS_IT_IS]
   print_table(cells[cells["kind"] == AS_IT_IS], plain)
   print(f"\nspoilt too: {len(images)} images, {correlate(images):.2f}\n")
+  warned = plain[plain["doubt"] > confidence.HIGH_DOUBT]["f1"]
+  print(
+    f"as they are, F1 below 0.5: {(plain['f1'] < 0.5).sum()}; warned of: "
+    f"{(warned < 0.5).sum()} of these, {(warned >= 0.5).sum()} others\n"
+  )
   print_steps(images)
   draw(images).savefig(output / "doubt.png", dpi=150)
 

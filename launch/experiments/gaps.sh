@@ -23,7 +23,7 @@ draw() {
     .venv/bin/python -m data_builders.build --config=configs/simulated.py \
       --config.records.seed="${sum%% *}" --config.records.num_panels=1 \
       --output="training/records/$1" --images="$folder/img" \
-      --teacher="$folder/cells" --nuclei="$folder/nuclei" --pixel_size_um=1.0
+      --teacher="$folder/maps" --pixel_size_um=1.0
 }
 
 config=configs/experiments/gaps_free.py workdir=training/gaps_free

@@ -3,10 +3,11 @@
 usage: python launch/experiments/stain_nuclei.py SOURCE OUTPUT NUM [SIZE ...]
 
 SOURCE holds img/ and masks/ of nuclei, of which the pixel size is not known:
-each image is resampled so that its median nucleus is 6 to 9 um across at 1 um
-per pixel, NUM times with another size, membrane and noise. Writes
-two-channel TIFFs (img/), cells (cells/) and nuclei (nuclei/). With sizes as
-256x320 (rows, columns), only such images are taken: a plate has one size.
+each image is resampled so that its median nucleus is 4.5 to 9.5 um across at 1
+um per pixel, NUM times with another size, membrane and noise: 0.7 to 1.45 times
+the size at which `predict` shows an image. Writes two-channel TIFFs (img/) and
+the maps that the network is to give (maps/). With sizes as 256x320 (rows,
+columns), only such images are taken: a plate has one size.
 """
 
 import hashlib
@@ -16,13 +17,18 @@ import sys
 import numpy as np
 import tifffile
 
+from data_builders import targets
 from dicexmbd_jax.image import resample
 from dicexmbd_jax.io import labels, write
 from dicexmbd_jax.masks import grid
 from dicexmbd_jax.simulate import drawn_nuclei
+from dicexmbd_jax.types import Labels, Probabilities
 
-DIAMETERS_UM = (6.0, 9.0)  # Of an image's median nucleus.
+DIAMETERS_UM = (4.5, 9.5)  # Of an image's median nucleus.
 MIN_NUCLEI = 8
+# Nucleus is this at a nucleus' edge, and 1 from a share of its depth on: a peak
+# in each, without losing its outline to the rim as in targets.make_target.
+EDGE, FLAT_FROM = 0.55, 0.7
 MIN_PX = 96  # Smaller images would be padding for the most part.
 
 
@@ -40,7 +46,7 @@ def main(source: str, output: str, num_drawn: str, *sizes: str) -> None:
 def draw_image(
   path: pathlib.Path, nuclei: np.ndarray, output: pathlib.Path, draw: int
 ) -> None:
-  """Writes one drawn image, its cells and nuclei; the same ones each time."""
+  """Writes one drawn image and its maps; the same ones each time."""
   name = f"{path.stem}_{draw}.tiff"
   digest = hashlib.sha256(f"{path.stem}|{draw}".encode()).digest()
   rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -49,7 +55,7 @@ def draw_image(
   if len(areas) < MIN_NUCLEI or (output / "img" / name).exists():
     return
   diameter_px = float(np.sqrt(4 / np.pi * np.median(areas)))
-  pixel_um = rng.uniform(*DIAMETERS_UM) / diameter_px
+  pixel_um = np.exp(rng.uniform(*np.log(DIAMETERS_UM))) / diameter_px
   shape = resample.resampled_shape(nuclei.shape, pixel_um, 1.0)
   if min(shape) < MIN_PX:
     return
@@ -57,11 +63,25 @@ def draw_image(
   nuclear = resample.resample_image(image, shape)[..., 0]
   nuclei = grid.sample_labels(nuclei, shape)
   counts, cells = drawn_nuclei.stain_nuclei(rng, nuclear, nuclei)
-  write.write_labels(output / "cells" / name, cells, 1.0)
-  write.write_labels(output / "nuclei" / name, nuclei, 1.0)
-  # Last: its presence tells that all three are there.
+  write.write_probabilities(
+    output / "maps" / name, make_maps(cells, nuclei), 1.0
+  )
+  # Last: its presence tells that both are there.
   with write.replace_file(output / "img" / name) as temporary:
     tifffile.imwrite(temporary, np.moveaxis(counts, -1, 0).astype(np.uint16))
+
+
+def make_maps(cells: Labels, nuclei: Labels) -> Probabilities:
+  """Returns nucleus, membrane/cytoplasm and background; they sum to 1."""
+  depth = targets.measure_depth(nuclei)
+  deepest = np.ones(nuclei.max(initial=0) + 1, np.float32)
+  np.maximum.at(deepest, nuclei.ravel(), depth.ravel())
+  rise = np.minimum(depth / (FLAT_FROM * deepest[nuclei]), 1)
+  is_nucleus = (nuclei > 0) & ~targets.find_contacts(nuclei)
+  nucleus = np.where(is_nucleus, EDGE + (1 - EDGE) * rise, 0)
+  is_cell = (cells > 0) | (nuclei > 0)
+  maps = [nucleus, is_cell - nucleus, ~is_cell]
+  return np.stack(maps, axis=-1).astype(np.float32)
 
 
 if __name__ == "__main__":
