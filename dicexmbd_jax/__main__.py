@@ -130,7 +130,10 @@ FLAGS = {
   "seed": Flag(WHOLE, 0, "Decides everything random."),
   "size_px": Flag(WHOLE, 500, "Edge of the images, 1 um per pixel."),
   "annotations": Flag(
-    TEXT, None, "Folder of label TIFFs, or an Ilastik project (.ilp)."
+    TEXT, None, "Folder of drawings, or an Ilastik project (.ilp)."
+  ),
+  "strokes": Flag(
+    TEXT, None, "Folder of drawings. Default: the last round's templates."
   ),
   "teacher": Flag(TEXT, None, "Folder that `teach fit` wrote."),
   "channels": Flag(
@@ -214,6 +217,12 @@ COMMANDS = {
     + ("overwrite",),
     ("teacher", "images", "output"),
     config=None,
+  ),
+  "teach round": Command(
+    "One round of annotation: fit, predict, masks, what to paint next.",
+    ("images", "panel", "strokes", "output", "seed", "num_images")
+    + ("num_crops", "crop_px", "num_workers"),
+    ("images", "output"),
   ),
   "teach rank": Command(
     "From uncertainty maps to the images and places to annotate next.",

@@ -63,20 +63,52 @@ def run(flags) -> int:
     request = read_request(flags, failures)
     failures.write(request.output)  # Tells at once whether one can write there.
     write.sweep_temporary(request.output)
-    earlier = annotations.read_history(request.output / "history.csv")
-    means = measure_files(request, failures)
-    history = rank.add_round(earlier, means)
-    chosen = rank.rank_images(means)[: request.num_images]
-    folder = request.output / f"round_{len(history):02d}"
-    write_crops(request, chosen, folder, failures)
-    annotations.write_ranking(folder / "ranking.csv", history)
-    annotations.write_history(request.output / "history.csv", history)
+    lines, _, _ = rank_maps(request, failures)
     failures.write(request.output)
   except (ValueError, OSError) as error:
     return refuse_call(error, flags.output)
-  for line in rank.describe_round(history, chosen):
+  for line in lines:
     logging.info("%s", line)
   return 1 if failures else 0
+
+
+def rank_maps(
+  request: Request, failures: FailureLog
+) -> tuple[list[str], list[str], Path]:
+  """Writes the round's folder, the history and its curve.
+
+  Returns:
+    What there is to tell, the images to annotate next, the round's folder.
+
+  Raises:
+    ValueError: no map can be read.
+    OSError: a file cannot be written.
+  """
+  earlier = annotations.read_history(request.output / "history.csv")
+  means = measure_files(request, failures)
+  history = rank.add_round(earlier, means)
+  chosen = rank.rank_images(means)[: request.num_images]
+  folder = request.output / f"round_{len(history):02d}"
+  write_crops(request, chosen, folder, failures)
+  annotations.write_ranking(folder / "ranking.csv", history)
+  annotations.write_history(request.output / "history.csv", history)
+  write_curve(request.output, history)
+  return rank.describe_round(history, chosen), chosen, folder
+
+
+def write_curve(output: Path, history: Sequence[rank.Means]) -> None:
+  """Writes curve.csv and curve.png: mean uncertainty by round, and the end.
+
+  Raises:
+    OSError: a file cannot be written.
+  """
+  from dicexmbd_jax.report import teach_figures
+
+  rows = rank.trace_rounds(history)
+  annotations.write_curve(output / "curve.csv", rows)
+  told = rank.describe_round(history, ())[-1] if rows[-1].stop else ""
+  picture = teach_figures.draw_curve(history, told)
+  write.write_png(output / "curve.png", picture)
 
 
 def read_request(flags, failures: FailureLog) -> Request:
@@ -86,10 +118,7 @@ def read_request(flags, failures: FailureLog) -> Request:
     ValueError: the call is wrong, or nothing is there.
   """
   for name in ("num_images", "num_crops", "crop_px"):
-    if getattr(flags, name) < 1:
-      raise ValueError(
-        f"--{name}: found {getattr(flags, name)}, expected 1 or more"
-      )
+    check_number(name, getattr(flags, name))
   maps, lost = pairing.list_sources(flags.uncertainty_maps)
   for row in lost:
     failures.add(row[0], row[1], ValueError(row[2]))
@@ -111,6 +140,12 @@ def read_request(flags, failures: FailureLog) -> Request:
     crop_px=flags.crop_px,
     output=Path(flags.output),
   )
+
+
+def check_number(name: str, value: int) -> None:
+  """Raises a ValueError where a flag's number is below 1."""
+  if value < 1:
+    raise ValueError(f"--{name}: found {value}, expected 1 or more")
 
 
 def measure_files(request: Request, failures: FailureLog) -> dict[str, float]:
@@ -168,6 +203,37 @@ def write_template(request: Request, stem: str, folder: Path) -> list[Region]:
   shape = viewed.planes.shape[:2]
   unsure = annotations.read_uncertainty(request.maps[stem].path)
   unsure = rank.shrink_map(unsure, shape)
+  save_template(request, stem, folder, shape, viewed.pixel_size_um)
+  regions = rank.find_regions(unsure, request.num_crops, request.crop_px)
+  for region in regions:
+    picture = strip.draw_preview(viewed.planes, unsure, region.slices)
+    name = f"{stem}_y{region.y_px}_x{region.x_px}.png"
+    write.write_png(folder / "crops" / name, picture)
+  return regions
+
+
+def save_template(
+  request: Request,
+  stem: str,
+  folder: Path,
+  shape: tuple[int, int],
+  size_um: float | None,
+) -> None:
+  """Writes one image's template with what is drawn so far.
+
+  A template in which somebody has painted since is kept.
+
+  Args:
+    request: the call.
+    stem: the image's.
+    folder: the round's.
+    shape: the image's.
+    size_um: its pixels' edge, where known.
+
+  Raises:
+    ValueError: the drawing cannot be read or is of another size.
+    OSError: the file cannot be written.
+  """
   strokes = np.zeros(shape, np.uint8)
   if stem in request.drawn:
     path = request.drawn[stem].path
@@ -176,11 +242,8 @@ def write_template(request: Request, stem: str, folder: Path) -> list[Region]:
       raise ValueError(
         f"{path}: found an annotation of {strokes.shape}, expected {shape}"
       )
-  regions = rank.find_regions(unsure, request.num_crops, request.crop_px)
-  for region in regions:
-    picture = strip.draw_preview(viewed.planes, unsure, region.slices)
-    name = f"{stem}_y{region.y_px}_x{region.x_px}.png"
-    write.write_png(folder / "crops" / name, picture)
   path = folder / "templates" / f"{stem}.tiff"
-  write.write_strokes(path, strokes, viewed.pixel_size_um)
-  return regions
+  if path.exists() and drawings.read_strokes(path, shape).any():
+    logging.info("%s: kept, since it is painted", path)
+    return
+  write.write_strokes(path, strokes, size_um)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from dicexmbd_jax.io import tables, tiff, write
-from dicexmbd_jax.teach.rank import Means, Region, rank_images
+from dicexmbd_jax.teach.rank import Means, Region, Round, rank_images
 
 _REGION = ("y_px", "x_px", "height_px", "width_px")
 _MAX_PX = 1 << 31
@@ -83,6 +83,16 @@ def write_ranking(path: str | pathlib.Path, history: Sequence[Means]) -> None:
     for place, image in enumerate(rank_images(means), 1)
   ]
   _write_rows(path, rows, ("rank", "image", "uncertainty", "change"), 6)
+
+
+def write_curve(path: str | pathlib.Path, rows: Sequence[Round]) -> None:
+  """Writes curve.csv: mean uncertainty by round, and whether it is the end.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  names = [field.name for field in dataclasses.fields(Round)]
+  _write_rows(path, [dataclasses.astuple(row) for row in rows], names)
 
 
 def write_regions(

@@ -44,7 +44,11 @@ class Forest:
 
 
 def fit_forest(
-  rows: Rows, labels: Int32[np.ndarray, " n"], seed: int
+  rows: Rows,
+  labels: Int32[np.ndarray, " n"],
+  seed: int,
+  num_trees: int = NUM_TREES,
+  num_threads: int = 1,
 ) -> Forest:
   """Fits a forest.
 
@@ -53,6 +57,8 @@ def fit_forest(
     labels: their classes: 1 nucleus, 2 membrane/cytoplasm, 3 background.
     seed: decides everything random; the same rows in the same order and the
       same seed give the same forest.
+    num_trees: fewer are for what is soon fit anew.
+    num_threads: at work on the trees; they do not change the forest.
 
   Returns:
     The forest. A class without a pixel has probability 0 everywhere.
@@ -67,10 +73,10 @@ def fit_forest(
   from sklearn.ensemble import RandomForestClassifier
 
   model = RandomForestClassifier(
-    NUM_TREES,
+    num_trees,
     max_features=max(1, math.floor(math.sqrt(rows.shape[1]) + 0.5)),
     random_state=seed,
-    n_jobs=1,
+    n_jobs=num_threads,
   )
   model.fit(rows, labels)
   return _gather_trees(model)

@@ -16,6 +16,8 @@ from dicexmbd_jax.types import ImageSource, LoadedImage, Panel, Stack
 
 Path = pathlib.Path
 
+UNNAMED = (*hdf5.SUFFIXES, ".ilp", *pictures.PNG)  # Of channels without names.
+
 
 @dataclasses.dataclass(frozen=True)
 class Viewed:

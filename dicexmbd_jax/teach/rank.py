@@ -134,6 +134,42 @@ def should_stop(history: Sequence[Means]) -> bool:
   return count_quiet_rounds(history) >= QUIET_ROUNDS
 
 
+@dataclasses.dataclass(frozen=True)
+class Round:
+  """One point of the curve.
+
+  Attributes:
+    round: from 1.
+    images: how many were measured.
+    uncertainty: the mean over the images.
+    fell: in how many it fell.
+    quiet_rounds: how many rounds in a row, up to this, it fell in none.
+    stop: whether these are enough.
+  """
+
+  round: int
+  images: int
+  uncertainty: float
+  fell: int
+  quiet_rounds: int
+  stop: bool
+
+
+def trace_rounds(history: Sequence[Means]) -> list[Round]:
+  """Returns the curve: a point for every round."""
+  return [
+    Round(
+      round=number,
+      images=len(means),
+      uncertainty=round(float(np.mean(list(means.values()))), 6),
+      fell=len(list_falls(history, number - 1)),
+      quiet_rounds=count_quiet_rounds(history[:number]),
+      stop=should_stop(history[:number]),
+    )
+    for number, means in enumerate(history, 1)
+  ]
+
+
 def describe_round(
   history: Sequence[Means], chosen: Sequence[str]
 ) -> list[str]:

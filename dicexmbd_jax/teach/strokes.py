@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from dicexmbd_jax.io import pairing
-from dicexmbd_jax.io.drawings import list_drawings
+from dicexmbd_jax.io.drawings import list_drawings, read_drawing
 from dicexmbd_jax.io.pairing import Failure
 from dicexmbd_jax.teach import drawings, ilastik
 from dicexmbd_jax.teach.forest import CLASSES
@@ -47,6 +47,17 @@ class Annotated:
 def is_project(path: str | os.PathLike) -> bool:
   """Whether annotations are an Ilastik project."""
   return Path(path).suffix.lower() == ".ilp"
+
+
+def is_painted(item: Annotated) -> bool:
+  """Whether a drawing holds anything; one that cannot be read counts, too."""
+  if not isinstance(item.strokes, Path):
+    return bool(item.strokes.any())
+  try:
+    found = read_drawing(item.strokes)
+  except ValueError:
+    return True  # Reading it again will say what is wrong.
+  return bool(found) if isinstance(found, list) else bool(found.any())
 
 
 def read_strokes(item: Annotated, shape: tuple[int, int]) -> Labels:

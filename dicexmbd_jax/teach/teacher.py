@@ -126,15 +126,30 @@ def _iterate_blocks(
       inner = (slice(y, min(y + edge, height)), slice(x, min(x + edge, width)))
       if wanted is not None and not wanted[inner].any():
         continue
-      outer, part = zip(
-        _add_halo(inner[0], halo, height),
-        _add_halo(inner[1], halo, width),
-        strict=True,
-      )
-      yield (
-        inner,
-        features_lib.compute_features(planes[outer], selection, part),
-      )
+      yield inner, compute_part(planes, selection, inner, halo)
+
+
+def compute_part(
+  planes: Planes,
+  selection: tuple[Feature, ...],
+  inner: tuple[slice, slice],
+  halo: int,
+) -> features_lib.Features:
+  """Computes the features of a part of an image, as of the whole.
+
+  Args:
+    planes: the whole image.
+    selection: the features.
+    inner: rows and columns wanted, within the image.
+    halo: how far the features look, of features.measure_halo.
+  """
+  height, width = planes.shape[:2]
+  outer, part = zip(
+    _add_halo(inner[0], halo, height),
+    _add_halo(inner[1], halo, width),
+    strict=True,
+  )
+  return features_lib.compute_features(planes[outer], selection, part)
 
 
 def _add_halo(part: slice, halo: int, size: int) -> tuple[slice, slice]:

@@ -1,0 +1,410 @@
+"""Paint, see what the teacher makes of it, paint where it is unsure."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels as LabelsLayer
+from napari.utils.colormaps import DirectLabelColormap
+from qtpy import QtCore, QtGui, QtWidgets
+
+from dicexmbd_jax.teach import forest, live, rank
+from dicexmbd_jax.viewer import layers as layers_lib
+from dicexmbd_jax.viewer.images_widget import ImagesWidget
+from dicexmbd_jax.viewer.study import find_study
+from dicexmbd_jax.viewer.teaching import Session
+
+STROKES = "strokes"
+PLACE_PX = 96
+_COLOURS: dict[int | None, str] = {1: "red", 2: "lime", 3: "dodgerblue"}
+_MAPS = ("blue", "green", "gray", "magenta")
+_ZOOM = 6  # Screen pixels per pixel of the image: one pixel can be painted.
+_VIEW_DELAY_MS = 300  # After the last move of the view.
+
+
+class TeachWidget(QtWidgets.QWidget):
+  """Strokes on one image after another, and a teacher that follows them.
+
+  The maps that are shown come of a small forest, fit after each stroke in the
+  background; cells and the teacher that is saved come of the whole one.
+
+  Attributes:
+    session: strokes, teacher and rounds; None before a study is open.
+    images: the list of the study's images.
+  """
+
+  _done = QtCore.Signal(object)  # From the worker: what to do in this thread.
+
+  def __init__(self, napari_viewer: Any):
+    """Makes the widget; takes up the study that is shown already.
+
+    Args:
+      napari_viewer: napari's viewer, with or without a window.
+    """
+    super().__init__()
+    self._viewer = napari_viewer
+    self.session: Session | None = None
+    self.maps: live.LiveMaps | None = None
+    self._worker = live.Newest()
+    self._done.connect(lambda call: call())
+    self.images = ImagesWidget(napari_viewer)
+    self.images.image_shown.connect(self._start_image)
+    self.message = QtWidgets.QLabel()
+    self.message.setWordWrap(True)
+    self.curve = QtWidgets.QLabel()
+    self._add_controls()
+    self._timer = QtCore.QTimer(self, singleShot=True, interval=_VIEW_DELAY_MS)
+    self._timer.timeout.connect(self._look)
+    napari_viewer.scene.camera.events.connect(lambda event: self._timer.start())
+    self._take_up_study()
+
+  # What the buttons do.
+
+  def choose_class(self, number: int) -> None:
+    """Readies the brush, one pixel wide, for 1, 2 or 3; 0 erases."""
+    layer = self._get_strokes()
+    if layer is None:
+      return
+    self._viewer.layers.selection.active = layer
+    layer.selected_label = number or 1
+    layer.brush_size = 1 if number else 3
+    layer.mode = "paint" if number else "erase"
+
+  def go_to_place(self) -> None:
+    """Shows the most uncertain place of the image that is not painted yet."""
+    session, stem = self.session, self.images.stem
+    layer = self._get_strokes()
+    if session is None or layer is None:
+      return
+    strokes = layer.data.copy()
+    planes = session.planes
+
+    def find() -> None:
+      unsure = session.engine.measure(stem, planes)
+      place = live.find_place(unsure, strokes, PLACE_PX)
+      self._done.emit(lambda: self._show_place(place))
+
+    self._run(find, "looking for the most uncertain place ...")
+
+  def go_to_image(self) -> None:
+    """Ends a round: measures every image and shows the most uncertain."""
+    session = self.session
+    if session is None:
+      return
+
+    def measure() -> None:
+      means = session.measure_images(
+        lambda line: self._done.emit(lambda: self.message.setText(line))
+      )
+      self._done.emit(lambda: self._end_round(means))
+
+    self._run(measure, "measuring every image ...")
+
+  def find_cells(self) -> None:
+    """Shows the cells that the whole teacher finds in this image."""
+    session, stem = self.session, self.images.stem
+    if session is None:
+      return
+
+    def find() -> None:
+      cells = session.find_cells(stem)
+      self._done.emit(lambda: self._show_cells(stem, cells))
+
+    self._run(find, f"{forest.NUM_TREES} trees, then cells ...")
+
+  def save_teacher(self, folder: str | pathlib.Path) -> None:
+    """Writes the whole teacher, as `teach fit` would."""
+    session = self.session
+    if session is None:
+      return
+
+    def save() -> None:
+      session.save_teacher(folder)
+      self._tell(f"saved: {folder}")
+
+    self._run(save, f"fitting {forest.NUM_TREES} trees ...")
+
+  def export_strokes(self, folder: str | pathlib.Path) -> None:
+    """Writes label TIFFs of the strokes, and the rounds so far."""
+    session = self.session
+    if session is not None:
+      self.message.setText(f"strokes: {folder}")
+      self._try(functools.partial(session.export_strokes, folder))
+
+  def load_strokes(self, folder: str | pathlib.Path) -> None:
+    """Takes strokes from a folder of drawings of any program."""
+    session = self.session
+    if session is None:
+      return
+
+    def load() -> None:
+      lines = session.load_strokes(folder)
+      self._done.emit(lambda: self._start_image(self.images.stem))
+      self._tell("; ".join(lines) or f"strokes taken from {folder}")
+
+    self._run(load, "reading strokes ...")
+
+  def wait(self) -> None:
+    """Waits for what is at work."""
+    self._worker.wait()
+
+  # What happens by itself.
+
+  def _take_up_study(self) -> None:
+    """Takes up the image that napari has opened already."""
+    for layer in self._viewer.layers:
+      origin = layers_lib.get_origin(layer)
+      if origin is not None:
+        self._try(functools.partial(self._list_study, origin))
+        self._start_image(origin.stem)
+        return
+    self.message.setText("Open a folder or a file, then paint.")
+
+  def _list_study(self, origin: layers_lib.LayerOrigin) -> None:
+    self.images.list_study(find_study(origin.path), origin.stem)
+
+  def _start_image(self, stem: str) -> None:
+    """Readies an image: its strokes, the brush, the maps."""
+    study = self.images.study
+    if study is None:
+      return
+    if self.session is None or self.session.study is not study:
+      self.session = Session(study)
+    session = self.session
+    self.maps = None
+    shape = self._try(lambda: session.open_image(stem))
+    if shape is None:
+      return
+    for name in (STROKES, *self._name_maps()):
+      if name in self._viewer.layers:
+        self._viewer.layers.remove(name)
+    size = session.pixel_um
+    layer = LabelsLayer(
+      session.strokes[stem],
+      name=STROKES,
+      scale=(size, size),
+      units=("um", "um"),
+      colormap=DirectLabelColormap(color_dict=_COLOURS | {None: "transparent"}),
+    )
+    layer.events.paint.connect(lambda event: self._learn())
+    layer.events.data.connect(lambda event: self._learn())
+    self._viewer.add_layer(layer)
+    self.choose_class(1)
+    self.message.setText(f"{stem}: paint a few pixels of each class.")
+    self._learn()
+
+  def _learn(self) -> None:
+    """Fits anew, in the background, and classifies what is in view."""
+    session, stem, layer = self.session, self.images.stem, self._get_strokes()
+    if session is None or layer is None:
+      return
+    session.strokes[stem] = layer.data
+    strokes, planes = layer.data.copy(), session.planes
+    part = self._find_view(strokes.shape)
+
+    def learn() -> None:
+      session.engine.learn(stem, planes, strokes)
+      if session.engine.fit():
+        maps = session.engine.classify(stem, planes, part)
+        self._done.emit(lambda: self._show_maps(stem, maps))
+
+    self._submit(learn)
+
+  def _look(self) -> None:
+    """Classifies what is in view now, where that is not shown yet."""
+    session, stem, layer = self.session, self.images.stem, self._get_strokes()
+    if session is None or layer is None or session.engine.forest is None:
+      return
+    part, planes = self._find_view(layer.data.shape), session.planes
+    if self.maps is not None and _holds(self.maps.part, part):
+      return
+
+    def look() -> None:
+      maps = session.engine.classify(stem, planes, part)
+      self._done.emit(lambda: self._show_maps(stem, maps))
+
+    self._submit(look)
+
+  def _find_view(self, shape: tuple[int, int]) -> live.Part:
+    """Returns the rows and columns of the image that are in view."""
+    layer = self._get_strokes()
+    if layer is None or not np.asarray(layer.corner_pixels).any():
+      corners = np.array([[0, 0], shape])  # Nothing is drawn yet.
+    else:
+      corners = layer.corner_pixels[:, -2:] + np.array([[0, 0], [1, 1]])
+    return live.choose_view(shape, corners)
+
+  # What is shown.
+
+  def _show_maps(self, stem: str, maps: live.LiveMaps) -> None:
+    if stem != self.images.stem or self.session is None:
+      return  # Of an image that was left.
+    self.maps = maps
+    size = self.session.pixel_um
+    planes = [*np.moveaxis(maps.probabilities, -1, 0), maps.uncertainty]
+    corner = [one.start * size for one in maps.part]
+    for name, plane, colour in zip(
+      self._name_maps(), planes, _MAPS, strict=True
+    ):
+      plane = np.ascontiguousarray(plane)
+      if name in self._viewer.layers:
+        layer = self._viewer.layers[name]
+        layer.data, layer.translate = plane, corner
+        continue
+      layer = self._viewer.add_image(
+        plane,
+        name=name,
+        scale=(size, size),
+        units=("um", "um"),
+        translate=corner,
+        colormap=colour,
+        blending="additive",
+        opacity=0.6,
+        contrast_limits=(0.0, 1.0),
+        visible=name == "live uncertainty",
+      )
+      self._viewer.layers.move(self._viewer.layers.index(layer), -2)
+    active = self._get_strokes()
+    self._viewer.layers.selection.active = active
+    mean = float(maps.uncertainty.mean())
+    told = (
+      f"{stem}: mean uncertainty in view {mean:.3f} ({live.NUM_TREES} trees"
+    )
+    shape = self.session.planes.shape[:2]
+    is_part = maps.uncertainty.shape != shape
+    told += "; the view's middle)" if is_part else ")"
+    self.message.setText(told)
+
+  def _show_place(self, place: live.Part) -> None:
+    assert self.session is not None
+    size = self.session.pixel_um
+    middle = [(one.start + one.stop) / 2 * size for one in place]
+    camera = self._viewer.scene.camera
+    camera.center, camera.zoom = middle, _ZOOM / size
+    rows, columns = place
+    self.message.setText(
+      f"paint near y {rows.start} to {rows.stop}, x {columns.start} to "
+      f"{columns.stop}"
+    )
+
+  def _end_round(self, means: dict[str, float]) -> None:
+    assert self.session is not None
+    history = self.session.add_round(means)
+    order = rank.rank_images(means)
+    told = ". ".join(rank.describe_round(history, order[:1]))
+    self._draw_curve()
+    if not rank.should_stop(history):
+      self.images.show_image(order[0])
+    self.message.setText(told)
+
+  def _draw_curve(self) -> None:
+    from dicexmbd_jax.report import teach_figures
+
+    assert self.session is not None
+    picture = teach_figures.draw_curve(self.session.history)
+    height, width = picture.shape[:2]
+    form = QtGui.QImage.Format.Format_RGB888
+    image = QtGui.QImage(picture.tobytes(), width, height, 3 * width, form)
+    shown = QtGui.QPixmap.fromImage(image)
+    self.curve.setPixmap(shown.scaledToWidth(300))
+
+  def _show_cells(self, stem: str, cells: np.ndarray) -> None:
+    if stem != self.images.stem or self.session is None:
+      return
+    study, size = self.session.study, self.session.pixel_um
+    if "cells" in self._viewer.layers:
+      self._viewer.layers.remove("cells")
+    origin = layers_lib.LayerOrigin(
+      study.path, stem, "cells", study.results, cells, cells
+    )
+    self._viewer.add_labels(
+      cells.copy(),
+      name="cells",
+      scale=(size, size),
+      units=("um", "um"),
+      opacity=0.5,
+      metadata={layers_lib.KEY: origin},
+    )
+    self.message.setText(f"{stem}: {len(np.unique(cells)) - 1} cells")
+
+  # How.
+
+  def _run(self, job: Callable[[], None], told: str) -> None:
+    """Runs a job after all others; an error is one line."""
+    self.message.setText(told)
+    self._worker.call(lambda: self._guard(job))
+
+  def _submit(self, job: Callable[[], None]) -> None:
+    self._worker.submit(lambda: self._guard(job))
+
+  def _guard(self, job: Callable[[], None]) -> None:
+    try:
+      job()
+    except (ValueError, OSError, MemoryError) as error:
+      self._tell(str(error))
+
+  def _tell(self, line: str) -> None:
+    """Shows a line, from the worker's thread."""
+    self._done.emit(lambda: self.message.setText(line))
+
+  def _try(self, call: Callable[[], Any]) -> Any:
+    try:
+      return call()
+    except (ValueError, OSError) as error:
+      self.message.setText(str(error))
+      return None
+
+  def _get_strokes(self) -> LabelsLayer | None:
+    return next(
+      (one for one in self._viewer.layers if one.name == STROKES), None
+    )
+
+  @staticmethod
+  def _name_maps() -> list[str]:
+    names = [f"live {name.partition('/')[0]}" for name in forest.CLASSES]
+    return [*names, "live uncertainty"]
+
+  def _add_controls(self) -> None:
+    box = QtWidgets.QVBoxLayout(self)
+    box.addWidget(self.images)
+    row = QtWidgets.QHBoxLayout()
+    for number, name in enumerate((*forest.CLASSES, "erase"), 1):
+      button = QtWidgets.QPushButton(name.partition("/")[0])
+      number %= 4
+      if number:
+        button.setStyleSheet(f"border-bottom: 3px solid {_COLOURS[number]}")
+      button.clicked.connect(
+        lambda checked=False, number=number: self.choose_class(number)
+      )
+      row.addWidget(button)
+    box.addLayout(row)
+    grid = QtWidgets.QGridLayout()
+    buttons = {
+      "Most uncertain place": self.go_to_place,
+      "Most uncertain image": self.go_to_image,
+      "Cells from this teacher": self.find_cells,
+      "Save teacher": lambda: self._ask(self.save_teacher),
+      "Export strokes": lambda: self._ask(self.export_strokes),
+      "Load strokes": lambda: self._ask(self.load_strokes),
+    }
+    for k, (text, call) in enumerate(buttons.items()):
+      button = QtWidgets.QPushButton(text)
+      button.clicked.connect(lambda checked=False, call=call: call())
+      grid.addWidget(button, k // 2, k % 2)
+    box.addLayout(grid)
+    box.addWidget(self.message)
+    box.addWidget(self.curve)
+
+  def _ask(self, call: Callable[[str], None]) -> None:
+    if path := QtWidgets.QFileDialog.getExistingDirectory(self):
+      call(path)
+
+
+def _holds(outer: live.Part, inner: live.Part) -> bool:
+  """Whether a part lies in another."""
+  return all(
+    one.start <= other.start and other.stop <= one.stop
+    for one, other in zip(outer, inner, strict=True)
+  )

@@ -1,0 +1,222 @@
+"""The strokes, the teacher and the rounds of a study; needs no Qt."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.io import images, write
+from dicexmbd_jax.io.drawings import list_drawings
+from dicexmbd_jax.masks import segment
+from dicexmbd_jax.teach import (
+  annotations,
+  drawings,
+  features,
+  fit,
+  rank,
+  teacher_folder,
+)
+from dicexmbd_jax.teach.fit import FitRequest, ImageRows
+from dicexmbd_jax.teach.inputs import Viewed, view_image
+from dicexmbd_jax.teach.live import LiveTeacher
+from dicexmbd_jax.teach.strokes import Annotated
+from dicexmbd_jax.teach.teacher import Teacher, View, classify_planes
+from dicexmbd_jax.types import ImageSource, Labels, Panel, PanelRow
+from dicexmbd_jax.viewer.layers import guess_roles
+from dicexmbd_jax.viewer.study import Study
+
+Path = pathlib.Path
+HISTORY_FILE, CURVE_FILE = "history.csv", "curve.csv"
+
+
+class Session:
+  """One study, while it is taught.
+
+  Attributes:
+    study: the study.
+    engine: the teacher that follows the strokes; one thread at a time.
+    strokes: by stem, uint8 (y, x), of every image that was opened.
+    history: the rounds: image -> mean uncertainty.
+    planes: what the teacher sees of the image that is open.
+    pixel_um: edge of its pixels.
+  """
+
+  def __init__(self, study: Study):
+    config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
+    self._config: ConfigDict = config
+    self._view = View("merged", image=config.image.to_dict())
+    self._panels: dict[str, Panel | None] = {}
+    self.study = study
+    self.engine = LiveTeacher()
+    self.strokes: dict[str, np.ndarray] = {}
+    self.history: list[rank.Means] = []
+    self.planes = np.empty((0, 0, 2), np.float32)
+    self.pixel_um = 1.0
+
+  def open_image(self, stem: str) -> tuple[int, int]:
+    """Reads an image; returns its rows and columns.
+
+    Raises:
+      ValueError: it cannot be read, or its channels are not known.
+    """
+    viewed = self._view_image(stem)
+    self.planes, self.pixel_um = viewed.planes, viewed.pixel_size_um or 1.0
+    shape = viewed.planes.shape[:2]
+    self.strokes.setdefault(stem, np.zeros(shape, np.uint8))
+    return shape[0], shape[1]
+
+  def measure_images(self, tell: Callable[[str], None]) -> dict[str, float]:
+    """Returns every image's mean uncertainty; tells how far it is.
+
+    Raises:
+      ValueError: no teacher could be fit, or no image be read.
+    """
+    means, wrong = {}, ""
+    stems = [stem for stem, one in self.study.images.items() if one]
+    for number, stem in enumerate(stems, 1):
+      tell(f"{stem}: {number} of {len(stems)}")
+      try:
+        planes = self._view_image(stem).planes
+      except ValueError as error:  # One bad image must not stop the others.
+        wrong = str(error)
+        continue
+      unsure = self.engine.measure(stem, planes)
+      means[stem] = round(float(unsure.mean(dtype=float)), 6)
+    if not means:
+      raise ValueError(wrong or "found no image, expected some")
+    return means
+
+  def add_round(self, means: dict[str, float]) -> list[rank.Means]:
+    """Adds a round to the history, and returns it."""
+    self.history = rank.add_round(self.history, means)
+    return self.history
+
+  def fit_teacher(self, folder: str | Path = "") -> Teacher:
+    """Fits the whole teacher: that of `teach fit` on the same strokes.
+
+    Args:
+      folder: for the teacher's record.
+
+    Raises:
+      ValueError: strokes of fewer than two classes, or images that cannot be
+        read.
+    """
+    request = self._make_request(folder)
+    selection = features.list_features()
+    rows: dict[str, ImageRows] = {}
+    for stem, source in self.study.images.items():
+      drawn = self.strokes.get(stem)
+      if source is None or drawn is None or not drawn.any():
+        continue
+      one = dataclasses.replace(request, panel=self._find_panel(stem))
+      item = Annotated(source, stem, drawn.astype(np.int32))
+      rows[stem] = fit.gather_image(one, selection, item)
+    return fit.fit_teacher(request, selection, rows)
+
+  def find_cells(self, stem: str) -> Labels:
+    """Returns the cells of an image by the whole teacher.
+
+    Raises:
+      ValueError: as fit_teacher.
+    """
+    teacher = self.fit_teacher()
+    viewed = self._view_image(stem)
+    maps = classify_planes(viewed.planes, teacher.selection, teacher.forest)
+    size_um = viewed.pixel_size_um or 1.0
+    section = self._config.segment.to_dict()
+    return segment.segment_image(maps, section, None, size_um).cells
+
+  def save_teacher(self, folder: str | Path) -> None:
+    """Writes the whole teacher.
+
+    Raises:
+      ValueError: as fit_teacher.
+      OSError: a file cannot be written.
+    """
+    teacher_folder.write_teacher(folder, self.fit_teacher(folder))
+
+  def export_strokes(self, folder: str | Path) -> None:
+    """Writes NAME.tiff of every image with strokes; history and curve beside.
+
+    Raises:
+      OSError: a file cannot be written.
+    """
+    folder = Path(folder)
+    for stem, drawn in self.strokes.items():
+      if drawn.any():
+        write.write_strokes(folder / f"{stem}.tiff", drawn)
+    write.write_text(folder / drawings.LEGEND_FILE, drawings.LEGEND_TEXT)
+    if self.history:
+      annotations.write_history(folder / HISTORY_FILE, self.history)
+      curve = rank.trace_rounds(self.history)
+      annotations.write_curve(folder / CURVE_FILE, curve)
+
+  def load_strokes(self, folder: str | Path) -> list[str]:
+    """Takes strokes and history from a folder; returns what could not be.
+
+    Raises:
+      ValueError: nothing is there.
+    """
+    found, failures = list_drawings(folder)
+    lines = [line for _, line in failures]
+    legend = drawings.read_legend(folder)
+    for source in found:
+      try:
+        planes = self._view_image(source.stem).planes
+        drawn = drawings.read_strokes(source.path, planes.shape[:2], legend)
+        if drawn.shape != planes.shape[:2]:
+          raise ValueError(
+            f"{source.path}: found an annotation of {drawn.shape}, expected "
+            f"the image's {planes.shape[:2]}"
+          )
+      except ValueError as error:  # One bad drawing must not stop the others.
+        lines.append(str(error))
+        continue
+      self.strokes[source.stem] = drawn.astype(np.uint8)
+      self.engine.learn(source.stem, planes, drawn)
+    self.history = list(
+      annotations.read_history(Path(folder) / HISTORY_FILE) or self.history
+    )
+    return lines
+
+  def _view_image(self, stem: str) -> Viewed:
+    source = self._find_source(stem)
+    return view_image(source, self._view, self._find_panel(stem))
+
+  def _find_source(self, stem: str) -> ImageSource:
+    source = self.study.images.get(stem)
+    if source is None:
+      raise ValueError(f"{stem}: found no image of this name, expected one")
+    return source
+
+  def _find_panel(self, stem: str) -> Panel | None:
+    """Returns the study's panel, or one that the channels' names tell."""
+    if self.study.panel is not None:
+      return self.study.panel
+    if stem not in self._panels:
+      source = self._find_source(stem)
+      loaded = guess_roles(images.read_every_channel(source))
+      rows = [
+        PanelRow(None, name, True, k in loaded.nuclear, k in loaded.membrane)
+        for k, name in enumerate(loaded.names)
+      ]
+      panel = Panel(source.path, tuple(rows)) if loaded.nuclear else None
+      self._panels[stem] = panel
+    return self._panels[stem]
+
+  def _make_request(self, folder: str | Path) -> FitRequest:
+    panel = self.study.panel
+    return FitRequest(
+      annotations="painted in napari",
+      images=str(self.study.path),
+      panel_file=str(panel.path) if panel else None,
+      panel=panel,
+      view=self._view,
+      seed=0,
+      output=Path(folder),
+      keeps_forest=False,
+      num_workers=0,
+    )

@@ -1,0 +1,175 @@
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image as pillow
+
+from configs.default import get_config
+from dicexmbd_jax.__main__ import parse_flags
+from dicexmbd_jax.commands import segment, teach_round
+from dicexmbd_jax.io import write
+from dicexmbd_jax.teach import drawings
+from dicexmbd_jax.teach.teacher_folder import read_teacher
+
+SHAPE = (40, 52)
+
+
+def make_flags(folder, **overrides):
+  flags = {
+    "images": str(folder / "img"),
+    "panel": None,
+    "strokes": None,
+    "output": str(folder / "out"),
+    "seed": 0,
+    "num_images": 2,
+    "num_crops": 1,
+    "crop_px": 16,
+    "num_workers": 0,
+    "config": get_config(),
+  }
+  return types.SimpleNamespace(**(flags | overrides))
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Three images: nuclei left, membranes in the middle, nothing right."""
+  for k, stem in enumerate("abc"):
+    rng = np.random.default_rng(k)
+    thirds = np.floor(np.linspace(0, 2.999, SHAPE[1]))
+    levels = np.stack([30 * (thirds == 0) + 2, 30 * (thirds == 1) + 2], -1)
+    stack = rng.poisson(np.broadcast_to(levels, (*SHAPE, 2)))
+    path = tmp_path / "img" / f"{stem}.ome.tiff"
+    names = ["nuclear", "membrane"]
+    write.write_stack(path, stack.astype(np.float32), names)
+  return tmp_path
+
+
+def paint(path, row=5):
+  strokes = tifffile.imread(path)
+  for k in range(3):
+    strokes[row, k * 17 + 5 : k * 17 + 12] = k + 1
+  write.write_strokes(path, strokes)
+
+
+def test_the_same_call_again_is_the_loop(folder, caplog):
+  caplog.set_level("INFO")
+  out = folder / "out"
+  # Before the first stroke: what to paint on.
+  assert teach_round.run(make_flags(folder)) == 0
+  start = out / "round_00"
+  assert sorted(one.name for one in (start / "templates").iterdir()) == [
+    "a.tiff",
+    "c.tiff",
+    "classes.csv",
+  ]
+  with tifffile.TiffFile(start / "images" / "a.ome.tiff") as file:
+    assert "membrane" in file.ome_metadata
+  assert pillow.open(start / "pictures" / "a.png").size == SHAPE[::-1]
+  assert "no strokes yet: paint" in caplog.text
+  assert not (out / "teacher" / "teacher.json").exists()
+  # The first round.
+  paint(start / "templates" / "a.tiff")
+  assert teach_round.run(make_flags(folder)) == 0
+  assert read_teacher(out / "teacher").record["pixels"]
+  for kind in ("probabilities", "uncertainty", "nuclei", "masks"):
+    assert [one.stem for one in sorted((out / kind).iterdir())] == list("abc")
+  maps = tifffile.imread(out / "probabilities" / "b.tiff")
+  assert (maps[:, 3:12].argmax(axis=2) == 0).mean() > 0.9
+  assert (out / "overlays" / "b.png").exists()
+  first = out / "round_01"
+  table = pd.read_csv(out / "curve.csv")
+  assert table["round"].tolist() == [1]
+  assert not table["stop"][0]
+  assert pillow.open(out / "curve.png").size == (600, 360)
+  templates = sorted(one.stem for one in (first / "templates").glob("*.tiff"))
+  assert "a" in templates  # Painted, and so kept for the next round.
+  drawn = tifffile.imread(first / "templates" / "a.tiff")
+  np.testing.assert_array_equal(
+    drawn, tifffile.imread(start / "templates" / "a.tiff")
+  )
+  # Nothing was painted: the same round again, and nothing is done anew.
+  before = (out / "masks" / "b.tiff").stat().st_mtime_ns
+  assert teach_round.run(make_flags(folder)) == 0
+  assert (out / "masks" / "b.tiff").stat().st_mtime_ns == before
+  assert len(pd.read_csv(out / "curve.csv")) == 1
+  # The second round; what is painted in its templates stays.
+  chosen = next(one for one in templates if one != "a")
+  paint(first / "templates" / f"{chosen}.tiff", 20)
+  assert teach_round.run(make_flags(folder)) == 0
+  assert len(pd.read_csv(out / "curve.csv")) == 2
+  assert (out / "round_02" / "templates" / f"{chosen}.tiff").exists()
+  counts = read_teacher(out / "teacher").record["pixels"]
+  assert list(counts.values()) == [[7, 7, 7]] * 2
+
+
+def test_masks_are_those_of_segment(folder):
+  write_strokes(folder)
+  out, again = folder / "out", folder / "again"
+  words = [f"--images={folder}/img", f"--strokes={folder}/strokes"]
+  words += [f"--output={out}", "--num_workers=0"]
+  assert teach_round.run(parse_flags("teach round", words)) == 0
+  words = [f"--probabilities={out}/probabilities", f"--output={again}"]
+  words += ["--num_workers=0"]
+  assert segment.run(parse_flags("segment", words)) == 0
+  for kind in ("masks", "nuclei"):
+    first, second = (
+      (folder / name / kind / "b.tiff").read_bytes()
+      for name in ("out", "again")
+    )
+    assert first == second
+
+
+def write_strokes(folder):
+  """In colours, as GIMP saves them."""
+  strokes = np.zeros(SHAPE, np.uint8)
+  for k in range(3):
+    strokes[5, k * 17 + 5 : k * 17 + 12] = k + 1
+  colours = np.vstack([np.zeros(3), 255 * np.eye(3)]).astype(np.uint8)
+  write.write_png(folder / "strokes" / "a.png", colours[strokes])
+
+
+def test_one_bad_drawing_does_not_stop_the_round(folder):
+  write_strokes(folder)
+  (folder / "strokes" / "b.xcf").write_bytes(b"gimp xcf")
+  flags = make_flags(folder, strokes=str(folder / "strokes"))
+  assert teach_round.run(flags) == 1
+  table = pd.read_csv(folder / "out" / "teacher" / "failures.csv")
+  assert "in GIMP: File > Export As" in table["error"][0]
+  assert (folder / "out" / "masks" / "c.tiff").exists()
+
+
+def test_templates_that_somebody_paints_are_kept(folder):
+  write_strokes(folder)
+  flags = make_flags(folder, strokes=str(folder / "strokes"))
+  assert teach_round.run(flags) == 0
+  path = folder / "out" / "round_01" / "templates" / "a.tiff"
+  paint(path, 30)
+  mine = path.read_bytes()
+  assert teach_round.run(flags) == 0
+  assert path.read_bytes() == mine
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    ({"num_images": 0}, "--num_images: found 0, expected 1 or more"),
+    ({"strokes": "a.ilp"}, "--strokes: found a.ilp, expected drawings"),
+    ({"images": "nowhere"}, "nowhere: found no such file"),
+    ({"strokes": "nowhere"}, "nowhere: found no such file"),
+  ],
+)
+def test_wrong_calls(folder, overrides, message, caplog):
+  assert teach_round.run(make_flags(folder, **overrides)) == 2
+  assert message in caplog.text
+
+
+def test_the_legend_goes_along(folder):
+  write_strokes(folder)
+  legend = drawings.LEGEND_TEXT + "mine,#123456,1\n"
+  (folder / "strokes" / "classes.csv").write_text(legend)
+  flags = make_flags(folder, strokes=str(folder / "strokes"))
+  assert teach_round.run(flags) == 0
+  path = folder / "out" / "round_01" / "templates" / "classes.csv"
+  assert path.read_text() == legend
