@@ -150,6 +150,13 @@ FLAGS = {
   "uncertainty_maps": Flag(TEXT, None, "Folder of `teach predict`'s maps."),
   "num_crops": Flag(WHOLE, 2, "Squares to paint in, per image."),
   "crop_px": Flag(WHOLE, 96, "Edge of these squares."),
+  "results": Flag(TEXT, None, "Output folder of predict."),
+  "format": Flag(
+    TEXT,
+    "spatialdata",
+    "spatialdata (one store), geojson (QuPath), ome-zarr or steinbock.",
+  ),
+  "ngff": Flag(TEXT, "0.4", "Version of OME-Zarr: 0.4 or 0.5."),
   "max_memory_gb": Flag(
     REAL,
     None,
@@ -229,6 +236,12 @@ COMMANDS = {
     ("uncertainty_maps", "images", "panel", "annotations", "output")
     + ("num_images", "num_crops", "crop_px"),
     ("uncertainty_maps", "images", "output"),
+  ),
+  "convert": Command(
+    "From predict's output to SpatialData, QuPath, OME-Zarr or steinbock.",
+    ("results", "output", "format", "images", "panel", "ngff", "overwrite"),
+    ("results", "output"),
+    config=None,
   ),
   "export": Command(
     "From a training run to a small model folder with its model card.",

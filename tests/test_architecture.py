@@ -31,6 +31,8 @@ ROOMS = {
   "roifile": ("io",),
   "anndata": ("io",),
   "h5py": ("io", "teach"),
+  "spatialdata": ("io",),
+  "zarr": ("io",),
   "matplotlib": ("report",),
   "jinja2": ("report",),
   "napari": ("viewer",),

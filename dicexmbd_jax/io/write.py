@@ -57,6 +57,38 @@ def replace_file(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
       temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replace_folder(
+  path: pathlib.Path, overwrite: bool = False
+) -> Iterator[pathlib.Path]:
+  """Gives a new folder beside `path`, renamed to it if all went well.
+
+  Args:
+    path: the folder to be.
+    overwrite: whether one that is there is replaced.
+
+  Raises:
+    ValueError: one is there, and not to be replaced; one line.
+    OSError: as `replace_file`.
+  """
+  if path.exists() and not overwrite:
+    raise ValueError(
+      f"{path}: found a result already there, expected a new name; "
+      "--overwrite replaces it"
+    )
+  temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+  try:
+    temporary.mkdir(parents=True)
+    yield temporary
+    if path.is_dir():
+      shutil.rmtree(path)
+    os.replace(temporary, path)
+  except OSError as error:
+    raise _name_file(error, path) from error
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_labels(
   path: str | pathlib.Path, labels: Labels, pixel_size_um: float | None = None
 ) -> None:
@@ -200,10 +232,7 @@ def write_stack(
       f"{path}: found a stack of shape {stack.shape}, expected (y, x, "
       f"{len(names)}) for {len(names)} names"
     )
-  is_whole = np.all((stack >= 0) & (stack <= _MAX_UINT16) & (stack % 1 == 0))
-  planes = np.moveaxis(stack, -1, 0).astype(
-    np.uint16 if is_whole else np.float32
-  )
+  planes = np.moveaxis(shrink_counts(stack), -1, 0)
   content = hashlib.sha256(np.ascontiguousarray(planes))
   metadata = {
     # From the pixels, not the clock: the same stack gives the same file.
@@ -224,6 +253,12 @@ def write_stack(
       compression="zlib",
       metadata=metadata,
     )
+
+
+def shrink_counts(stack: Stack) -> np.ndarray:
+  """Returns whole counts up to 65,535 as uint16, anything else as float32."""
+  is_whole = np.all((stack >= 0) & (stack <= _MAX_UINT16) & (stack % 1 == 0))
+  return stack.astype(np.uint16 if is_whole else np.float32)
 
 
 def write_table(path: str | pathlib.Path, table: "pd.DataFrame") -> None:

@@ -1,0 +1,104 @@
+"""What `predict` has left in an output folder, for what is made from it."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dicexmbd_jax.io import labels, tables
+from dicexmbd_jax.io import panel as panel_reader
+from dicexmbd_jax.runs import results
+from dicexmbd_jax.types import Labels, Panel
+
+Path = pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedImage:
+  """The files of one image.
+
+  Attributes:
+    stem: its name.
+    row: its row of images.csv.
+    cells: 0 = background, ids 1..n.
+    nuclei: the same ids.
+    intensities: Object and a column per marker.
+    regions: Object and the columns of regionprops.
+  """
+
+  stem: str
+  row: Mapping[str, Any]
+  cells: Labels
+  nuclei: Labels
+  intensities: pd.DataFrame
+  regions: pd.DataFrame
+
+  @property
+  def pixel_size_um(self) -> float:
+    """Edge of a pixel."""
+    return float(self.row["pixel_size_um"])
+
+
+def list_rows(output: Path) -> dict[str, dict[str, Any]]:
+  """Returns the rows of images.csv by the images' stems.
+
+  Raises:
+    ValueError: no results of predict; one line.
+  """
+  path = output / "images.csv"
+  if not (output / "run.json").is_file() or not path.is_file():
+    raise ValueError(
+      f"{output}: found no run.json and images.csv, expected an output folder "
+      "of predict"
+    )
+  rows = tables.read_table(path, ["image"], ["pixel_size_um", "num_cells"])
+  missing = {"image", "pixel_size_um", "num_cells"} - set(rows)
+  if missing and len(rows):
+    raise ValueError(
+      f"{path}: found no column {', '.join(sorted(missing))}, expected the "
+      "images.csv of predict"
+    )
+  return {
+    str(row["image"]).removesuffix(".tiff"): row
+    for row in rows.to_dict("records")
+  }
+
+
+def read_image(
+  output: Path, stem: str, row: Mapping[str, Any]
+) -> FinishedImage:
+  """Reads the files of one image.
+
+  Raises:
+    ValueError: a file is missing, damaged, or does not fit the others.
+  """
+  intensities, regions, _ = results.read_tables(output, stem)
+  masks = {}
+  for kind in ("masks", "nuclei"):
+    path = results.locate(output, kind, stem)
+    masks[kind] = labels.read_labels(path)
+  ids = np.unique(masks["masks"][masks["masks"] > 0])
+  path = results.locate(output, "intensities", stem)
+  if not list(ids) == list(intensities["Object"]) == list(regions["Object"]):
+    raise ValueError(
+      f"{path}: found {len(intensities)} cells, expected the {len(ids)} of "
+      f"{results.locate(output, 'masks', stem)}"
+    )
+  return FinishedImage(
+    stem, row, masks["masks"], masks["nuclei"], intensities, regions
+  )
+
+
+def read_panel(output: Path) -> Panel | None:
+  """Returns the panel of the measured markers; None if images had none.
+
+  Raises:
+    ValueError: there is none, or it is damaged.
+  """
+  panel = panel_reader.read_panel(output / "panel.csv")
+  # What two-channel files without a panel are called in tables.
+  is_plain = {row.name for row in panel.rows} <= {"nuclear", "membrane"}
+  return None if is_plain else panel

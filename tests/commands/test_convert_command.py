@@ -1,0 +1,189 @@
+"""`convert`: what each format holds, and wrong calls."""
+
+import json
+import math
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import zarr
+
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.io import ome_zarr_writer, spatial_data
+from tests import finished_runs
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+  return finished_runs.make_output(tmp_path_factory.mktemp("study"))
+
+
+def convert(study, output, *more):
+  return program.main(
+    ["convert", f"--results={study / 'OUT'}", f"--output={output}", *more]
+  )
+
+
+def measure_area(polygons):
+  total = 0
+  for ring in (ring for polygon in polygons for ring in polygon):
+    x, y = np.array(ring).T
+    total += np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2
+  return total
+
+
+def test_geojson_has_cells_nuclei_and_measurements(study, tmp_path):
+  assert convert(study, tmp_path, "--format=geojson") == 0
+  assert json.loads((tmp_path / "EMPTY.geojson").read_text())["features"] == []
+  whole = json.loads((tmp_path / "ROI-1.geojson").read_text())
+  features = whole["features"]
+  assert len({feature["id"] for feature in features}) == 24
+  first, second = features[:2]
+  assert first["geometry"]["type"] == "MultiPolygon"
+  assert measure_area(first["geometry"]["coordinates"]) == 36
+  assert second["geometry"]["type"] == "Polygon"
+  assert measure_area([second["geometry"]["coordinates"]]) == 36
+  assert "nucleusGeometry" not in second
+  assert measure_area([features[2]["nucleusGeometry"]["coordinates"]]) == 16
+  counts = pd.read_csv(study / "OUT/intensities/ROI-1.csv")
+  for index, feature in enumerate(features):
+    properties = feature["properties"]
+    assert properties["objectType"] == "cell"
+    values = properties["measurements"]
+    assert values["CD45: Cell: Mean"] == counts["CD45"][index]
+    assert values["Cell: area"] == 36
+    assert all(math.isfinite(value) for value in values.values())
+
+
+def test_steinbock_project(study, tmp_path):
+  images = f"--images={study / 'study'}"
+  assert convert(study, tmp_path, "--format=steinbock", images) == 0
+
+  def list_stems(folder):
+    return sorted(path.name for path in (tmp_path / folder).iterdir())
+
+  every = ["EMPTY.tiff", "ROI-1.tiff", "ROI2.tiff"]
+  for folder in ("img", "masks", "masks_deepcell"):
+    assert list_stems(folder) == every
+  assert list_stems("ome") == ["ROI-1.ome.tiff", "ROI2.ome.tiff"]
+  for folder in ("intensities", "regionprops", "neighbors"):
+    assert list_stems(folder) == ["ROI-1.csv", "ROI2.csv"]
+  stack = tifffile.imread(study / "study/ROI2.ome.tiff")
+  np.testing.assert_array_equal(
+    tifffile.imread(tmp_path / "img/ROI2.tiff"), stack
+  )
+  obs = anndata.read_h5ad(tmp_path / "cells.h5ad").obs
+  assert list(obs["image"]) == list(obs["Image"])
+  assert len(pd.read_csv(tmp_path / "images.csv")) == 3
+  # Whoever writes into the project leaves the results alone.
+  table = tmp_path / "regionprops/ROI2.csv"
+  table.write_text("")
+  assert (study / "OUT/regionprops/ROI2.csv").stat().st_size
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr(study, tmp_path, version):
+  images = f"--images={study / 'study'}"
+  more = ("--format=ome-zarr", images, f"--ngff={version}")
+  assert convert(study, tmp_path, *more) == 0
+  root = zarr.open_group(tmp_path / "ROI2.ome.zarr", mode="r")
+  attributes = root.attrs["ome"] if version == "0.5" else root.attrs
+  (scales,) = attributes["multiscales"]
+  assert [axis["name"] for axis in scales["axes"]] == ["c", "y", "x"]
+  (level,) = scales["datasets"]
+  assert level["coordinateTransformations"] == [
+    {"type": "scale", "scale": [1.0, 0.5, 0.5]}
+  ]
+  labels = [channel["label"] for channel in attributes["omero"]["channels"]]
+  assert labels == list(finished_runs.NAMES)
+  stack = tifffile.imread(study / "study/ROI2.ome.tiff")
+  np.testing.assert_array_equal(root["0"][...], stack)
+  np.testing.assert_array_equal(
+    root["labels/cells/0"][...], finished_runs.make_cells()
+  )
+  group = root["labels/nuclei"]
+  described = group.attrs["ome"] if version == "0.5" else group.attrs
+  colours = described["image-label"]["colors"]
+  assert colours[0] == {"label-value": 0, "rgba": [255, 89, 89, 0]}
+  assert len({tuple(colour["rgba"]) for colour in colours}) == len(colours)
+
+
+def test_large_images_are_pyramids(tmp_path):
+  stack = np.arange(2100 * 6, dtype=np.float32).reshape(2100, 3, 2)
+  labels = np.arange(2100 * 3, dtype=np.int32).reshape(2100, 3)
+  path = tmp_path / "A.ome.zarr"
+  ome_zarr_writer.write_ome_zarr(path, stack, "ab", 1.0, {"cells": labels})
+  root = zarr.open_group(path, mode="r")
+  shapes = [root[f"{level}"].shape for level in range(3)]
+  assert shapes == [(2, 2100, 3), (2, 1050, 2), (2, 525, 1)]
+  assert root["1"][0, 0, 0] == stack[:2, :2, 0].mean()
+  assert set(root["labels/cells/2"][...].ravel()) <= set(labels.ravel())
+  levels = root.attrs["multiscales"][0]["datasets"]
+  sizes = [one["coordinateTransformations"][0]["scale"][1] for one in levels]
+  assert sizes == [1, 2, 4]
+
+
+def test_spatialdata_store(study, tmp_path):
+  spatialdata = pytest.importorskip("spatialdata")
+  path, images = tmp_path / "study.zarr", f"--images={study / 'study'}"
+  assert convert(study, path, images) == 0
+  store = spatialdata.read_zarr(path)
+  cells = finished_runs.make_cells()
+  np.testing.assert_array_equal(store["ROI-1_cells"], cells)
+  np.testing.assert_array_equal(
+    store["ROI2_image"], tifffile.imread(study / "study/ROI2.ome.tiff")
+  )
+  assert not np.asarray(store["EMPTY_cells"]).any()
+  areas = np.bincount(cells.ravel())[1:]
+  np.testing.assert_array_equal(store["ROI2_outlines"].area, areas)
+  joined = spatialdata.match_table_to_element(store, "ROI2_cells", "table")
+  assert joined.n_obs == 24
+  extent = spatialdata.get_extent(
+    store["ROI2_outlines"], coordinate_system="ROI2"
+  )
+  assert extent["x"] == (0, 28)  # 56 px of 0.5 um.
+
+
+@pytest.mark.parametrize(
+  ("more", "line"),
+  [
+    (["--format=tiff"], "--format: found 'tiff', expected one of"),
+    (["--format=ome-zarr"], "expected also --images"),
+    (["--format=geojson", "--ngff=1"], "--ngff: found '1'"),
+    (["--results=/nowhere"], "/nowhere: found no run.json"),
+  ],
+)
+def test_wrong_calls(study, tmp_path, caplog, more, line):
+  assert convert(study, tmp_path / "to", *more) == 2
+  (told,) = [one for one in caplog.messages if "found" in one or "exp" in one]
+  assert line in told
+  assert not (tmp_path / "to").exists()
+
+
+def test_a_package_that_is_missing_is_one_line(
+  study, tmp_path, caplog, monkeypatch
+):
+  monkeypatch.setitem(__import__("sys").modules, "spatialdata", None)
+  assert convert(study, tmp_path / "x.zarr") == 2
+  (told,) = caplog.messages
+  assert "pip install 'dicexmbd-jax[spatialdata]'" in told
+
+
+def test_one_bad_image_leaves_the_others(study, tmp_path, caplog):
+  images = f"--images={study / 'study/ROI2.ome.tiff'}"
+  assert convert(study, tmp_path, "--format=ome-zarr", images) == 1
+  assert [path.name for path in tmp_path.iterdir()] == ["ROI2.ome.zarr"]
+  assert any("found no image ROI-1" in line for line in caplog.messages)
+  assert convert(study, tmp_path, "--format=ome-zarr", images) == 1
+  assert any("--overwrite replaces it" in line for line in caplog.messages)
+  more = ("--format=ome-zarr", images, "--overwrite")
+  assert convert(study, tmp_path, *more) == 1
+  (path,) = tmp_path.iterdir()
+  assert path.name == "ROI2.ome.zarr"
+
+
+def test_elements_have_names_that_spatialdata_allows():
+  found = spatial_data.name_elements(["a 1", "a_1", "__é", "b"])
+  assert found == {"a 1": "a_1", "a_1": "a_1_2", "__é": "image", "b": "b"}
