@@ -70,7 +70,7 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class Material:
   """The results, and where the pixels are.
 
   Attributes:
@@ -121,7 +121,7 @@ def run_request(request: Request) -> int:
   return 1 if failures else 0
 
 
-def read_study(request: Request) -> Study:
+def read_study(request: Request) -> Material:
   """Lists results and images.
 
   Raises:
@@ -136,11 +136,11 @@ def read_study(request: Request) -> Study:
     else:
       panel = finished.read_panel(request.results)
     sources, _ = listing.list_stacks(request.images, panel)
-  return Study(rows, {one.stem: one for one in sources}, panel)
+  return Material(rows, {one.stem: one for one in sources}, panel)
 
 
 def read_pixels(
-  request: Request, study: Study, stem: str
+  request: Request, study: Material, stem: str
 ) -> LoadedImage | None:
   """Reads an image's channels; None where pixels are not asked for.
 
@@ -167,11 +167,13 @@ def read_pixels(
   return loaded
 
 
-def convert_each(request: Request, study: Study, failures: FailureLog) -> int:
+def convert_each(
+  request: Request, study: Material, failures: FailureLog
+) -> int:
   """Converts image by image; returns how many went well."""
   if request.format == "steinbock":
     start_project(request)
-  converters: dict[str, Callable[[Request, Study, str], None]] = {
+  converters: dict[str, Callable[[Request, Material, str], None]] = {
     "geojson": write_geojson,
     "ome-zarr": write_store,
     "steinbock": add_to_project,
@@ -185,7 +187,7 @@ def convert_each(request: Request, study: Study, failures: FailureLog) -> int:
   return len(study.rows) - len(failures)
 
 
-def write_geojson(request: Request, study: Study, stem: str):
+def write_geojson(request: Request, study: Material, stem: str):
   """Writes an image's cells as QuPath's objects."""
   path = request.output / f"{stem}.geojson"
   refuse_existing(path, request.overwrite)
@@ -206,7 +208,7 @@ def name_measurements(image: finished.FinishedImage) -> pd.DataFrame:
   return means.join(regions)
 
 
-def write_store(request: Request, study: Study, stem: str):
+def write_store(request: Request, study: Material, stem: str):
   """Writes an image and its masks as OME-Zarr."""
   loaded = read_pixels(request, study, stem)
   assert loaded is not None
@@ -238,7 +240,7 @@ def start_project(request: Request):
   write.write_h5ad(output / "cells.h5ad", cells)
 
 
-def add_to_project(request: Request, study: Study, stem: str):
+def add_to_project(request: Request, study: Material, stem: str):
   """Adds an image to a steinbock project.
 
   Its tables and its image in ome/ are there only if it has cells: readers
@@ -282,7 +284,7 @@ def link_file(source: Path, target: Path):
 
 
 def convert_together(
-  request: Request, study: Study, failures: FailureLog
+  request: Request, study: Material, failures: FailureLog
 ) -> int:
   """Writes one store of all images; returns how many went well.
 
@@ -301,7 +303,7 @@ def convert_together(
 
 
 def read_spatial_images(
-  request: Request, study: Study, failures: FailureLog
+  request: Request, study: Material, failures: FailureLog
 ) -> Iterator[spatial_data.SpatialImage]:
   """Yields the images that can be read; the others are added to `failures`."""
   for stem, row in study.rows.items():
