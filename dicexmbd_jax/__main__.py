@@ -84,7 +84,10 @@ FLAGS = {
   ),
   "reference": Flag(TEXT, None, "Folder or glob of reference masks."),
   "masks": Flag(
-    TEXTS, None, "Another tool's masks, name=FOLDER; may be repeated."
+    TEXTS,
+    None,
+    "Another tool's masks, name=FOLDER; may be repeated. Of finetune: masks of "
+    "cells; or the viewer's corrected/, of which corrected cells alone count.",
   ),
   "tolerance_px": Flag(
     REAL, 1.0, "How far apart outlines may lie in the boundary scores."
@@ -135,7 +138,22 @@ FLAGS = {
   "strokes": Flag(
     TEXT, None, "Folder of drawings. Default: the last round's templates."
   ),
-  "teacher": Flag(TEXT, None, "Folder that `teach fit` wrote."),
+  "teacher": Flag(
+    TEXT,
+    None,
+    "Folder that `teach fit` wrote; of finetune: a teacher's probability maps.",
+  ),
+  "nuclei": Flag(
+    TEXT, None, "Masks of nuclei; alone, nothing is said of the cells."
+  ),
+  "membrane": Flag(TEXT, None, "Masks of membrane/cytoplasm alone."),
+  "minutes": Flag(REAL, 60.0, "What all of the work may take."),
+  "labelled": Flag(
+    TEXT,
+    "image",
+    "What the labels cover: the image, the rectangle around them, or the cells "
+    "themselves.",
+  ),
   "channels": Flag(
     TEXT,
     None,
@@ -211,6 +229,13 @@ COMMANDS = {
     ("workdir", "checkpoint", "coordinator", "num_processes", "process_id"),
     ("workdir",),
     config="file",
+  ),
+  "finetune": Command(
+    "From a few labelled images to a better model for their study.",
+    ("images", "panel", "masks", "nuclei", "membrane", "teacher")
+    + ("output", "minutes", "labelled", "checkpoint", "pixel_size_um")
+    + ("seed", "overwrite"),
+    ("images", "output"),
   ),
   "teach fit": Command(
     "From images and brush strokes to a pixel classifier, the teacher.",
@@ -288,7 +313,7 @@ def main(arguments: Sequence[str]) -> int:
   except (ValueError, flags.Error) as error:
     return refuse(f"{error}", f"see: python -m dicexmbd_jax {name} --help")
   start_logging()
-  if name in ("predict", "benchmark", "train"):
+  if name in ("predict", "benchmark", "train", "finetune"):
     allocator.keep_freed_memory()
   # Training takes it for itself later: it saves, and goes on another time.
   signal.signal(signal.SIGTERM, terminate)

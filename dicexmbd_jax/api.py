@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from dicexmbd_jax.types import (
 if TYPE_CHECKING:
   import pandas as pd
   from ml_collections import ConfigDict
+
+  from dicexmbd_jax.finetune.study import Result
 
 Channel = str | int  # By name or by number, from 0 on.
 Settings = Mapping[str, Any]  # {"segment.max_growth_um": 2.0}
@@ -226,6 +229,79 @@ def evaluate(
     except ValueError as error:
       raise ValueError(f"{name}: {error}") from error
   return scores
+
+
+def finetune(
+  images: Mapping[str, np.ndarray],
+  masks: Mapping[str, np.ndarray],
+  output: str | os.PathLike,
+  nuclear: Sequence[Channel],
+  membrane: Sequence[Channel] = (),
+  names: Sequence[str] | None = None,
+  axes: str = "CYX",
+  pixel_size_um: float = 1.0,
+  labels: str = "cells",
+  known: Mapping[str, np.ndarray] | None = None,
+  minutes: float = 60.0,
+  model: str | os.PathLike | None = None,
+  seed: int = 0,
+) -> "Result":
+  """Makes a model for a study from a few labelled images.
+
+  Args:
+    images: stacks by name, each as of `segment`; names may tell the slide.
+    masks: labels (y, x) by the same names, 0 = background.
+    output: the model folder to be, with report.html and finetune.json.
+    nuclear: as of `segment`, for all images.
+    membrane: likewise.
+    names: of the channels.
+    axes: of the stacks.
+    pixel_size_um: edge of a pixel.
+    labels: what the masks show: "cells", or "nuclei" alone.
+    known: by name (y, x), true where the masks tell what is there; images that
+      are missing in it are known everywhere.
+    minutes: of all the work; the same call goes on, for longer if asked to.
+    model: to start from; None: the shipped model.
+    seed: decides everything random.
+
+  Returns:
+    `folder`, the model's, which is `output` only if it `is_better`; `verdict`
+    in one line; `scores` before and after; `advice`.
+
+  Raises:
+    ValueError: images and masks that do not fit, or too little of them.
+    FloatingPointError: the training broke down.
+  """
+  from dicexmbd_jax.commands.finetune import write_report
+  from dicexmbd_jax.finetune import reading, samples, study
+
+  started_s = time.monotonic()
+  folder = config_lib.find_model(model or config_lib.SHIPPED_MODEL)
+  config = config_lib.read_model_config(folder)
+  if labels not in ("cells", "nuclei"):
+    raise ValueError(f"labels: found {labels!r}, expected cells or nuclei")
+  if not images or set(images) != set(masks):
+    odd = sorted(set(images) ^ set(masks))
+    raise ValueError(
+      f"masks: found {', '.join(odd) or 'nothing'} without its image or mask, "
+      "expected a mask for each image"
+    )
+  found = []
+  for name, stack in images.items():
+    loaded = _load_stack(stack, nuclear, membrane, names, axes)
+    source = ImageSource(name, pathlib.Path(name))
+    sample = reading.start_sample(
+      ImageRecord(source, loaded, pixel_size_um), config.image
+    )
+    parts: dict[str, Any] = {labels: np.asarray(masks[name]).astype(np.int32)}
+    if known and name in known:
+      parts["is_covered"] = np.asarray(known[name], bool)
+    sample = dataclasses.replace(sample, **parts)
+    found.append(samples.check_sample(sample))
+  plan = study.Plan(pathlib.Path(output), folder, minutes, started_s, seed)
+  result = study.Session(found, plan, config).finish()
+  write_report(result, found, plan.output)
+  return result
 
 
 def read_image(

@@ -228,3 +228,13 @@ def test_what_is_not_known_counts_in_no_score():
   assert dx.evaluate(predicted, reference, known=known)["f1_iou_0.50"] == 1
   with pytest.raises(ValueError, match="known: found shape"):
     dx.evaluate(predicted, reference, known=known[1:])
+
+
+def test_finetune_wants_a_mask_for_each_image(tmp_path):
+  stack = np.ones((2, 8, 8), np.float32)
+  with pytest.raises(ValueError, match="masks: found b without its image"):
+    dx.finetune(
+      {"a": stack, "b": stack}, {"a": stack[0].astype(int)}, tmp_path, [0]
+    )
+  with pytest.raises(ValueError, match="labels: found 'rims'"):
+    dx.finetune({}, {}, tmp_path, [0], labels="rims")

@@ -42,12 +42,26 @@ class Observer(Protocol):
     """Takes predicted validation records, to the last; returns scores."""
 
 
+class Pace(Protocol):
+  """When a run validates and ends, where steps alone do not decide that."""
+
+  def scale(self) -> float:
+    """Returns what the schedule's learning rate is multiplied with now."""
+
+  def is_due(self) -> bool:
+    """Returns whether to validate after this step."""
+
+  def is_over(self) -> bool:
+    """Returns whether this step is the last."""
+
+
 def train_and_evaluate(
   program: Program,
   state: TrainState,
   config: ConfigDict,
   checkpoints: checkpoints_lib.Checkpoints,
   observer: Observer,
+  pace: Pace | None = None,
 ) -> bool:
   """Trains to config.train.num_steps, or until asked to stop.
 
@@ -57,6 +71,7 @@ def train_and_evaluate(
     config: the whole configuration.
     checkpoints: where the state is saved.
     observer: told of all that is measured.
+    pace: of a run that ends by the clock; None: as the configuration says.
 
   Returns:
     Whether the run is complete; else it was asked to stop, and has saved.
@@ -72,11 +87,16 @@ def train_and_evaluate(
   batches = read_batches(config, "train", start)
   for step in range(start + 1, train.num_steps + 1):
     batch = next(batches)
+    if pace is not None:
+      state = set_scale(program, state, pace.scale())
     state, found = program.take_step(state, place_batch(batch, program.mesh))
     recent.append((step, batch["record_id"], found))
-    is_last, is_stopped = step == train.num_steps, stop.is_due(step)
+    is_over = pace is not None and pace.is_over()
+    is_last = is_over or step == train.num_steps
+    is_stopped = stop.is_due(step)
     reports = is_last or step % train.report_steps == 0
-    validates = is_last or step % train.eval_steps == 0
+    is_due = pace is not None and pace.is_due()
+    validates = is_last or is_due or step % train.eval_steps == 0
     saves = validates or is_stopped or step % train.checkpoint_steps == 0
     is_exact = reports or saves or step == start + 1
     try:
@@ -94,11 +114,22 @@ def train_and_evaluate(
       observer.report(step, numbers | scores)
     if saves:
       save(program, state, config, checkpoints, observer, scores, is_best)
-    if is_stopped and not is_last:
+    if is_last:
+      return True
+    if is_stopped:
       return False
     if saves or step == start + 1:
       speed.restart(step)  # Neither saving nor compiling is training.
   return True
+
+
+def set_scale(program: Program, state: TrainState, scale: float) -> TrainState:
+  """Returns the state whose next updates are multiplied by `scale`."""
+  place = program.shardings.plateau.scale
+  placed = jax.device_put(np.asarray(scale, state.plateau.scale.dtype), place)
+  return dataclasses.replace(
+    state, plateau=state.plateau._replace(scale=placed)
+  )
 
 
 def check_finite(recent: collections.deque, num_left: int):

@@ -1,0 +1,65 @@
+"""The segmenter's settings for a model, chosen on the images that judge."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.finetune import judge
+from dicexmbd_jax.types import Probabilities
+
+# In the order of what they were seen to change.
+GRID: dict[str, tuple[float, ...]] = {
+  "nucleus_correction": (0.8, 1.0, 1.2, 1.4),
+  "min_saddle_depth": (0.0, 0.06, 0.12, 0.2),
+  "max_growth_um": (0.0, 1.25, 2.5),
+  "cell_correction": (1.0, 1.2, 1.4, 1.6),
+  "smoothing_px": (0.5, 1.0, 1.5),
+  "min_nucleus_area_px": (2.0, 4.5, 9.0),
+  "regularisation": (0.2, 0.8),
+  "max_diameter_px": (6.0, 12.0),
+}
+# A gain below this is within chance: the value that was there stays.
+MIN_GAIN = 2e-3
+
+
+def fit_settings(
+  shown: Sequence[judge.Shown],
+  maps: Sequence[Probabilities],
+  config: ConfigDict,
+  deadline_s: float,
+  tell: Callable[[str], None],
+) -> ConfigDict:
+  """Returns the configuration with the settings that score best.
+
+  One setting after the other takes its best value, as far as time allows.
+
+  Args:
+    shown: the images that judge.
+    maps: what the model makes of them.
+    config: to start from; it is left as it is.
+    deadline_s: on time.monotonic's clock.
+    tell: told of each setting that changes.
+  """
+  chosen = config.copy_and_resolve_references()
+  best = judge.judge_maps(shown, maps, chosen).f1
+  for name, values in GRID.items():
+    kept = chosen.segment[name]
+    for value in values:
+      if time.monotonic() > deadline_s:
+        _set(chosen, name, kept)
+        return chosen
+      if value == kept:
+        continue
+      _set(chosen, name, value)
+      found = judge.judge_maps(shown, maps, chosen).f1
+      if found > best + MIN_GAIN:
+        best, kept = found, value
+        tell(f"segment.{name} = {value:g}: F1 {found:.3f}")
+    _set(chosen, name, kept)
+  return chosen
+
+
+def _set(config: ConfigDict, name: str, value: float | None) -> None:
+  with config.segment.ignore_type():
+    config.segment[name] = value

@@ -1,0 +1,177 @@
+"""`finetune` as its users call it, with a network of two channels."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.model import weights
+from dicexmbd_jax.simulate import study
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def small_model(model_folder, tmp_path_factory):
+  """The tiny network, trained in crops that suit small images."""
+  model, config = weights.read_model(model_folder)
+  config.train.crop_px = 32
+  folder = tmp_path_factory.mktemp("small")
+  weights.write_model(folder, model, config)
+  return folder
+
+
+@pytest.fixture(scope="module")
+def tissue(tmp_path_factory):
+  """Two simulated images with their truth."""
+  folder = tmp_path_factory.mktemp("tissue")
+  list(study.simulate_study(folder, 2, 3, 96))
+  return folder
+
+
+def call(tissue, model, output, *flags, masks="masks"):
+  return program.main(
+    [
+      "finetune", f"--images={tissue / 'img'}",
+      f"--panel={tissue / 'panel.csv'}", f"--output={output}",
+      f"--checkpoint={model}", "--minutes=0.05",
+      *([f"--masks={tissue / 'truth' / masks}"] if masks else []), *flags,
+    ]
+  )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tuned(tissue, small_model, tmp_path_factory):
+  output = tmp_path_factory.mktemp("tuned") / "model"
+  assert call(tissue, small_model, output) == 0
+  return output
+
+
+def read_result(output):
+  return json.loads((output / "finetune.json").read_text())
+
+
+def test_a_model_and_what_it_is_worth(tuned):
+  found = read_result(tuned)
+  assert found["is_complete"]
+  model = pathlib.Path(found["model"])
+  assert model == (tuned if found["is_better"] else tuned / "not_better")
+  _, config = weights.read_model(model)
+  assert config.predict.magnification == 1.0
+  scores = found["scores"]["after"]
+  assert 0 <= scores["f1_low"] <= scores["f1"] <= scores["f1_high"] <= 1
+  assert scores["num_labelled"] > 0
+  assert found["num_steps"] > 0
+
+
+def test_a_model_that_is_not_better_is_kept_apart(tuned):
+  found = read_result(tuned)
+  assert (tuned / "config.json").exists() == found["is_better"]
+  assert ("not better" in found["verdict"]) != found["is_better"] or (
+    "not shown" in found["verdict"]
+  )
+
+
+def test_the_report_needs_nothing_but_itself(tuned):
+  page = (tuned / "report.html").read_text()
+  assert "Fine-tuned model" in page
+  assert page.count("data:image/png;base64,") == 2
+  assert "http:" not in page and "https:" not in page
+
+
+@pytest.mark.slow
+def test_the_same_call_goes_on(tuned, tissue, small_model, caplog):
+  steps = read_result(tuned)["num_steps"]
+  assert call(tissue, small_model, tuned, "--minutes=0.1") == 0
+  assert "going on after step" in caplog.text
+  assert read_result(tuned)["num_steps"] > steps
+
+
+def test_another_study_in_the_folder_is_refused(
+  tuned, tissue, small_model, caplog
+):
+  assert call(tissue, small_model, tuned, masks="nuclei") == 2
+  assert "other images or labels" in caplog.text
+
+
+def test_the_model_predicts(tuned, tissue, tmp_path):
+  code = program.main(
+    [
+      "predict", f"--images={tissue / 'img' / 'ROI001.tiff'}",
+      f"--panel={tissue / 'panel.csv'}", f"--output={tmp_path}",
+      f"--checkpoint={read_result(tuned)['model']}", "--num_workers=0",
+    ]
+  )  # fmt: skip
+  assert code == 0
+
+
+@pytest.mark.parametrize(
+  ("flags", "masks", "line"),
+  [
+    ((), None, "found no labels, expected one of --masks"),
+    (("--minutes=0",), "masks", "--minutes: found 0"),
+    (("--labelled=some",), "masks", "--labelled: found some"),
+    (("--membrane=x",), "masks", "found labels of cells and membrane"),
+    (("--config.train.batch_size=2",), "masks", "--config.train"),
+    (("--masks=x",), "masks", "--masks: found 2 folders"),
+  ],
+)
+def test_a_wrong_call_is_one_line(
+  tissue, small_model, tmp_path, caplog, flags, masks, line
+):
+  code = call(tissue, small_model, tmp_path / "out", *flags, masks=masks)
+  assert code == 2
+  assert line in caplog.text
+  assert not (tmp_path / "out").exists()
+
+
+def test_masks_that_fit_no_image_are_one_line_each(
+  tissue, small_model, tmp_path, caplog
+):
+  for stem, shape in (("ROI001", (96, 95)), ("ROI002", (48, 48))):
+    mask = np.kron(np.arange(4).reshape(2, 2), np.ones((20, 20), np.uint16))
+    mask = np.pad(mask, [(0, size - 40) for size in shape])
+    tifffile.imwrite(tmp_path / f"{stem}.tiff", mask.astype(np.uint16))
+  code = call(
+    tissue, small_model, tmp_path / "out", f"--masks={tmp_path}", masks=None
+  )
+  assert code == 2
+  assert "found cells of 48 x 48 px (y, x), expected 96 x 96" in caplog.text
+  assert "a mask of 0.5 times the image" in caplog.text
+  assert "found labels for none of the 2 images" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_leaves_a_model_and_goes_on(
+  tissue, small_model, tmp_path
+):
+  words = [
+    sys.executable, "-m", "dicexmbd_jax", "finetune",
+    f"--images={tissue / 'img'}", f"--panel={tissue / 'panel.csv'}",
+    f"--nuclei={tissue / 'truth' / 'nuclei'}", f"--checkpoint={small_model}",
+    f"--output={tmp_path / 'model'}", "--minutes=5",
+  ]  # fmt: skip
+  environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+  process = subprocess.Popen(
+    words, env=environment, stderr=subprocess.PIPE, text=True
+  )
+  work = tmp_path / "model" / "work"
+  deadline = time.monotonic() + 200
+  while not (work / "checkpoints").is_dir() and time.monotonic() < deadline:
+    time.sleep(0.2)
+  time.sleep(4)  # Some steps.
+  process.send_signal(signal.SIGTERM)
+  _, told = process.communicate(timeout=200)
+  assert process.returncode == 75, told
+  assert "the same call goes on" in told
+  found = read_result(tmp_path / "model")
+  assert not found["is_complete"]
+  assert pathlib.Path(found["model"], "params.npz").exists()

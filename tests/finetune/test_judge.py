@@ -1,0 +1,36 @@
+"""Intervals, the clock and the verdict."""
+
+import numpy as np
+
+from dicexmbd_jax.finetune import advice, judge
+
+
+def make_verdict(counts):
+  return judge.Verdict(np.array(counts), {}, {}, 0, 0)
+
+
+def test_a_model_is_better_where_its_interval_is_above_zero():
+  before = make_verdict([[5, 5, 5]] * 20)
+  after = make_verdict([[8, 2, 2]] * 20)
+  difference = judge.compare(after, before)
+  assert np.allclose(difference, 0.3)
+  assert advice.is_better(difference)
+  assert advice.say_verdict(difference, 0.5, 0.8).startswith("better")
+  assert not advice.is_better(judge.compare(before, after))
+  assert not advice.is_better(judge.compare(before, before))
+
+
+def test_chance_is_not_better():
+  rng = np.random.default_rng(0)
+  before = make_verdict(rng.integers(0, 9, (10, 3)))
+  after = make_verdict(rng.integers(0, 9, (10, 3)))
+  mean, low, high = judge.compare(after, before)
+  assert low < mean < high
+  assert low < 0 < high
+
+
+def test_one_square_shows_nothing():
+  one = make_verdict([[5, 0, 0]])
+  difference = judge.compare(one, make_verdict([[1, 4, 4]]))
+  assert not advice.is_better(difference)
+  assert "too few labels" in advice.say_verdict(difference, 0.2, 1)
