@@ -298,8 +298,8 @@ def finetune(
       parts["is_covered"] = np.asarray(known[name], bool)
     sample = dataclasses.replace(sample, **parts)
     found.append(samples.check_sample(sample))
-  plan = study.Plan(pathlib.Path(output), folder, minutes, started_s, seed)
-  result = study.Session(found, plan, config).finish()
+  plan = study.TunePlan(pathlib.Path(output), folder, minutes, started_s, seed)
+  result = study.Tuning(found, plan, config).finish()
   write_report(result, found, plan.output)
   return result
 

@@ -165,10 +165,10 @@ def run_request(request: Request, started_s: float) -> int:
       if request.overwrite:
         shutil.rmtree(request.output / study.WORK, ignore_errors=True)
       write.sweep_temporary(request.output)
-      plan = study.Plan(
+      plan = study.TunePlan(
         request.output, request.start, request.minutes, started_s, request.seed
       )
-      session = study.Session(found, plan, request.config)
+      session = study.Tuning(found, plan, request.config)
     except (ValueError, OSError) as error:
       return refuse_call(error, request.output)
     try:

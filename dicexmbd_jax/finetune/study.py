@@ -39,7 +39,7 @@ _SLACK = 1.5  # Other work on the machine may slow the end down.
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class TunePlan:
   """What a fine-tuning is asked for.
 
   Attributes:
@@ -90,10 +90,12 @@ class Result:
   verdicts: tuple[judge.Verdict, ...] = ()
 
 
-class Session:
+class Tuning:
   """One fine-tuning: what its steps share."""
 
-  def __init__(self, samples: Sequence[Sample], plan: Plan, config: ConfigDict):
+  def __init__(
+    self, samples: Sequence[Sample], plan: TunePlan, config: ConfigDict
+  ):
     """Reads the start model and divides the images.
 
     Raises:
@@ -383,7 +385,7 @@ def describe_model(result: Result, folder: Path) -> str:
 
 
 def describe_inputs(
-  samples: Sequence[Sample], plan: Plan, config: ConfigDict
+  samples: Sequence[Sample], plan: TunePlan, config: ConfigDict
 ) -> dict[str, Any]:
   """Returns what tells one fine-tuning from another: not its minutes."""
   digest = hashlib.sha256()
