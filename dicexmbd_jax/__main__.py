@@ -8,11 +8,12 @@ import dataclasses
 import importlib
 import logging as standard_logging
 import os
+import re
 import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags, logging
 
@@ -370,6 +371,7 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   if missing:
     raise ValueError(f"{name}: expected also {', '.join(missing)}")
   result = types.SimpleNamespace(**values.flag_values_dict())
+  refuse_addresses(vars(result))
   if result.max_memory_gb is not None:
     memory.set_limit(result.max_memory_gb)
   memory.get_limit_gb()  # The environment's, too, must be a number.
@@ -394,6 +396,20 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   elif config_file or overrides:
     raise ValueError(f"{name}: found --config, expected none")
   return result
+
+
+def refuse_addresses(values: Mapping[str, object]) -> None:
+  """Raises a ValueError where a flag names a bucket, as gs://bucket/folder.
+
+  Else a folder `gs:` would be made here, and lost with the machine.
+  """
+  for name, value in values.items():
+    for word in value if isinstance(value, list) else [value]:
+      if isinstance(word, str) and re.match(r"[A-Za-z][\w+.-]+://", word):
+        raise ValueError(
+          f"--{name}: found {word}, expected a path of this machine; mount the "
+          "bucket (gcsfuse, mount-s3) and name the folder"
+        )
 
 
 def expand_home(word: str) -> str:

@@ -96,3 +96,20 @@ def test_a_reader_that_leaves_early_gets_no_traceback():
   )
   os.close(writing)
   assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+  ("words", "flag"),
+  [
+    (["train", "--config=configs/tiny.py", "--workdir=gs://a/b"], "workdir"),
+    (["predict", "--images=img", "--output=s3://a/b"], "output"),
+    (["predict", "--images=https://a/b.tiff", "--output=o"], "images"),
+    (["segment", "--probabilities=p", "--output=o", "--shares=s3://a"],
+     "shares"),
+  ],
+)  # fmt: skip
+def test_addresses_of_buckets_are_refused_in_one_line(words, flag, capsys):
+  assert program.main(words) == 2
+  line = capsys.readouterr().err.splitlines()[0]
+  assert f"--{flag}: found" in line
+  assert "expected a path of this machine" in line

@@ -5,6 +5,7 @@ import math
 import pathlib
 from typing import Annotated, Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.sections import (
@@ -178,7 +179,21 @@ def find_patch_px(config: ConfigDict) -> int:
       f"config.train.crop_px: found {config.train.crop_px}, expected at most "
       f"{first} as the records have"
     )
+  tell_unused(first, config.train.crop_px)
   return first
+
+
+def tell_unused(patch_px: int, crop_px: int) -> None:
+  """Warns where most of the pixels that are read are not trained on.
+
+  Twice the crop's edge leaves room to turn and to shift it.
+  """
+  if patch_px > 2 * crop_px:
+    logging.warning(
+      "config.train.crop_px: found %d and records of %d px: %.0f times the "
+      "pixels of a crop are read; build records of %d px, or take larger crops",
+      *(crop_px, patch_px, (patch_px / crop_px) ** 2, 2 * crop_px),
+    )
 
 
 def check_workdir(workdir: pathlib.Path):
