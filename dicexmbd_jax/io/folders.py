@@ -54,7 +54,9 @@ def find_files(
   """
   path = pathlib.Path(pattern).expanduser()
   found = _Found()
-  if path.is_dir():
+  if _is_zarr(path):
+    found.files[path] = None
+  elif path.is_dir():
     folder = _walk(path, set())
     if folder.error is not None:
       raise folder.error
@@ -229,7 +231,7 @@ def _expand_pattern(pattern: pathlib.Path, found: _Found) -> None:
     found.results.update(dict.fromkeys(results))
     if results or any(folder.name.startswith(".") for folder in folders):
       continue
-    is_folder = path.is_dir()
+    is_folder = path.is_dir() and not _is_zarr(path)
     found.add_folder(
       _walk(path, set()) if is_folder else _sort_out(path.parent, [path])
     )
@@ -282,7 +284,8 @@ def _walk(path: pathlib.Path, seen: set[pathlib.Path]) -> _Folder:
   try:
     entries = _list_visible(path)
     folder = _sort_out(path, entries)
-    inner = [e for e in entries if os.path.isdir(e) and e not in folder.unread]
+    known = {*folder.unread, *folder.files}
+    inner = [e for e in entries if os.path.isdir(e) and e not in known]
   except OSError as error:
     return _Folder(path, error=error)
   results = list(filter(_holds_results, inner))
@@ -312,7 +315,9 @@ def _sort_out(path: pathlib.Path, entries: Iterable[pathlib.Path]) -> _Folder:
   broken: list[pathlib.Path] = []
   unread: list[pathlib.Path] = []
   for entry in entries:
-    if entry.suffix.lower() not in SUFFIXES:
+    if _is_zarr(entry):
+      (files if _is_image_store(entry) else unread).append(entry)
+    elif entry.suffix.lower() not in SUFFIXES:
       unread += [entry] if looks_like_data(entry) else []
     elif os.path.isfile(entry):  # Path.is_file raises where it may not look.
       (files if _is_candidate(entry) else unread).append(entry)
@@ -331,6 +336,17 @@ def _is_candidate(path: pathlib.Path) -> bool:
       return is_acquisition(path.name, file.read(START_LENGTH))
   except OSError:
     return True  # Reading it will say what is wrong.
+
+
+def _is_zarr(path: pathlib.Path) -> bool:
+  return path.suffix.lower() == ".zarr" and os.path.isdir(path)
+
+
+def _is_image_store(path: pathlib.Path) -> bool:
+  # Only here, so that a run on other files never loads zarr.
+  from dicexmbd_jax.io import ome_zarr
+
+  return ome_zarr.is_image(path)
 
 
 def _holds_results(folder: pathlib.Path) -> bool:

@@ -15,6 +15,7 @@ from dicexmbd_jax.io.selection import (
 )
 from dicexmbd_jax.io.source import (
   find_siblings,
+  is_store,
   open_source,
   spell_name,
   split_member,
@@ -168,6 +169,10 @@ def _read_file(
 ) -> RawImage:
   shown = path / member if member else path
   select = choose(shown)
+  if member is None and is_store(path):
+    from dicexmbd_jax.io import ome_zarr
+
+    return ome_zarr.read_image(path, select)
   with open_source(path, member) as opened:
     suffix = shown.suffix.lower()
     if suffix not in (".mcd", ".txt"):

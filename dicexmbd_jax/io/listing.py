@@ -16,6 +16,7 @@ from dicexmbd_jax.io.folders import Failure
 from dicexmbd_jax.types import ImageSource, Panel
 
 _TIFF = re.compile(r"(\.ome)?\.(tiff?|btf)$", re.IGNORECASE)
+_ZARR = re.compile(r"(\.ome)?\.zarr(\.zip)?$", re.IGNORECASE)
 _OME = re.compile(r"\.ome\.(tiff?|btf)$", re.IGNORECASE)
 
 _FindGroups = Callable[
@@ -111,6 +112,13 @@ def _list_sources(
   known: Collection[str],
   find_groups: _FindGroups,
 ) -> tuple[list[ImageSource], list[Failure]]:
+  if "://" in str(pattern):
+    from dicexmbd_jax.io import ome_zarr
+
+    failures: list[Failure] = []
+    found = ome_zarr.list_remote(str(pattern))
+    remote = [ImageSource(get_stem(path), path) for path in found]
+    return drop_duplicates(remote, failures), failures
   paths, failures = folders.find_files(pattern, known)
   files = _expand_archives(paths, failures)
   sources: list[ImageSource] = []
@@ -138,7 +146,7 @@ def _list_sources(
 def get_stem(path: str | pathlib.Path) -> str:
   """Strips the folder and .ome.tiff, .tiff, .mcd and their like."""
   name = source_lib.spell_name(pathlib.Path(path).name)
-  if match := _TIFF.search(name):
+  if match := _TIFF.search(name) or _ZARR.search(name):
     return name[: match.start()]
   suffix = pathlib.Path(name).suffix
   return name[: -len(suffix)] if suffix.lower() in folders.SUFFIXES else name
@@ -163,7 +171,7 @@ def _expand_archives(
 ) -> list[_File]:
   files: list[_File] = []
   for path in paths:
-    if path.suffix.lower() != ".zip":
+    if path.suffix.lower() != ".zip" or source_lib.is_store(path):
       files.append(_File(path))
       continue
     try:

@@ -8,7 +8,7 @@ import tifffile
 from dicexmbd_jax.sections import MAX_PIXEL_UM, MIN_PIXEL_UM
 
 Element = xml.etree.ElementTree.Element
-_UNITS_UM = {
+UNITS_UM = {
   **dict.fromkeys(("pm", "picometer"), 1e-6),
   **dict.fromkeys(("\u00c5", "\u212b", "angstrom"), 1e-4),
   **dict.fromkeys(("nm", "nanometer"), 1e-3),
@@ -177,7 +177,7 @@ def _find_odd_size(pixels: Element | None) -> str | None:
   for axis in "XY":
     size = pixels.get(f"PhysicalSize{axis}")
     unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
-    is_known = unit in _UNITS_UM or unit in _NO_UNITS
+    is_known = unit in UNITS_UM or unit in _NO_UNITS
     if size is not None and (_parse_number(size) is None or not is_known):
       return f"{size[:20]!r} {unit[:20]!r}"
   return None
@@ -190,8 +190,8 @@ def _read_ome_size(pixels: Element | None) -> tuple[float, float] | None:
   for axis in "XY":
     size = _parse_number(pixels.get(f"PhysicalSize{axis}"))
     unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
-    if size is not None and unit in _UNITS_UM:
-      sizes.append(size * _UNITS_UM[unit])
+    if size is not None and unit in UNITS_UM:
+      sizes.append(size * UNITS_UM[unit])
   # Some writers give the width alone.
   return (sizes[0], sizes[-1]) if sizes else None
 
@@ -201,9 +201,9 @@ def _read_imagej_size(
 ) -> tuple[float, float] | None:
   unit = str((file.imagej_metadata or {}).get("unit", "")).lower()
   per_x, per_y = (_read_resolution(file, axis) for axis in "XY")
-  if unit not in _UNITS_UM or not per_x or not per_y:
+  if unit not in UNITS_UM or not per_x or not per_y:
     return None
-  return _UNITS_UM[unit] / per_x, _UNITS_UM[unit] / per_y
+  return UNITS_UM[unit] / per_x, UNITS_UM[unit] / per_y
 
 
 def _read_tag_size(

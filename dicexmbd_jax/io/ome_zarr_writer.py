@@ -143,6 +143,8 @@ def _write_pyramid(
         "name": "default" if is_new else "v2",
         "separator": "/",
       },
+      # So that a chunk that got lost is not taken for zeros.
+      config={"write_empty_chunks": True},
       dimension_names="cyx"[-pixels.ndim :] if is_new else None,
     )
     array[...] = pixels

@@ -79,6 +79,17 @@ def spell_name(name: str) -> str:
     return data.decode("latin-1")
 
 
+def is_store(path: pathlib.Path) -> bool:
+  """Whether a path is read as OME-Zarr: a folder, a zip file or a URL."""
+  is_plain = path.suffix.lower() not in (".zarr", ".zip")
+  if is_plain and not path.parts[0].endswith(":"):
+    return False
+  # Only here, so that a run on other files never loads zarr.
+  from dicexmbd_jax.io import ome_zarr
+
+  return ome_zarr.is_store(path)
+
+
 def split_member(path: pathlib.Path) -> tuple[pathlib.Path, str | None]:
   """Splits archive.zip/folder/file.txt into the archive and its member."""
   for parent in path.parents:
@@ -97,6 +108,10 @@ def hash_source(source: ImageSource) -> str:
   Raises:
     ValueError: the file cannot be read.
   """
+  if source.member is None and is_store(source.path):
+    from dicexmbd_jax.io import ome_zarr
+
+    return ome_zarr.hash_store(source.path)
   status = _get_status(source.path)
   digest = hashlib.sha256()
   digest.update(_hash_file(source.path, source.member, *status).encode())

@@ -1,0 +1,298 @@
+"""Reads images from OME-Zarr, NGFF 0.4 and 0.5: folders, zip files, URLs."""
+
+import contextlib
+import hashlib
+import math
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+
+from dicexmbd_jax import memory
+from dicexmbd_jax.io.metadata import UNITS_UM
+from dicexmbd_jax.io.selection import RawImage
+from dicexmbd_jax.io.tiff import Select
+from dicexmbd_jax.sections import MAX_PIXEL_UM, MIN_PIXEL_UM
+
+_WANTED = "an OME-Zarr image"
+_MARKS = ("zarr.json", ".zattrs", ".zgroup")
+# What a path makes of a URL: one slash less.
+_URL = re.compile(r"(s3|gs|gcs|memory|https?|file):/+")
+_BLOCK = 1 << 20
+
+
+def is_url(path: str | pathlib.Path) -> bool:
+  """Whether a path, or its text, is the address of a store elsewhere."""
+  return _URL.match(str(path)) is not None
+
+
+def is_store(path: pathlib.Path) -> bool:
+  """Whether a path is to be read as OME-Zarr: by its name, or what is in it."""
+  if is_url(path) or path.suffix.lower() == ".zarr":
+    return True
+  if path.suffix.lower() != ".zip" or not path.is_file():
+    return False
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return _find_root(archive.namelist()) is not None
+  except Exception:  # Damage makes zipfile fail in any way.
+    return False
+
+
+def is_image(path: pathlib.Path) -> bool:
+  """Whether a folder's metadata say that it is an image, or cannot be read.
+
+  A table's store (SpatialData, AnnData) is none.
+  """
+  try:
+    with open_store(path) as root:
+      return _read_multiscales(root) is not None or "plate" in _describe(root)
+  except ValueError:
+    return True  # Reading it will say what is wrong.
+
+
+def read_image(path: pathlib.Path, select: Select) -> RawImage:
+  """Reads the selected channels of an image, at its full size.
+
+  Only their chunks are read, a channel at a time. Chunks that are not stored
+  hold the store's fill value, as Zarr has it; that is told.
+
+  Args:
+    path: a folder, a zip file, or a URL that fsspec opens.
+    select: from channel names and their number to the channels to read.
+
+  Raises:
+    ValueError: no such store, a damaged one, axes other than channels, y and x
+      longer than one; channels that `select` does not take. One line.
+  """
+  with open_store(path) as root:
+    scale = _read_multiscales(root)
+    if scale is None:
+      kind = "a plate" if "plate" in _describe(root) else "no multiscales"
+      raise ValueError(f"{_spell(path)}: found {kind}, expected {_WANTED}")
+    level = scale["datasets"][0]
+    array = root[level["path"]]
+    if not isinstance(array, zarr.Array):
+      raise ValueError(f"{level['path']} is a group; wanted an array")
+    axes = _list_axes(scale, array)
+    num_channels = array.shape[axes.index("c")] if "c" in axes else 1
+    selection = select(_list_names(root, num_channels), num_channels)
+    size_um, lines = _read_pixel_size(scale, level)
+    stack = _read_channels(path, array, axes, selection.channels)
+    lines += _tell_missing(path, array)
+  return RawImage(stack, selection, size_um, tuple(lines))
+
+
+@contextlib.contextmanager
+def open_store(path: pathlib.Path) -> Iterator[zarr.Group]:
+  """Gives the group of an image; what goes wrong in it becomes one line.
+
+  Raises:
+    ValueError: no such store, or any error of the reader's.
+  """
+  shown = _spell(path)
+  if not is_url(path) and not path.exists():
+    raise ValueError(f"{shown}: found no such store, expected {_WANTED}")
+  try:
+    store, inner = _make_store(path)
+    with contextlib.closing(store):
+      yield zarr.open_group(store, path=inner, mode="r")
+  except MemoryError:
+    raise
+  except Exception as error:  # Damage makes zarr raise anything.
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ValueError) and ": found " in text:
+      raise
+    if isinstance(error, ImportError):
+      text += "; pip install s3fs or gcsfs"
+    raise ValueError(
+      f"{shown}: found unreadable OME-Zarr ({text[:200]}), expected {_WANTED}"
+    ) from error
+
+
+def hash_store(path: pathlib.Path) -> str:
+  """Hashes an image's files, without its labels; of a URL, what it tells.
+
+  Raises:
+    ValueError: they cannot be read.
+  """
+  digest = hashlib.sha256()
+  try:
+    for name, content in _list_content(path):
+      digest.update(name.encode("utf-8", "surrogateescape"))
+      digest.update(content)
+  except Exception as error:  # Of any file system.
+    text = " ".join(str(error).split())[:200]
+    raise ValueError(
+      f"{_spell(path)}: found {text}, expected a readable store"
+    ) from error
+  return digest.hexdigest()
+
+
+def list_remote(url: str) -> list[pathlib.Path]:
+  """Lists the stores that a URL stands for: itself, a folder's, a pattern's.
+
+  Raises:
+    ValueError: nothing is there, or no package for it; one line.
+  """
+  if re.search(r"\.zarr(\.zip)?/?$", url) and "*" not in url:
+    return [pathlib.Path(url)]
+  try:
+    import fsspec
+
+    system, place = fsspec.core.url_to_fs(url)
+    names = system.glob(place) if "*" in url else system.ls(place, detail=False)
+  except Exception as error:  # Of any file system.
+    text = " ".join(str(error).split())[:200]
+    raise ValueError(
+      f"{url}: found {text}, expected a readable folder"
+    ) from error
+  found = [name for name in sorted(names) if name.rstrip("/").endswith(".zarr")]
+  if not found:
+    raise ValueError(f"{url}: found no images, expected OME-Zarr")
+  return [pathlib.Path(system.unstrip_protocol(name)) for name in found]
+
+
+def _list_content(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
+  if is_url(path):
+    import fsspec
+
+    system, place = fsspec.core.url_to_fs(_spell(path))
+    for name, told in sorted(system.find(place, detail=True).items()):
+      if "/labels/" not in name:
+        marks = [told.get(key) for key in ("size", "ETag", "etag", "md5Hash")]
+        yield name, repr(marks).encode()
+    return
+  files = [path] if path.is_file() else sorted(path.rglob("*"))
+  for file in files:
+    name = file.relative_to(path).as_posix()
+    if file.is_file() and not name.startswith("labels/"):
+      with file.open("rb") as opened:
+        while block := opened.read(_BLOCK):
+          yield name, block
+
+
+def _spell(path: pathlib.Path) -> str:
+  return _URL.sub(r"\1://", str(path)) if is_url(path) else str(path)
+
+
+def _make_store(path: pathlib.Path) -> tuple[Any, str]:
+  if is_url(path):
+    return zarr.storage.FsspecStore.from_url(_spell(path), read_only=True), ""
+  if path.is_dir():
+    return zarr.storage.LocalStore(path, read_only=True), ""
+  with zipfile.ZipFile(path) as archive:
+    inner = _find_root(archive.namelist())
+  return zarr.storage.ZipStore(path, mode="r"), inner or ""
+
+
+def _find_root(names: Sequence[str]) -> str | None:
+  """Returns where in an archive the only store lies; None without one."""
+  places = [pathlib.PurePosixPath(name) for name in names]
+  roots = [one.parent for one in places if one.name in _MARKS]
+  if not roots:
+    return None
+  first = min(roots, key=lambda root: len(root.parts))
+  is_alone = all(first in (root, *root.parents) for root in roots)
+  is_named = len(first.parts) < 2 and first.suffix in ("", ".zarr")
+  if not (is_alone and is_named):
+    return None
+  return "" if first == pathlib.PurePosixPath() else first.as_posix()
+
+
+def _describe(root: zarr.Group) -> Mapping[str, Any]:
+  attributes = dict(root.attrs)
+  inner = attributes.get("ome")
+  return inner if isinstance(inner, dict) else attributes
+
+
+def _read_multiscales(root: zarr.Group) -> Mapping[str, Any] | None:
+  scales = _describe(root).get("multiscales")
+  return scales[0] if scales else None
+
+
+def _list_axes(scale: Mapping[str, Any], array: Any) -> str:
+  """Returns the axes' names; those but c, y, x must be of length one."""
+  axes = [one["name"] for one in scale["axes"]]
+  shape = array.shape
+  others = [
+    size for name, size in zip(axes, shape, strict=True) if name not in "cyx"
+  ]
+  if not {"y", "x"} <= set(axes) or set(others) - {1} or 0 in shape:
+    raise ValueError(
+      f"axes {','.join(axes)} of {shape}; wanted one plane of y, x and channels"
+    )
+  if array.dtype.kind not in "buif":
+    raise ValueError(f"{array.dtype}; wanted real numbers")
+  return "".join(name[0] for name in axes)
+
+
+def _list_names(root: zarr.Group, num_channels: int) -> list[str]:
+  channels = _describe(root).get("omero", {}).get("channels", [])
+  names = [str(one.get("label") or "") for one in channels]
+  return names if len(names) == num_channels and any(names) else []
+
+
+def _read_pixel_size(
+  scale: Mapping[str, Any], level: Mapping[str, Any]
+) -> tuple[float | None, list[str]]:
+  axes = scale["axes"]
+  sizes = []
+  for name in "yx":
+    at = [one["name"] for one in axes].index(name)
+    unit = axes[at].get("unit")
+    if unit not in UNITS_UM:
+      return None, []
+    size = UNITS_UM[unit]
+    for where in (scale, level):
+      for one in where.get("coordinateTransformations", []):
+        if one["type"] == "scale":
+          size *= float(one["scale"][at])
+    sizes.append(size)
+  y, x = sizes
+  if not all(MIN_PIXEL_UM <= size <= MAX_PIXEL_UM for size in sizes):
+    return None, [f"pixel size of {x:g} x {y:g} um in the metadata is ignored"]
+  if abs(x - y) > 0.01 * max(sizes):
+    return None, [f"pixels are not square ({x:g} x {y:g} um); size ignored"]
+  return (x + y) / 2, []
+
+
+def _read_channels(
+  path: pathlib.Path, array: Any, axes: str, channels: Sequence[int]
+) -> np.ndarray:
+  height, width = (array.shape[axes.index(name)] for name in "yx")
+  told = f"{len(channels)} channels of {width} x {height} pixels"
+  chunk = math.prod(array.shards or array.chunks) * array.dtype.itemsize
+  memory.check_size(_spell(path), told, 4 * height * width * len(channels))
+  memory.check_size(_spell(path), f"chunks of {array.chunks}", chunk)
+  stack = np.empty((height, width, len(channels)), np.float32)
+  for at, channel in enumerate(channels):
+    place = tuple(
+      slice(None) if name in "yx" else channel if name == "c" else 0
+      for name in axes
+    )
+    plane = np.asarray(array[place])
+    is_turned = axes.index("x") < axes.index("y")
+    stack[..., at] = plane.T if is_turned else plane
+  return stack
+
+
+def _tell_missing(path: pathlib.Path, array: Any) -> list[str]:
+  stored, wanted = array.nchunks_initialized, array.nchunks
+  if array.shards is not None:
+    wanted = math.prod(
+      -(-size // edge)
+      for size, edge in zip(array.shape, array.shards, strict=True)
+    )
+  if not stored:
+    raise ValueError(
+      f"{_spell(path)}: found none of {wanted} chunks of pixels, expected some"
+    )
+  if stored >= wanted:
+    return []
+  value = array.fill_value
+  return [f"{wanted - stored} of {wanted} chunks are not stored: all {value}"]
