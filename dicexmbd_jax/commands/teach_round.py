@@ -290,7 +290,7 @@ def rank_images(
   failures.write(folder)
   for line in lines:
     logging.info("%s", line)
-  logging.info("templates: %s; cells: %s", folder, request.output / "overlays")
+  logging.info("paint in: %s", folder / "templates")
   return 1 if failures else 0
 
 

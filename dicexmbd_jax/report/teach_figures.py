@@ -37,6 +37,7 @@ def draw_curve(
     axes.plot(numbers, means, "o-", color=style.pick_color(0), label="mean")
     axes.set(xlabel="round", ylabel="mean uncertainty", title=told)
     axes.set_ylim(0, None)
+    axes.set_xlim(0.5, max(2, len(history)) + 0.5)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -253,7 +253,7 @@ class TeachWidget(QtWidgets.QWidget):
         layer = self._viewer.layers[name]
         layer.data, layer.translate = plane, corner
         continue
-      layer = self._viewer.add_image(
+      self._viewer.add_image(
         plane,
         name=name,
         scale=(size, size),
@@ -265,9 +265,10 @@ class TeachWidget(QtWidgets.QWidget):
         contrast_limits=(0.0, 1.0),
         visible=name == "live uncertainty",
       )
-      self._viewer.layers.move(self._viewer.layers.index(layer), -2)
-    active = self._get_strokes()
-    self._viewer.layers.selection.active = active
+    layers, strokes = self._viewer.layers, self._get_strokes()
+    if strokes is not None and layers[-1] is not strokes:
+      layers.move(layers.index(strokes), len(layers))
+      layers.selection.active = strokes
     mean = float(maps.uncertainty.mean())
     told = (
       f"{stem}: mean uncertainty in view {mean:.3f} ({live.NUM_TREES} trees"

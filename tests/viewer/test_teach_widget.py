@@ -55,6 +55,8 @@ def test_the_loop(widget, viewer, wait_until, study, tmp_path):
   wait_until(lambda: widget.maps is not None)
   widget.wait()
   wait_until(lambda: "live uncertainty" in viewer.layers)
+  assert viewer.layers[-1] is layer  # Above its maps.
+  assert viewer.layers.selection.active is layer
   nucleus = viewer.layers["live nucleus"]
   assert nucleus.data[8:12, 8:12].mean() > 0.8
   assert nucleus.data[36:, :20].mean() < 0.3
