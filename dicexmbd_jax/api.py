@@ -8,7 +8,7 @@ import dataclasses
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,20 +95,42 @@ class Segmenter:
     names: Sequence[str] | None = None,
     axes: str = "CYX",
     pixel_size_um: float = 1.0,
+    progress: Callable[[float], None] | None = None,
   ) -> Cells:
-    """Finds the cells of one image; see `segment`."""
+    """Finds the cells of one image; see `segment`.
+
+    Args:
+      stack: as of `segment`, and so are the others.
+      nuclear: nuclear channels.
+      membrane: membrane/cytoplasm channels.
+      names: the channels' names.
+      axes: order of the stack's axes.
+      pixel_size_um: edge of a pixel.
+      progress: is called with the share of the image, 0 to 1, that the network
+        has seen; what it raises ends the call.
+    """
     from dicexmbd_jax import chain, magnification, predict
     from dicexmbd_jax.io import metadata
 
     metadata.check_pixel_size("pixel_size_um", pixel_size_um)
     loaded = _load_stack(stack, nuclear, membrane, names, axes)
     config = self._config
+    num_px = 0  # Of the network's grid, which magnify_record tells.
+    seen_px = 0
+
+    def tell_px(count: int) -> None:
+      nonlocal seen_px
+      seen_px += count
+      if progress is not None:
+        progress(seen_px / num_px)
+
     first_pass, network = predict.load_passes(
-      self._model, config.predict, magnification.WINDOW_PX
+      self._model, config.predict, magnification.WINDOW_PX, tell_px
     )
     record = ImageRecord(_IN_MEMORY, loaded, pixel_size_um)
     record = chain.merge_record(record, config.image)
     record = chain.magnify_record(record, config, first_pass)
+    num_px = record.maps[..., 0].size
     [record] = chain.predict_records([record], network)
     record = chain.segment_record(record, config)
     table = _measure_cells(record.cells, record.is_border, loaded)

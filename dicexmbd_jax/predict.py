@@ -7,7 +7,7 @@ the answers of the last one are fetched. Only images in flight are held.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -42,6 +42,7 @@ def predict_images(
   model: UNet,
   config: Any,
   devices: Sequence[jax.Device] | None = None,
+  tell_px: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Key, Probabilities]]:
   """Yields the probabilities of images as soon as all their tiles are back.
 
@@ -58,6 +59,8 @@ def predict_images(
       image, so that the least is computed), batch_size, views.
     devices: a batch has batch_size tiles for each of them; None: as
       list_devices says.
+    tell_px: is called with the number of pixels that each batch has finished;
+      what it raises ends the work.
 
   Yields:
     Key and probabilities, float32 (y, x, 3) in 0..1, in the input's order.
@@ -70,8 +73,11 @@ def predict_images(
   pieces = _list_pieces(images, model.depth, sizes)
   devices = devices or list_devices()
   for done, probabilities in _run_ahead(pieces, model, config, devices):
+    answers = np.asarray(probabilities)  # Waits for them.
+    if tell_px is not None:
+      tell_px(sum(piece.tile.num_px for piece in done))
     # The last batch is filled up: it has more answers than pieces.
-    for piece, answer in zip(done, np.asarray(probabilities), strict=False):
+    for piece, answer in zip(done, answers, strict=False):
       piece.result.probabilities[piece.tile.core] = answer[
         piece.tile.core_in_tile
       ]
@@ -80,7 +86,10 @@ def predict_images(
 
 
 def load_passes(
-  model: UNet, config: Any, first_px: int
+  model: UNet,
+  config: Any,
+  first_px: int,
+  tell_px: Callable[[int], None] | None = None,
 ) -> tuple[Network, Network]:
   """Returns the network as the first pass and as the second one runs it.
 
@@ -88,6 +97,7 @@ def load_passes(
     model: the network.
     config: the config's section `predict`.
     first_px: edge of the images of the first pass, which sees one view.
+    tell_px: of the second pass, as of predict_images.
 
   Returns:
     Two functions, each as predict_images once it knows its model.
@@ -96,11 +106,11 @@ def load_passes(
   fits = first_px > 2 * tiling.receptive_halo(model.depth)
   first.tile_px = first_px if fits else 0
   first.views, first.batch_size = 1, 1
-  passes = (
-    functools.partial(predict_images, model=model, config=one)
-    for one in (first, config)
+  run = functools.partial(predict_images, model=model)
+  return (
+    functools.partial(run, config=first),
+    functools.partial(run, config=config, tell_px=tell_px),
   )
-  return next(passes), next(passes)
 
 
 def list_devices() -> list[jax.Device]:

@@ -24,7 +24,9 @@ ROOMS = {
   "tensorboardX": ("train",),
   "sklearn": ("teach",),
   "skimage": ("image", "masks", "scores", "simulate", "teach"),
-  "scipy": ("image", "masks", "scores", "simulate", "io", "teach", "train"),
+  "scipy": (
+    *("image", "masks", "scores", "simulate", "io", "teach", "train", "viewer"),
+  ),
   "numba": ("masks",),
   "tifffile": ("io",),
   "readimc": ("io",),

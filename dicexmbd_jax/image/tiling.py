@@ -45,6 +45,11 @@ class Tile:
   right: int
 
   @property
+  def num_px(self) -> int:
+    """How many pixels the core has."""
+    return (self.bottom - self.top) * (self.right - self.left)
+
+  @property
   def core(self) -> tuple[slice, slice]:
     """The core as a place in the image."""
     return slice(self.top, self.bottom), slice(self.left, self.right)

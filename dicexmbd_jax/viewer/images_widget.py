@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from napari.layers import Layer
+from napari.layers import Image, Layer
 from qtpy import QtCore, QtWidgets
 
 from dicexmbd_jax.viewer import layers as layers_lib
@@ -123,7 +123,7 @@ class ImagesWidget(QtWidgets.QWidget):
       layer.name: {
         name: getattr(layer, name)
         for name in _KEPT
-        if name != "colormap" or layer._type_string == "image"
+        if name != "colormap" or isinstance(layer, Image)
       }
       for layer in shown
     }

@@ -5,7 +5,7 @@ Nothing here needs napari: a layer is the tuple that napari's readers return.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class LayerOrigin:
     results: the folder of the image's masks; None without one.
     original: of cells, the labels before any correction.
     saved: of cells, the labels as they lie on disk, or as they were found.
+    role: of a marker, "nuclear", "membrane" or "", as a panel or its name has
+      it.
   """
 
   path: pathlib.Path
@@ -46,11 +48,28 @@ class LayerOrigin:
   results: pathlib.Path | None = None
   original: np.ndarray | None = dataclasses.field(default=None, compare=False)
   saved: np.ndarray | None = dataclasses.field(default=None, compare=False)
+  role: str = ""
 
 
 def get_origin(layer: Any) -> LayerOrigin | None:
   """Returns what a napari layer shows; None for layers of others."""
   return layer.metadata.get(KEY)
+
+
+def list_markers(shown: Iterable[Any], stem: str | None = None) -> list[Any]:
+  """Returns those of napari's layers that are markers of an image.
+
+  Args:
+    shown: napari's layers.
+    stem: the image's name; None: of the first marker's image.
+  """
+  found = []
+  for layer in shown:
+    origin = get_origin(layer)
+    if origin is not None and origin.kind == "marker":
+      stem = stem or origin.stem
+      found += [layer] if origin.stem == stem else []
+  return found
 
 
 def is_unsaved(layer: Any) -> bool:
@@ -83,7 +102,7 @@ def list_layers(study: Study, stem: str) -> tuple[list[LayerData], list[str]]:
     loaded = _read_loaded(source, study.panel, lines)
     if loaded is not None:
       pixel_um = loaded.pixel_size_um or 1.0
-      origin = LayerOrigin(study.path, stem, "", study.results)
+      origin = LayerOrigin(study.path, stem, "", results=study.results)
       found += show_image(loaded, origin, lines)
   if study.results is not None:
     found += _show_maps(study, stem, pixel_um, lines)
@@ -121,8 +140,11 @@ def show_image(
   found: list[LayerData] = []
   # One plane after the other in memory, as napari draws them.
   planes = np.ascontiguousarray(np.moveaxis(loaded.stack, -1, 0))
-  for name, plane in zip(loaded.names, planes, strict=True):
-    settings = _describe(origin, "marker", name, size)
+  roles = dict.fromkeys(loaded.membrane, "membrane")
+  roles |= dict.fromkeys(loaded.nuclear, "nuclear")
+  for k, (name, plane) in enumerate(zip(loaded.names, planes, strict=True)):
+    own = dataclasses.replace(origin, role=roles.get(k, ""))
+    settings = describe_layer(own, "marker", name, size)
     settings |= {"visible": False, "colormap": "gray", "blending": "additive"}
     settings["contrast_limits"] = (0.0, find_contrast(plane))
     found.append((plane, settings, "image"))
@@ -190,16 +212,25 @@ def _show_composite(
     lines.append(f"{origin.stem}: {error}")
     return
   for k, (name, colour) in enumerate(COMPOSITE.items()):
-    settings = _describe(origin, "channel", name, loaded.pixel_size_um or 1.0)
+    settings = describe_layer(
+      origin, "channel", name, loaded.pixel_size_um or 1.0
+    )
     settings |= {"colormap": colour, "blending": "additive"}
     settings["contrast_limits"] = (0.0, 255.0)
     yield np.ascontiguousarray(image[..., k]), settings, "image"
 
 
-def _describe(
+def describe_layer(
   origin: LayerOrigin, kind: str, name: str, pixel_um: float
 ) -> dict[str, Any]:
-  """Returns the settings that all layers have."""
+  """Returns the settings that all layers have.
+
+  Args:
+    origin: of the image; its kind is replaced.
+    kind: what the layer shows.
+    name: of the layer.
+    pixel_um: edge of its pixels.
+  """
   return {
     "name": name,
     "scale": (pixel_um, pixel_um),
@@ -214,7 +245,7 @@ def _show_masks(
   """Yields nuclei, hidden, and cells; corrected ones in place of their own."""
   results = study.results
   assert results is not None
-  origin = LayerOrigin(study.path, stem, "", results)
+  origin = LayerOrigin(study.path, stem, "", results=results)
   for folder in [results / "nuclei", *sorted(results.glob("masks*"))]:
     mask = _read_quietly(labels.read_labels, folder, stem, lines)
     if mask is None:
@@ -229,7 +260,7 @@ def _show_masks(
       shown = mask if corrected is None else corrected
     if not is_nuclei:
       origin = dataclasses.replace(origin, original=mask, saved=shown)
-    settings = _describe(origin, kind, f"{kind}{tag}", pixel_um)
+    settings = describe_layer(origin, kind, f"{kind}{tag}", pixel_um)
     settings |= {"visible": not is_nuclei, "opacity": 0.5}
     features = _read_features(results, tag, stem, lines)
     if len(features):
@@ -265,7 +296,7 @@ def _show_maps(
     except (ValueError, OSError) as error:
       lines.append(str(error))
       continue
-    origin = LayerOrigin(study.path, stem, "", results)
+    origin = LayerOrigin(study.path, stem, "", results=results)
     yield from show_maps(pixels, kind, origin, size, pixel_um)
 
 
@@ -294,7 +325,7 @@ def show_maps(
     names, colours = ["uncertainty"], ("magenta",)
   one = "uncertainty" if kind == "uncertainty" else "probability"
   for k in range(pixels.shape[2]):
-    settings = _describe(origin, one, names[k], map_um)
+    settings = describe_layer(origin, one, names[k], map_um)
     # The corners of both grids coincide, and napari places pixels' centres.
     settings["translate"] = ((map_um - pixel_um) / 2,) * 2
     settings |= {"colormap": colours[k], "blending": "additive"}

@@ -118,7 +118,8 @@ def _read_call(results: Path) -> tuple[str | None, Path | None]:
         found[name] = option
         break
   images = found.get("images")
-  return None if images is None else str(images), found.get("panel")
+  panel = found.get("panel") or _find_panel(results)
+  return None if images is None else str(images), panel
 
 
 def _split_flags(record: Path) -> Iterator[tuple[str, str]]:

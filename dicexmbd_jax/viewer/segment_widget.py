@@ -1,0 +1,385 @@
+"""Finds the cells of the image that napari shows, and adds them as Labels."""
+
+import dataclasses
+import pathlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+from napari.qt.threading import create_worker
+from qtpy import QtCore, QtWidgets
+
+from dicexmbd_jax import api
+from dicexmbd_jax.masks.settings import PRESETS
+from dicexmbd_jax.viewer import layers as layers_lib
+from dicexmbd_jax.viewer import segmentation
+from dicexmbd_jax.viewer.layers import LayerOrigin
+from dicexmbd_jax.viewer.segmentation import SegmentJob
+
+_WAIT_MS = 300  # After the last turn of a setting, before cells follow.
+_ROLES = ("nuclear", "membrane")
+_OWN = "the model's own"  # In place of a preset.
+_PREFIX = "segmented "  # Of the layers' names.
+
+
+class CancelledError(Exception):
+  """Ends the work of a thread whose result nobody waits for any more."""
+
+
+class SegmentWidget(QtWidgets.QWidget):
+  """Channels, model and settings; the network runs in a thread of its own.
+
+  Attributes:
+    cells: of the last image that was segmented; None before.
+    done: tells that new cells are shown.
+  """
+
+  done = QtCore.Signal()
+  _seen = QtCore.Signal(float)  # From the thread: the share that is done.
+
+  def __init__(self, napari_viewer: Any):
+    """Lists the channels of the image that is shown.
+
+    Args:
+      napari_viewer: napari's viewer, with or without a window.
+    """
+    super().__init__()
+    self._viewer = napari_viewer
+    self.cells: api.Cells | None = None
+    self._job: SegmentJob | None = None  # Which `cells` are of.
+    self._cancel = threading.Event()
+    self._worker: Any = None
+    self._base: dict[str, Any] = {}  # The model's own live settings.
+    self._is_late = False  # Whether settings changed while work was done.
+    self.channels = QtWidgets.QTreeWidget()
+    self.channels.setHeaderLabels(["channel", *_ROLES])
+    self.model = QtWidgets.QLineEdit()
+    self.model.setPlaceholderText("the shipped model")
+    self.views = QtWidgets.QComboBox()
+    self.views.addItems(["1", "4", "8"])
+    self.views.setCurrentText("4")
+    self.magnification = QtWidgets.QLineEdit("auto")
+    self.run = QtWidgets.QPushButton("Segment")
+    self.cancel = QtWidgets.QPushButton("Cancel")
+    self.progress = QtWidgets.QProgressBar()
+    self.message = QtWidgets.QLabel()
+    self.message.setWordWrap(True)
+    self.preset = QtWidgets.QComboBox()
+    self.preset.addItems([_OWN, *sorted(PRESETS)])
+    self.live = _make_live_parts()
+    self._timer = QtCore.QTimer(self, singleShot=True, interval=_WAIT_MS)
+    self._place_parts()
+    self._connect_parts()
+    self._read_model()
+    self._list_channels()
+
+  def start(self) -> None:
+    """Starts the network on the image that is shown."""
+    try:
+      job = self._make_job()
+    except ValueError as error:
+      self.message.setText(str(error))
+      return
+    self._start(job, segmentation.segment)
+
+  def stop(self) -> None:
+    """Ends the work after the batch of tiles that is on its way."""
+    self._cancel.set()
+    self.message.setText("Stopping ...")
+
+  def is_busy(self) -> bool:
+    """Whether a thread is at work."""
+    return self._worker is not None
+
+  def read_settings(self) -> dict[str, Any]:
+    """Returns the live settings that are not the model's, or the preset's."""
+    values = {name: _read_part(part) for name, part in self.live.items()}
+    changed = {k: v for k, v in values.items() if v != self._base[k]}
+    preset = self._get_preset()
+    return changed if preset is None else {"preset": preset, **changed}
+
+  def _start(self, job: SegmentJob, work: Callable[..., api.Cells]) -> None:
+    self._cancel = threading.Event()
+    cancel, seen = self._cancel, self._seen
+
+    def tell(share: float) -> None:
+      if cancel.is_set():
+        raise CancelledError
+      seen.emit(share)
+
+    def do_work() -> tuple[SegmentJob, api.Cells | Exception]:
+      try:
+        return job, work(job, tell)
+      except Exception as error:  # Shown in one line, whatever it is.
+        return job, error
+
+    self._set_busy(True)
+    self._worker = create_worker(do_work)
+    self._worker.returned.connect(self._take_result)
+    self._worker.start()
+
+  def _take_result(
+    self, result: tuple[SegmentJob, api.Cells | Exception]
+  ) -> None:
+    job, found = result
+    self._worker = None
+    self._set_busy(False)
+    if isinstance(found, CancelledError) or self._cancel.is_set():
+      self.message.setText("Stopped; the cells are as they were.")
+    elif isinstance(found, Exception):
+      self.message.setText(str(found) or type(found).__name__)
+    else:
+      self._show_cells(job, found)
+    if self._is_late:
+      self._is_late = False
+      self._timer.start()
+
+  def _follow_settings(self) -> None:
+    """Finds the cells anew where a live setting was turned."""
+    job, cells = self._job, self.cells
+    if job is None or cells is None:
+      return
+    if self.is_busy():
+      self._is_late = True
+      return
+    job = dataclasses.replace(job, live=self.read_settings())
+
+    def work(
+      job: SegmentJob, tell: Callable[[float], None], cells: api.Cells = cells
+    ) -> api.Cells:
+      found = segmentation.segment_again(job, cells)
+      tell(1.0)
+      return found
+
+    self._start(job, work)
+
+  def _show_cells(self, job: SegmentJob, found: api.Cells) -> None:
+    """Adds the cells as layers, or puts them into those of before."""
+    markers = self._list_markers()
+    if not markers or _describe_image(markers) != job.origin:
+      self.message.setText("Another image is shown by now; its cells are left.")
+      return
+    name = f"{_PREFIX}cells"
+    if name in self._viewer.layers and layers_lib.is_unsaved(
+      self._viewer.layers[name]
+    ):
+      self.message.setText(
+        f"{name}: the corrections are not saved. Save them, or remove the "
+        "layer."
+      )
+      return
+    self.cells, self._job = found, job
+    shown = segmentation.list_result(job, found)
+    for data, settings, kind in shown:
+      settings = {**settings, "name": _PREFIX + settings["name"]}
+      self._show_layer(data, settings, kind)
+    told = [f"{job.origin.stem}: {len(found.table)} cells.", *found.warnings]
+    self.message.setText("\n".join(told))
+    self.done.emit()
+
+  def _show_layer(
+    self, data: np.ndarray, settings: dict[str, Any], kind: str
+  ) -> None:
+    if settings["name"] not in self._viewer.layers:
+      self._viewer.add_layer(Layer.create(data, settings, kind))
+      return
+    layer = self._viewer.layers[settings["name"]]
+    layer.data = data
+    layer.scale = settings["scale"]
+    layer.metadata = settings["metadata"]
+    if "features" in settings:
+      layer.features = settings["features"]
+
+  def _make_job(self) -> SegmentJob:
+    """Reads what is asked for.
+
+    Raises:
+      ValueError: nothing to segment, or what cannot be meant; one line.
+    """
+    markers = self._list_markers()
+    if not markers:
+      raise ValueError("Found no channels: open an image first.")
+    chosen = self._list_chosen()
+    if not chosen["nuclear"]:
+      raise ValueError("nuclear: found no channel, expected at least one")
+    layers = {one.name: one for one in markers}
+    shape = layers[chosen["nuclear"][0]].data.shape
+    fitting = {k: one for k, one in layers.items() if one.data.shape == shape}
+    return SegmentJob(
+      origin=_describe_image(markers),
+      stack=np.stack([np.asarray(one.data) for one in fitting.values()]),
+      names=tuple(fitting),
+      nuclear=tuple(chosen["nuclear"]),
+      membrane=tuple(chosen["membrane"]),
+      pixel_size_um=float(markers[0].scale[-1]),
+      model=self.model.text().strip(),
+      views=int(self.views.currentText()),
+      magnification=segmentation.parse_magnification(self.magnification.text()),
+      live=self.read_settings(),
+    )
+
+  def _list_markers(self) -> list[Layer]:
+    """Returns the image's markers; else whatever flat images are shown."""
+    found = layers_lib.list_markers(self._viewer.layers)
+    return found or [
+      layer
+      for layer in self._viewer.layers
+      if isinstance(layer, Image)
+      and layer.data.ndim == 2
+      and layers_lib.get_origin(layer) is None
+    ]
+
+  def _list_channels(self, _event: Any = None) -> None:
+    """Lists the channels where others are shown; guesses what they are."""
+    markers = self._list_markers()
+    names = [layer.name for layer in markers]
+    if names == [item.text(0) for item in self._list_items()]:
+      return
+    self.channels.clear()
+    for layer in markers:
+      origin = layers_lib.get_origin(layer)
+      role = origin.role if origin else segmentation.guess_role(layer.name)
+      item = QtWidgets.QTreeWidgetItem([layer.name])
+      for k, name in enumerate(_ROLES, 1):
+        item.setCheckState(k, _as_check(role == name))
+      self.channels.addTopLevelItem(item)
+    self.channels.resizeColumnToContents(0)
+
+  def _list_items(self) -> list[QtWidgets.QTreeWidgetItem]:
+    count = self.channels.topLevelItemCount()
+    return [self.channels.topLevelItem(k) for k in range(count)]
+
+  def _list_chosen(self) -> dict[str, list[str]]:
+    checked = QtCore.Qt.CheckState.Checked
+    return {
+      role: [
+        item.text(0)
+        for item in self._list_items()
+        if item.checkState(k) == checked
+      ]
+      for k, role in enumerate(_ROLES, 1)
+    }
+
+  def _get_preset(self) -> str | None:
+    text = self.preset.currentText()
+    return None if text == _OWN else text
+
+  def _read_model(self) -> None:
+    """Shows the live settings of the model, or of the preset for it."""
+    model = self.model.text().strip()
+    try:
+      self._base = segmentation.read_live(model, self._get_preset())
+    except (ValueError, OSError) as error:
+      self.message.setText(str(error))
+      return
+    for name, part in self.live.items():
+      part.blockSignals(True)
+      _set_part(part, self._base[name])
+      part.blockSignals(False)
+
+  def _set_busy(self, is_busy: bool) -> None:
+    self.run.setEnabled(not is_busy)
+    self.cancel.setEnabled(is_busy)
+    # Until the network tells of its first tiles: busy, without a share.
+    self.progress.setRange(0, 0 if is_busy else 100)
+    if is_busy:
+      self.message.setText("At work ...")
+
+  def _show_share(self, share: float) -> None:
+    if self.is_busy():
+      self.progress.setRange(0, 100)
+      self.progress.setValue(round(100 * share))
+
+  def _connect_parts(self) -> None:
+    layers = self._viewer.layers.events
+    layers.inserted.connect(self._list_channels)
+    layers.removed.connect(self._list_channels)
+    self.run.clicked.connect(self.start)
+    self.cancel.clicked.connect(self.stop)
+    self._seen.connect(self._show_share)
+    self._timer.timeout.connect(self._follow_settings)
+    self.model.editingFinished.connect(self._read_model)
+    self.preset.currentTextChanged.connect(lambda _: self._read_model())
+    self.preset.currentTextChanged.connect(lambda _: self._timer.start())
+    for part in self.live.values():
+      changed = (
+        part.toggled
+        if isinstance(part, QtWidgets.QCheckBox)
+        else part.valueChanged
+      )
+      changed.connect(lambda _: self._timer.start())
+    self.cancel.setEnabled(False)
+
+  def _place_parts(self) -> None:
+    box = QtWidgets.QVBoxLayout(self)
+    box.addWidget(self.channels)
+    form = QtWidgets.QFormLayout()
+    browse = QtWidgets.QPushButton("...")
+    browse.clicked.connect(self._ask_model)
+    row = QtWidgets.QHBoxLayout()
+    row.addWidget(self.model)
+    row.addWidget(browse)
+    form.addRow("model", row)
+    form.addRow("views", self.views)
+    form.addRow("magnification", self.magnification)
+    box.addLayout(form)
+    row = QtWidgets.QHBoxLayout()
+    row.addWidget(self.run)
+    row.addWidget(self.cancel)
+    box.addLayout(row)
+    box.addWidget(self.progress)
+    group = QtWidgets.QGroupBox("Cells, changed at once")
+    form = QtWidgets.QFormLayout(group)
+    form.addRow("preset", self.preset)
+    for name, part in self.live.items():
+      form.addRow(name, part)
+    box.addWidget(group)
+    box.addWidget(self.message)
+
+  def _ask_model(self) -> None:
+    if path := QtWidgets.QFileDialog.getExistingDirectory(self):
+      self.model.setText(path)
+      self._read_model()
+
+
+def _describe_image(markers: list[Layer]) -> LayerOrigin:
+  """Returns what the markers show; cells are kept apart from other masks."""
+  origin = layers_lib.get_origin(markers[0])
+  if origin is None:
+    path = pathlib.Path(markers[0].source.path or "image")
+    return LayerOrigin(path, path.name.partition(".")[0], "")
+  return dataclasses.replace(origin, role="", results=None)
+
+
+def _make_live_parts() -> dict[str, QtWidgets.QWidget]:
+  """Returns a part for each live setting."""
+  parts: dict[str, QtWidgets.QWidget] = {}
+  for name in segmentation.LIVE:
+    if name in ("keeps_border", "parts_cells"):
+      parts[name] = QtWidgets.QCheckBox()
+      continue
+    part = QtWidgets.QDoubleSpinBox(decimals=3)
+    part.setSingleStep(0.05 if "threshold" in name or "corr" in name else 0.25)
+    part.setMaximum(1.0 if "threshold" in name else 1000.0)
+    parts[name] = part
+  return parts
+
+
+def _read_part(part: Any) -> bool | float:
+  if isinstance(part, QtWidgets.QCheckBox):
+    return part.isChecked()
+  return part.value()
+
+
+def _set_part(part: Any, value: Any) -> None:
+  if isinstance(part, QtWidgets.QCheckBox):
+    part.setChecked(value)
+  else:
+    part.setValue(value)
+
+
+def _as_check(is_on: bool) -> QtCore.Qt.CheckState:
+  states = QtCore.Qt.CheckState
+  return states.Checked if is_on else states.Unchecked

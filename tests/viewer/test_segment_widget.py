@@ -1,0 +1,190 @@
+import dataclasses
+import importlib
+import pathlib
+import threading
+
+import numpy as np
+import pytest
+
+from dicexmbd_jax import api
+from dicexmbd_jax.viewer import layers as layers_lib
+from dicexmbd_jax.viewer import segmentation
+
+SIZE = 64
+NAMES = ("CD45", "DNA1", "Ki67")
+# One view, one size: what the network needs least time for.
+QUICK = {"views": 1, "magnification": 1.0}
+
+
+def make_stack():
+  """Round nuclei of 6 px on a grid of 16 px, in cells of 12 px."""
+  y, x = np.mgrid[:SIZE, :SIZE]
+  far = np.hypot(y % 16 - 8, x % 16 - 8)
+  planes = [30 * (far < 6), 60 * (far < 3.2), 0 * far]
+  return np.stack(planes).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def job():
+  return segmentation.SegmentJob(
+    layers_lib.LayerOrigin(pathlib.Path("image"), "image", ""),
+    make_stack(),
+    NAMES,
+    ("DNA1",),
+    ("CD45",),
+    1.0,
+    **QUICK,
+  )
+
+
+@pytest.fixture(scope="module")
+def cells(job):
+  return segmentation.segment(job, lambda share: None)
+
+
+@pytest.fixture
+def widget(viewer, wait_until):
+  for name, plane in zip(NAMES, make_stack(), strict=True):
+    viewer.add_image(plane, name=name)
+  module = importlib.import_module("dicexmbd_jax.viewer.segment_widget")
+  made = module.SegmentWidget(viewer)
+  made.views.setCurrentText("1")
+  made.magnification.setText("1.0")
+  yield made
+  wait_until(lambda: not made.is_busy())
+
+
+def test_the_job_is_what_the_api_does(cells):
+  found = api.segment(
+    make_stack(),
+    ["DNA1"],
+    ["CD45"],
+    NAMES,
+    settings={"predict.views": 1, "predict.magnification": 1.0},
+  )
+  np.testing.assert_array_equal(cells.masks, found.masks)
+  assert len(cells.table) >= 9
+
+
+def test_progress_comes_to_one_and_can_stop_the_work(job):
+  seen = []
+  segmentation.segment(job, seen.append)
+  assert seen[-1] == 1.0
+  assert seen == sorted(seen)
+
+  def refuse(share):
+    raise InterruptedError
+
+  with pytest.raises(InterruptedError):
+    segmentation.segment(job, refuse)
+
+
+def test_live_settings_give_what_a_whole_run_gives(job, cells):
+  live = {"max_growth_um": 3.0}
+  later = dataclasses.replace(job, live=live)
+  again = segmentation.segment_again(later, cells)
+  whole = segmentation.segment(later, lambda share: None)
+  np.testing.assert_array_equal(again.masks, whole.masks)
+  assert (again.masks > 0).sum() > (cells.masks > 0).sum()
+  assert list(again.table) == list(whole.table)
+
+
+def test_a_preset_takes_the_place_of_what_the_weights_ask_for():
+  shipped = segmentation.read_live("")
+  assert shipped["min_nucleus_area_px"] == 4.5
+  other = segmentation.read_live("", "dice_xmbd")
+  assert other["min_nucleus_area_px"] == 1.25
+  assert (shipped["parts_cells"], other["parts_cells"]) == (False, True)
+
+
+def test_settings_are_told_where_they_are_not_the_models(widget):
+  assert widget.read_settings() == {}
+  widget.live["max_growth_um"].setValue(3.0)
+  assert widget.read_settings() == {"max_growth_um": 3.0}
+  widget.preset.setCurrentText("dice_xmbd")
+  assert widget.live["parts_cells"].isChecked()
+  assert widget.read_settings() == {"preset": "dice_xmbd"}
+
+
+@pytest.mark.parametrize("text", ["large", "1,5"])
+def test_a_wrong_magnification_is_one_line(text):
+  assert segmentation.parse_magnification(" Auto") == "auto"
+  assert segmentation.parse_magnification("1.5") == 1.5
+  with pytest.raises(ValueError, match="magnification: found"):
+    segmentation.parse_magnification(text)
+
+
+def test_channels_are_guessed_and_can_be_changed(widget):
+  assert widget._list_chosen() == {"nuclear": ["DNA1"], "membrane": ["CD45"]}
+  state = importlib.import_module("qtpy.QtCore").Qt.CheckState
+  widget.channels.topLevelItem(2).setCheckState(1, state.Checked)
+  assert widget._list_chosen()["nuclear"] == ["DNA1", "Ki67"]
+
+
+def test_cells_are_found_and_follow_the_settings(
+  widget, viewer, wait_until, cells
+):
+  widget.run.click()
+  assert not widget.run.isEnabled()
+  wait_until(lambda: not widget.is_busy())
+  layer = viewer.layers["segmented cells"]
+  np.testing.assert_array_equal(layer.data, cells.masks)
+  assert layer.features["index"].tolist() == cells.table["Object"].tolist()
+  assert {"area", "DNA1"} < set(layer.features)
+  num_layers = len(viewer.layers)
+  widget.live["max_growth_um"].setValue(3.0)
+  area = int((layer.data > 0).sum())
+  wait_until(lambda: int((layer.data > 0).sum()) > area)
+  assert len(viewer.layers) == num_layers
+  assert not layers_lib.is_unsaved(layer)
+
+
+def test_corrections_are_not_overwritten(widget, viewer, wait_until):
+  widget.run.click()
+  wait_until(lambda: not widget.is_busy())
+  layer = viewer.layers["segmented cells"]
+  layer.data_setitem((np.array([0]), np.array([0])), 99)
+  widget.run.click()
+  wait_until(lambda: not widget.is_busy())
+  assert "not saved" in widget.message.text()
+  assert layer.data[0, 0] == 99
+
+
+def test_work_can_be_cancelled(widget, viewer, wait_until, monkeypatch):
+  is_started = threading.Event()
+  may_go = threading.Event()
+
+  def wait_for_tiles(job, progress):
+    is_started.set()
+    may_go.wait(60)
+    progress(0.5)
+    raise AssertionError("went on")
+
+  monkeypatch.setattr(segmentation, "segment", wait_for_tiles)
+  widget.run.click()
+  wait_until(is_started.is_set)
+  widget.cancel.click()
+  may_go.set()
+  wait_until(lambda: not widget.is_busy())
+  assert "Stopped" in widget.message.text()
+  assert "segmented cells" not in viewer.layers
+  assert widget.run.isEnabled()
+
+
+@pytest.mark.parametrize(
+  ("part", "text"),
+  [("magnification", "large"), ("magnification", "99"), ("model", "/nowhere")],
+)
+def test_what_cannot_be_meant_is_one_line(widget, wait_until, part, text):
+  getattr(widget, part).setText(text)
+  widget.run.click()
+  wait_until(lambda: not widget.is_busy())
+  assert "found" in widget.message.text()
+  assert "\n" not in widget.message.text()
+
+
+def test_an_empty_viewer_is_one_line(viewer, wait_until):
+  module = importlib.import_module("dicexmbd_jax.viewer.segment_widget")
+  widget = module.SegmentWidget(viewer)
+  widget.run.click()
+  assert "Found no channels" in widget.message.text()
