@@ -57,6 +57,8 @@ def divide(samples: Sequence[Sample], seed: int = 0) -> Division:
   trains = {n: np.ones(shapes[n], bool) for n in names if n not in chosen}
   judges = {n: np.ones(shapes[n], bool) for n in names if n in chosen}
   word = f"by slide ({num_slides} slides)" if by_slide else "by image"
+  if num_slides == len(names) and set(slides.values()) != set(names):
+    word = "by image, each of a slide of its own"
   return Division(
     trains,
     judges,

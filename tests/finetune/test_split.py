@@ -53,6 +53,12 @@ def test_images_of_one_slide_are_dealt_singly():
   assert (len(division.trains), len(division.judges)) == (4, 1)
 
 
+def test_images_of_a_slide_each_are_told():
+  names = [f"mouse{i}_image1" for i in range(4)]
+  division = split.divide([check(make_sample(name)) for name in names])
+  assert "a slide of its own" in division.way
+
+
 def test_one_image_is_parted_with_a_quarter_of_its_labels():
   division = split.divide([check(make_sample("a"))])
   trains, judges = division.trains["a"], division.judges["a"]
