@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
 
   # Tiles cut from images of any size, so that jit compiles one shape a run.
   config.predict = ConfigDict()
-  # Edge of a tile, a multiple of 2**depth; 0: 512 or 1024, for each image what
+  # Edge of a tile, a multiple of 2**depth; 0: 128 to 1024, for each image what
   # computes less. The answer does not depend on it.
   config.predict.tile_px = 0
   # Mirrored views of each tile whose mean is taken: 1, 4 or 8. The shipped

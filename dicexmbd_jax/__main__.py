@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags, logging
 
-from dicexmbd_jax import __version__, allocator, memory
+from dicexmbd_jax import __version__, allocator, compiled, memory
 from dicexmbd_jax import config as config_lib
 
 # As shells have it: 128 and the signal's number.
@@ -314,6 +314,8 @@ def main(arguments: Sequence[str]) -> int:
   except (ValueError, flags.Error) as error:
     return refuse(f"{error}", f"see: python -m dicexmbd_jax {name} --help")
   start_logging()
+  if name in ("predict", "benchmark"):
+    compiled.keep_machine_code()
   if name in ("predict", "benchmark", "train", "finetune"):
     allocator.keep_freed_memory()
   # Training takes it for itself later: it saves, and goes on another time.

@@ -26,6 +26,7 @@ from dicexmbd_jax.types import (
   Image,
   ImageRecord,
   ImageSource,
+  Levels,
   LoadedImage,
   Network,
   Panel,
@@ -130,24 +131,38 @@ def magnify_record(
       the image as it is.
   """
   started = time.perf_counter()
-
-  def magnify(factor: float) -> Image:
-    size_um = record.pixel_size_um * factor
-    return preparation.to_network_grid(record.image, size_um, config.image)
-
   factor = 1.0
   if first_pass is not None:
     factor = config.predict.magnification
     if factor == sections.AUTO:
       factor = magnification.choose_magnification(
-        magnify(1.0), config, first_pass
+        to_network_grid(record, config), config, first_pass
       )
+  magnified = set_magnification(record, config, factor)
+  seconds = _add_time(record, "magnify", started)
+  return dataclasses.replace(magnified, seconds=seconds)
+
+
+def set_magnification(
+  record: ImageRecord, config: ConfigDict, factor: float
+) -> ImageRecord:
+  """Adds what the network sees where it is known how large that is to be."""
+  started = time.perf_counter()
+  maps = to_network_grid(record, config, factor)
   return dataclasses.replace(
     record,
     magnification=float(factor),
-    maps=magnify(factor),
+    maps=maps,
     seconds=_add_time(record, "magnify", started),
   )
+
+
+def to_network_grid(
+  record: ImageRecord, config: ConfigDict, factor: float = 1.0
+) -> Image:
+  """Returns the channels at the network's pixel size, magnified."""
+  size_um = record.pixel_size_um * factor
+  return preparation.to_network_grid(record.image, size_um, config.image)
 
 
 def predict_records(
@@ -192,11 +207,32 @@ def round_probabilities(
   nuclear signal is background: thresholds would divide what noise is left in
   an answer to nothing.
   """
-  rounded = np.rint(probabilities * 65535) / np.float32(65535)
-  if not image[..., 0].any():
-    rounded = np.zeros_like(rounded)
-    rounded[..., 2] = 1
-  return rounded
+  return read_levels(round_to_levels(probabilities), image)
+
+
+def round_to_levels(probabilities: Probabilities) -> Levels:
+  """Rounds probabilities to whole numbers of 1/65535, half the bytes.
+
+  Raises:
+    ValueError: some are no numbers.
+  """
+  if not np.isfinite(probabilities).all():
+    raise ValueError("found probabilities that are no numbers, expected 0 to 1")
+  return np.rint(probabilities * 65535).astype(np.uint16)
+
+
+def read_levels(levels: Levels, image: Image) -> Probabilities:
+  """Returns the probabilities that levels stand for; see round_probabilities.
+
+  Args:
+    levels: of round_to_levels.
+    image: the two channels.
+  """
+  if image[..., 0].any():
+    return levels / np.float32(65535)
+  nothing = np.zeros(levels.shape, np.float32)
+  nothing[..., 2] = 1
+  return nothing
 
 
 def segment_record(

@@ -22,7 +22,7 @@ from dicexmbd_jax.image import resample
 from dicexmbd_jax.masks import confidence, segment
 from dicexmbd_jax.masks.components import count_labels
 from dicexmbd_jax.scores import match
-from dicexmbd_jax.types import Image, Network
+from dicexmbd_jax.types import Image, Network, Probabilities
 
 WINDOW_PX = 256  # Edge of the parts that the first pass looks at.
 MAX_WINDOWS = 4
@@ -69,7 +69,42 @@ def choose_magnification(
     A multiple of STEP from LOWEST to HIGHEST, above 1 where the network should
     see the tissue larger than it is; 1 where there are no nuclei.
   """
-  looks = [look_at(window, config, network) for window in cut_windows(image)]
+  views = list_views(image)
+  maps = [maps for _, maps in network(enumerate(views))]
+  return judge_views(views, maps, config)
+
+
+def list_views(image: Image) -> list[Image]:
+  """Returns what the first pass is shown: windows, each also magnified.
+
+  Args:
+    image: float32 (y, x, 2) at the network's pixel size.
+
+  Returns:
+    A window, its middle PROBE times as large, the next window, and so on.
+  """
+  return [
+    view
+    for window in cut_windows(image)
+    for view in (window, magnify_middle(window))
+  ]
+
+
+def judge_views(
+  views: Sequence[Image], maps: Sequence[Probabilities], config: ConfigDict
+) -> float:
+  """Says how large to show the whole image, as `choose_magnification` does.
+
+  Args:
+    views: of `list_views`.
+    maps: the first pass' answer to each.
+    config: the whole configuration.
+  """
+  shapes = [view.shape[:2] for view in views[::2]]
+  looks = [
+    look_at(*one, config)
+    for one in zip(shapes, maps[::2], maps[1::2], strict=True)
+  ]
   looks = [look for look in looks if len(look.diameters_um)]
   if not looks:
     return 1.0
@@ -102,15 +137,24 @@ def _list_corners(size: int) -> Sequence[int]:
   return [*range(0, last, WINDOW_PX), last]
 
 
-def look_at(window: Image, config: ConfigDict, network: Network) -> Look:
-  """Shows a window to the network, as it is and its middle magnified."""
-  middle = _find_middle(window.shape[:2])
-  shape = window[middle].shape[:2]
-  larger = resample.resample_image(
-    np.ascontiguousarray(window[middle]),
-    resample.resampled_shape(shape, PROBE, 1.0),
+def magnify_middle(window: Image) -> Image:
+  """Returns a window's middle, PROBE times as large."""
+  middle = window[_find_middle(window.shape[:2])]
+  return resample.resample_image(
+    np.ascontiguousarray(middle),
+    resample.resampled_shape(middle.shape[:2], PROBE, 1.0),
   )
-  (_, maps), (_, larger_maps) = network(enumerate((window, larger)))
+
+
+def look_at(
+  window_shape: tuple[int, int],
+  maps: Probabilities,
+  larger_maps: Probabilities,
+  config: ConfigDict,
+) -> Look:
+  """Compares what the network says of a window and of its magnified middle."""
+  middle = _find_middle(window_shape)
+  shape = tuple(part.stop - part.start for part in middle)
   um = config.image.pixel_size_um
   masks = segment.segment_image(maps, config.segment, map_um=um)
   again = segment.segment_image(larger_maps, config.segment, shape, um / PROBE)

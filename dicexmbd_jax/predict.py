@@ -23,7 +23,7 @@ from dicexmbd_jax.types import Image, Network, Probabilities
 
 Key = TypeVar("Key")
 
-TILE_SIZES_PX = (256, 512, 1024)
+TILE_SIZES_PX = (128, 256, 384, 512, 640, 768, 1024)
 # A view: whether it is mirrored up-down, left-right, and at the diagonal. One
 # more square symmetry each, up to all eight.
 VIEWS = {
@@ -136,10 +136,12 @@ def list_tile_sizes(model: UNet, config: Any) -> list[int]:
   sizes = [
     tile_px
     for tile_px in TILE_SIZES_PX
-    if tile_px > 2 * halo_px
+    if tile_px % 2**model.depth == 0
     and tile_px**2 * plane_bytes * config.batch_size <= MAX_BATCH_BYTES
   ]
-  return sizes or [max(512, 4 * halo_px)]
+  if max(sizes, default=0) <= 2 * halo_px:  # Two halos do not fit.
+    sizes.append(max(512, 4 * halo_px))
+  return sizes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int32, UInt16
 
 if TYPE_CHECKING:  # Slow to import, and not needed by masks alone.
   import pandas as pd
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # Slow to import, and not needed by masks alone.
 Stack = Float32[np.ndarray, "y x m"]  # raw ion counts, one plane per marker
 Image = Float32[np.ndarray, "y x 2"]  # nuclear, membrane/cytoplasm; 0..255
 Probabilities = Float32[np.ndarray, "y x 3"]  # nucleus, membrane, background
+Levels = UInt16[np.ndarray, "y x 3"]  # the same; 65535 stands for 1
 Labels = Int32[np.ndarray, "y x"]  # 0 = background, objects 1..n
 # From keys and images to keys and probabilities, in order.
 Network = Callable[

@@ -241,19 +241,22 @@ def test_tiles_are_chosen_by_what_the_image_costs():
   def choose(*shape):
     return tiling.choose_tile(shape, predict.TILE_SIZES_PX, 96, 16)
 
-  assert choose(10, 10) == choose(256, 256) == 256
-  assert choose(340, 340) == choose(512, 512) == 512
-  assert choose(1000, 1000) == choose(2300, 1400) == 1024
-  assert choose(300, 2000) == 512  # Two large tiles: 2.1 Mpx; six small: 1.6.
+  assert choose(10, 10) == choose(128, 128) == 128
+  assert choose(129, 10) == choose(256, 256) == 256
+  assert choose(520, 500) == choose(640, 640) == 640
+  assert choose(1000, 1000) == 1024
+  # Two tiles of 1024: 2.1 Mpx; six of 512: 1.6; ten of 384: 1.5.
+  assert choose(300, 2000) == 384
 
 
 def test_large_tiles_are_left_out_where_memory_would_not_do():
   list_sizes = predict.list_tile_sizes
-  assert list_sizes(make_model(), make_config(0, 1)) == [256, 512, 1024]
+  every = [128, 256, 384, 512, 640, 768, 1024]
+  assert list_sizes(make_model(), make_config(0, 1)) == every
   wide = make_unet(64, 0, 2, draw=lambda size: np.ones(size))
-  assert list_sizes(wide, make_config(0, 1)) == [256, 512, 1024]
-  assert list_sizes(wide, make_config(0, 4)) == [256, 512]
-  assert list_sizes(wide, make_config(0, 99)) == [512]
+  assert list_sizes(wide, make_config(0, 1)) == every
+  assert list_sizes(wide, make_config(0, 4)) == every[:-2]
+  assert list_sizes(wide, make_config(0, 99)) == [128]
   assert list_sizes(make_model(), make_config(256, 1)) == [256]
 
 

@@ -1,7 +1,8 @@
 """`predict`: from IMC images to masks, tables, pictures and a report.
 
-The network runs in this process, tiles of several images in a batch; what
-follows it (cells, measures, files) runs in a pool of processes.
+The network runs in this process, tiles of several images in a batch; what comes
+before it (reading, merging) and after (cells, measures, files) in others, see
+runs.pipeline.
 """
 
 import collections
@@ -15,24 +16,31 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import __version__, chain, magnification, predict
+from dicexmbd_jax import __version__, chain, magnification, predict, sections
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import listing, metadata, panel, source, write
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.model import unet, weights
-from dicexmbd_jax.runs import lock, pool, results, shards, state
+from dicexmbd_jax.runs import (
+  image_job,
+  lock,
+  pipeline,
+  pool,
+  results,
+  shards,
+  state,
+)
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.runs.progress import Progress
-from dicexmbd_jax.types import ImageRecord, ImageSource, Network, Panel
+from dicexmbd_jax.types import ImageSource, Panel
 
 Path = pathlib.Path
-Waiting = tuple[ImageSource, Mapping[str, str]]  # An image and its key.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,15 +179,15 @@ def run_images(request: Request, inputs: Inputs, started: float) -> int:
   for path, message in inputs.unlisted:
     failures.add("", path, ValueError(message))
   finished: set[str] = set()
-  waiting: list[Waiting] = []
   try:
-    waiting = list_waiting(request, inputs, failures, finished)
-    finish_images(request, inputs, waiting, failures, finished)
+    finish_images(request, inputs, failures, finished)
     stems = [one.stem for one in inputs.sources if one.stem in finished]
     write_finished(request, inputs, stems, failures, describe(inputs, stems))
   except KeyboardInterrupt:  # Ctrl-C, or SIGTERM.
     # A worker may have finished images that were not told of any more.
-    finished.update(results.list_finished(request.output, waiting))
+    stems = [one.stem for one in inputs.sources]
+    written = results.list_finished(request.output, stems, inputs.hashes)
+    finished.update(written)
     record = describe(inputs, sorted(finished))
     write_record(request, inputs, record, "stopped")
     raise
@@ -271,99 +279,104 @@ def read_inputs(request: Request) -> Inputs:
   )
 
 
-def list_waiting(
-  request: Request, inputs: Inputs, failures: FailureLog, finished: set[str]
-) -> list[Waiting]:
-  """Returns what is left to do; adds what is not to `finished`."""
-  waiting: list[Waiting] = []
-  for image in inputs.sources:
-    try:
-      key = {**inputs.hashes, "image": source.hash_source(image)}
-    except (ValueError, OSError) as error:
-      fail_image(request, image, error, failures)
-      continue
-    if request.overwrite or results.find_fault(request.output, image.stem, key):
-      waiting.append((image, key))
-    else:
-      finished.add(image.stem)
-  if finished:
-    logging.info("%d images are finished already", len(finished))
-  return waiting
-
-
 def finish_images(
   request: Request,
   inputs: Inputs,
-  waiting: Sequence[Waiting],
   failures: FailureLog,
   finished: set[str],
 ):
-  """Does the images that are left; adds those that went well to `finished`.
+  """Does the images that are left; adds those that are done to `finished`.
 
   The others are added to `failures`.
   """
-  config, output = request.config, request.output
+  plan = image_job.RunPlan(
+    config=request.config,
+    panel=inputs.panel,
+    pixel_size_um=request.pixel_size_um,
+    method=request.method,
+    output=request.output,
+    hashes=inputs.hashes,
+    overwrite=request.overwrite,
+  )
+  make = functools.partial(image_job.ImageJob, plan)
+  sources = list_in_order(request, inputs)
+  num_workers = pool.count_workers(request.num_workers, len(sources))
+  with (
+    pool.Workers(num_workers, make) as workers,
+    Progress(len(sources)) as progress,
+    contextlib.closing(make_pipeline(request, inputs, workers)) as line,
+  ):
+    told: collections.Counter[str] = collections.Counter()
+    num_before = 0
+    for outcome in line.run(sources):
+      image = outcome.source
+      tell_warnings(image, outcome.warnings, told)
+      if isinstance(outcome.result, Exception):
+        fail_image(request, image, outcome.result, failures)
+        progress.tell(f"{image.stem} failed", is_failure=True)
+        continue
+      finished.add(image.stem)
+      if outcome.result is None:
+        num_before += 1
+        progress.skip()
+      else:
+        progress.tell(f"{image.stem}: {outcome.result} cells")
+  for text, count in told.items():
+    if count > 1:
+      logging.warning("%d more: %s", count - 1, text)
+  if num_before:
+    logging.info("%d images were finished already", num_before)
+
+
+def list_in_order(request: Request, inputs: Inputs) -> list[ImageSource]:
+  """Returns the images; those that may be finished already come last.
+
+  They are looked at while the others are done.
+  """
+  may_be_finished = functools.partial(has_state, request)
+  return sorted(inputs.sources, key=may_be_finished)
+
+
+def has_state(request: Request, image: ImageSource) -> bool:
+  """Whether an earlier run may have done an image."""
+  path = state.locate(request.output, image.stem)
+  return not request.overwrite and path.exists()
+
+
+def make_pipeline(
+  request: Request, inputs: Inputs, workers: pool.Workers
+) -> pipeline.Pipeline:
+  """Returns what leads the images through all steps."""
+  config, num_workers = request.config, workers.num_workers
   first_pass = network = None
   if inputs.model is not None:
     first_pass, network = predict.load_passes(
       inputs.model, config.predict, magnification.WINDOW_PX
     )
-  records = prepare_images(request, inputs, waiting, failures, first_pass)
-  if network is not None:
-    records = chain.predict_records(records, network)
-  finish = functools.partial(
-    results.finish_image, config=config, method=request.method, output=output
+  is_open = config.predict.magnification == sections.AUTO
+  return pipeline.Pipeline(
+    workers,
+    first_pass if is_open else None,
+    network,
+    ahead=num_workers,
+    needs_hash=functools.partial(has_state, request),
   )
-  num_workers = pool.count_workers(request.num_workers, len(waiting))
-  with Progress(len(waiting)) as progress:
-    for record, result in pool.map_images(finish, records, num_workers):
-      image = record.source
-      if isinstance(result, Exception):
-        fail_image(request, image, result, failures)
-      else:
-        finished.add(image.stem)
-        progress.tell(f"{image.stem}: {result} cells")
 
 
-def prepare_images(
-  request: Request,
-  inputs: Inputs,
-  waiting: Sequence[Waiting],
-  failures: FailureLog,
-  first_pass: Network | None,
-) -> Iterator[ImageRecord]:
-  """Yields images as the network sees them; failures are added."""
-  told: collections.Counter[str] = collections.Counter()
-  for image, key in waiting:
-    try:
-      record = chain.read_record(
-        image, inputs.panel, request.pixel_size_um, key
-      )
-      record = merge_record(record, request.config)
-      record = chain.magnify_record(record, request.config, first_pass)
-    except Exception as error:  # One bad image must not stop the others.
-      fail_image(request, image, error, failures)
-      continue
-    for line in record.warnings:
-      if line not in told:  # What is the panel's fault comes with each image.
-        logging.warning("%s: %s", image.stem, line)
-    told.update(record.warnings)
-    yield record
-  for line, count in told.items():
-    if count > 1:
-      logging.warning("%d more: %s", count - 1, line)
+def tell_warnings(
+  image: ImageSource, warnings: Sequence[str], told: collections.Counter[str]
+):
+  """Logs an image's warnings that none had before: the panel's come each time.
 
-
-def merge_record(record: ImageRecord, config: ConfigDict) -> ImageRecord:
-  """Merges an image's markers to the two channels.
-
-  Raises:
-    ValueError: it cannot be; one line, which names the file.
+  Args:
+    image: that they are of.
+    warnings: one line each.
+    told: counts them.
   """
-  try:
-    return chain.merge_record(record, config.image)
-  except ValueError as error:
-    raise ValueError(f"{describe_source(record.source)}: {error}") from error
+  for line in warnings:
+    if line not in told:
+      logging.warning("%s: %s", image.stem, line)
+  told.update(warnings)
 
 
 def fail_image(

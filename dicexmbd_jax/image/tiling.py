@@ -87,7 +87,8 @@ def receptive_halo(depth: int) -> int:
 def check_tile(tile_px: int, depth: int) -> None:
   """Raises a ValueError for tiles of an edge that a U-Net cannot use."""
   try:
-    plan_tiles((1, 1), tile_px, receptive_halo(depth), 2**depth)
+    shape = (tile_px + 1, 1)  # Larger than a tile, as images may be.
+    plan_tiles(shape, tile_px, receptive_halo(depth), 2**depth)
   except ValueError as error:
     raise ValueError(f"config.predict.{error}") from error
 
@@ -99,7 +100,8 @@ def plan_tiles(
 
   Args:
     shape: rows and columns of the image, at least 1 each.
-    tile_px: edge of a tile; a multiple of the stride, larger than two halos.
+    tile_px: edge of a tile; a multiple of the stride, larger than two halos
+      unless one tile covers the image.
     halo_px: context needed around a core; a multiple of the stride.
     stride_px: tiles begin at multiples of it.
 
@@ -115,7 +117,8 @@ def plan_tiles(
     raise ValueError(
       f"halo_px: found {halo_px}, expected a multiple of {stride_px}"
     )
-  if tile_px % stride_px or tile_px <= 2 * halo_px:
+  is_small = tile_px <= 2 * halo_px and max(shape) > tile_px
+  if tile_px % stride_px or is_small:
     raise ValueError(
       f"tile_px: found {tile_px}, expected a multiple of {stride_px} above "
       f"{2 * halo_px} (two halos of {halo_px} px)"
@@ -136,8 +139,8 @@ def choose_tile(
 
   Args:
     shape: rows and columns of the image.
-    sizes: edges to choose from, as plan_tiles takes them; of two that cost the
-      same the first is taken.
+    sizes: edges to choose from; of two that cost the same the first is taken.
+      At least one is larger than two halos.
     halo_px: as for plan_tiles.
     stride_px: as for plan_tiles.
   """
@@ -146,7 +149,12 @@ def choose_tile(
     tiles = plan_tiles(shape, tile_px, halo_px, stride_px)
     return len(tiles) * tile_px**2
 
-  return sizes[0] if len(sizes) == 1 else min(sizes, key=count_px)
+  fitting = [
+    tile_px
+    for tile_px in sizes
+    if tile_px > 2 * halo_px or max(shape) <= tile_px
+  ]
+  return fitting[0] if len(sizes) == 1 else min(fitting, key=count_px)
 
 
 def cut_tiles(

@@ -1,4 +1,8 @@
-"""One function over many images: in this process or in a pool of processes."""
+"""One function over many images: in this process or in a pool of processes.
+
+`map_images` calls a function on each image; `Workers` keep what they have made
+of an image until its next step comes.
+"""
 
 import collections
 import itertools
@@ -90,6 +94,84 @@ def map_images(
     pool.shutdown(cancel_futures=True)
 
 
+class Workers:
+  """Processes that each hold an object of their own, whose methods are called.
+
+  An item goes to one worker and comes back to it for each step, so that what is
+  large stays where it is. A context manager.
+  """
+
+  def __init__(self, num_workers: int, make: Callable[[], Any]):
+    """Starts the processes.
+
+    Args:
+      num_workers: processes, started afresh (spawn); 0: none, in this process.
+      make: makes a worker's object; picklable if there are workers.
+    """
+    self.num_workers = num_workers
+    self._make = make
+    self._own = make() if num_workers == 0 else None
+    self._pools = [self._start() for _ in range(num_workers)]
+    self._loads = [0] * max(num_workers, 1)
+
+  def assign(self) -> int:
+    """Returns the worker that holds the fewest items, which gets one more."""
+    worker = self._loads.index(min(self._loads))
+    self._loads[worker] += 1
+    return worker
+
+  def release(self, worker: int) -> None:
+    """Says that a worker is done with an item."""
+    self._loads[worker] -= 1
+
+  def submit(
+    self, worker: int, method: str, *arguments: Any
+  ) -> Callable[[], Any]:
+    """Lets a worker call a method of its object, after all that came before.
+
+    Returns:
+      A function that waits for the answer, or for the Exception that was
+      raised, and returns it. A call whose process dies is tried once more, by a
+      new object in a process of its own, and then gives a WorkerDiedError.
+    """
+    if self._own is not None:
+      call = getattr(self._own, method)
+      answer = _call(lambda values: call(*values), arguments)
+      return lambda: answer
+    future = _submit(self._pools[worker], _call_method, (method, arguments))
+    return lambda: self._wait_or_retry(worker, future, method, arguments)
+
+  def _start(self) -> futures.ProcessPoolExecutor:
+    pool = _start_pool(1, self._make)
+    _submit_nothing(pool)  # It starts now, not with its first item.
+    return pool
+
+  def _wait_or_retry(
+    self,
+    worker: int,
+    future: futures.Future,
+    method: str,
+    arguments: tuple,
+  ) -> Any:
+    result = _wait(future)
+    if not isinstance(result, BrokenProcessPool):
+      return result
+    pool = self._pools[worker]
+    if isinstance(_wait(_submit_nothing(pool)), BrokenProcessPool):
+      pool.shutdown()
+      self._pools[worker] = self._start()
+    return _call_alone(_call_method, (method, arguments), self._make)
+
+  def __enter__(self) -> "Workers":
+    return self
+
+  def __exit__(self, *error: object):
+    for pool in self._pools:
+      pool.shutdown(wait=False, cancel_futures=True)
+    for pool in self._pools:
+      pool.shutdown()
+
+
 def describe_error(error: Exception, file: str | os.PathLike) -> str:
   """Says in one line what went wrong with which file.
 
@@ -123,9 +205,11 @@ def _call(function: Callable[[Item], Result], item: Item) -> Result | Exception:
 
 
 def _call_alone(
-  function: Callable[[Item], Result], item: Item
+  function: Callable[[Item], Result],
+  item: Item,
+  make: Callable[[], Any] | None = None,
 ) -> Result | Exception:
-  pool = _start_pool(1)
+  pool = _start_pool(1, make)
   result = _wait(_submit(pool, function, item))
   pool.shutdown()
   if isinstance(result, BrokenProcessPool):
@@ -135,17 +219,36 @@ def _call_alone(
   return result
 
 
-def _start_pool(num_workers: int) -> futures.ProcessPoolExecutor:
+def _start_pool(
+  num_workers: int, make: Callable[[], Any] | None = None
+) -> futures.ProcessPoolExecutor:
   # Spawned, not forked: JAX and other threads may run in this process.
   return futures.ProcessPoolExecutor(
     num_workers,
     mp_context=multiprocessing.get_context("spawn"),
     initializer=_prepare_worker,
-    initargs=(os.getpid(),),
+    initargs=(os.getpid(), make),
   )
 
 
-def _prepare_worker(parent: int) -> None:
+# What a worker of `Workers` keeps between its calls.
+_kept: list[Any] = []
+
+
+def _call_method(call: tuple[str, tuple]) -> Any:
+  method, arguments = call
+  return getattr(_kept[0], method)(*arguments)
+
+
+def _do_nothing(item: None = None) -> None:
+  del item
+
+
+def _submit_nothing(pool: futures.ProcessPoolExecutor) -> futures.Future:
+  return _submit(pool, _do_nothing, None)
+
+
+def _prepare_worker(parent: int, make: Callable[[], Any] | None) -> None:
   """Leaves Ctrl-C to the main process; ends the worker when that is gone.
 
   A main process that was killed outright cannot end its workers, which would
@@ -153,6 +256,8 @@ def _prepare_worker(parent: int) -> None:
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+  if make is not None:
+    _kept.append(make())
 
 
 def _outlive(parent: int) -> None:

@@ -21,7 +21,7 @@ from dicexmbd_jax.io.names import make_unique
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
-from dicexmbd_jax.types import Grid, ImageRecord, ImageSource, Panel
+from dicexmbd_jax.types import Grid, ImageRecord, Panel
 
 Path = pathlib.Path
 
@@ -56,17 +56,18 @@ def find_fault(output: Path, stem: str, key: Mapping[str, str]) -> str | None:
 
 
 def list_finished(
-  output: Path, images: Iterable[tuple[ImageSource, Mapping[str, str]]]
+  output: Path, stems: Iterable[str], hashes: Mapping[str, str]
 ) -> list[str]:
-  """Returns the stems of the images with a state of the given key.
+  """Returns the images with a state of the given hashes.
 
-  Their files are not looked at: this is for a run that has just written them.
+  Their files and their input are not looked at: this is for a run that has just
+  written them.
   """
   found = []
-  for image, key in images:
+  for stem in stems:
     with contextlib.suppress(OSError, ValueError):
-      if state_lib.read(output, image.stem)["key"] == key:
-        found.append(image.stem)
+      if hashes.items() <= state_lib.read(output, stem)["key"].items():
+        found.append(stem)
   return found
 
 

@@ -126,7 +126,7 @@ def open_log(
     yield Bystander()
     return
   num_steps = config.train.num_steps
-  with progress.Progress(num_steps, "step", step) as bar:
+  with progress.Progress(num_steps, "step", step, silent_s=0) as bar:
     log = TrainLog(workdir, config, step, bar)
     try:
       yield log

@@ -1,0 +1,239 @@
+"""All images of a run: read, merged, shown to the network, measured, in step.
+
+    prepare -> first pass -> magnify -> network -> finish
+
+The network and its first pass run in this process, for many images at a time.
+The other steps run in the workers, each image's in the same one, a few images
+ahead of the network and behind it.
+"""
+
+import collections
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from typing import Any
+
+from dicexmbd_jax import chain
+from dicexmbd_jax.io import source as source_lib
+from dicexmbd_jax.runs.pool import Workers
+from dicexmbd_jax.types import (
+  Image,
+  ImageSource,
+  Levels,
+  Network,
+  Probabilities,
+)
+
+Wait = Callable[[], Any]  # Waits for the answer of a step, or its Exception.
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageOutcome:
+  """What became of one image.
+
+  Attributes:
+    source: the image.
+    result: its number of cells, or why it failed; None: an earlier run did it.
+    warnings: one line each.
+  """
+
+  source: ImageSource
+  result: int | Exception | None
+  warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class _Task:
+  """An image on its way.
+
+  Attributes:
+    source: the image.
+    worker: that holds it.
+    digest: its hash, where that is not for the worker to make.
+    warnings: one line each.
+    views: what the first pass looks at.
+    image: what the network sees; None where it is not known, and for a
+      baseline.
+    factor: its magnification.
+    seconds: that the network took.
+  """
+
+  source: ImageSource
+  worker: int
+  digest: "futures.Future[str] | None" = None
+  warnings: tuple[str, ...] = ()
+  views: Sequence[Image] = ()
+  image: Image | None = None
+  factor: float = 1.0
+  seconds: float = 0.0
+
+
+Called = tuple[_Task, Wait]
+Answer = tuple[_Task, Levels | None]  # None for a baseline.
+
+
+class Pipeline:
+  """Leads images through all steps.
+
+  An image that fails at a step has its outcome at once, and the others go on.
+  """
+
+  def __init__(
+    self,
+    workers: Workers,
+    first_pass: Network | None,
+    network: Network | None,
+    ahead: int,
+    needs_hash: Callable[[ImageSource], bool],
+  ):
+    """Takes what does the work.
+
+    Args:
+      workers: of runs.image_job.ImageJob.
+      first_pass: the network, for parts of images; None where magnifications
+        are known.
+      network: the network; None for a baseline.
+      ahead: images that may wait at each step; 0: none.
+      needs_hash: whether an image may be finished already, which its hash says.
+    """
+    self._workers = workers
+    self._first_pass = first_pass
+    self._network = network
+    self._ahead = ahead
+    self._needs_hash = needs_hash
+    self._outcomes: collections.deque[ImageOutcome] = collections.deque()
+    # One thread, and hash_source remembers files: an .mcd is hashed once.
+    self._hasher = futures.ThreadPoolExecutor(1)
+
+  def run(self, sources: Iterable[ImageSource]) -> Iterator[ImageOutcome]:
+    """Yields what became of each image, nearly in order."""
+    tasks = self._prepare(sources)
+    if self._first_pass is not None:
+      tasks = self._magnify(tasks, self._first_pass)
+    answers: Iterator[Answer] = ((task, None) for task in tasks)
+    if self._network is not None:
+      answers = self._predict(tasks, self._network)
+    for _ in self._finish(answers):
+      while self._outcomes:
+        yield self._outcomes.popleft()
+    yield from self._outcomes
+    self._outcomes.clear()
+
+  def close(self) -> None:
+    """Ends what still runs."""
+    self._hasher.shutdown(cancel_futures=True)
+
+  def _prepare(self, sources: Iterable[ImageSource]) -> Iterator[_Task]:
+    def call() -> Iterator[Called]:
+      for source in sources:
+        task = _Task(source, self._workers.assign())
+        if source.acquisition is not None:  # Of a file with others.
+          task.digest = self._hasher.submit(source_lib.hash_source, source)
+        is_hashed = self._needs_hash(source)
+        yield task, self._call_hashed(task, "prepare", is_hashed)
+
+    for task, prepared in self._collect(call()):
+      task.warnings = prepared.warnings
+      task.views, task.image = prepared.views, prepared.image
+      task.factor = prepared.factor
+      if prepared.is_finished:
+        self._end(task, None)
+      else:
+        yield task
+
+  def _magnify(
+    self, tasks: Iterable[_Task], first_pass: Network
+  ) -> Iterator[_Task]:
+    def look() -> Iterator[tuple[_Task, Image]]:
+      for task in tasks:
+        for view in task.views:
+          yield task, view
+
+    def call() -> Iterator[Called]:
+      maps: list[Probabilities] = []
+      for task, answer in first_pass(look()):
+        maps.append(answer)
+        if len(maps) == len(task.views):
+          yield task, self._call(task, "magnify", task.views, maps)
+          task.views, maps = (), []
+
+    for task, (factor, image) in self._collect(call()):
+      task.factor, task.image = factor, image
+      yield task
+
+  def _predict(
+    self, tasks: Iterator[_Task], network: Network
+  ) -> Iterator[Answer]:
+    waited_s = 0.0  # For images: not the network's time.
+
+    def show() -> Iterator[tuple[_Task, Any]]:
+      nonlocal waited_s
+      while True:
+        started = time.perf_counter()
+        task = next(tasks, None)
+        waited_s += time.perf_counter() - started
+        if task is None:
+          return
+        image, task.image = task.image, None
+        yield task, image
+
+    answers = network(show())
+    while True:
+      started = time.perf_counter()
+      waited_s = 0.0
+      answer = next(answers, None)
+      if answer is None:
+        return
+      task, probabilities = answer
+      task.seconds = max(time.perf_counter() - started - waited_s, 0.0)
+      try:
+        yield task, chain.round_to_levels(probabilities)
+      except ValueError as error:
+        self._end(task, error)
+
+  def _finish(self, answers: Iterable[Answer]) -> Iterator[None]:
+    def call() -> Iterator[Called]:
+      for task, levels in answers:
+        values = task.factor, levels, task.seconds
+        yield task, self._call_hashed(task, "finish", True, *values)
+
+    for task, num_cells in self._collect(call()):
+      self._end(task, num_cells)
+      yield
+
+  def _call(self, task: _Task, method: str, *values: Any) -> Wait:
+    return self._workers.submit(task.worker, method, task.source, *values)
+
+  def _call_hashed(
+    self, task: _Task, method: str, is_hashed: bool, *values: Any
+  ) -> Wait:
+    """Calls with the image's hash, if it is wanted and ours to make."""
+    digest = None
+    if is_hashed and task.digest is not None:
+      error = task.digest.exception()
+      if error is not None:
+        return lambda: error
+      digest = task.digest.result()
+    return self._call(task, method, digest, *values)
+
+  def _collect(self, called: Iterator[Called]) -> Iterator[tuple[_Task, Any]]:
+    """Yields answers in order, some calls behind; ends images that failed."""
+    pending: collections.deque[Called] = collections.deque()
+    while True:
+      pending.extend(itertools.islice(called, self._ahead + 1 - len(pending)))
+      if not pending:
+        return
+      task, wait = pending.popleft()
+      answer = wait()
+      if isinstance(answer, Exception):
+        self._end(task, answer)
+      else:
+        yield task, answer
+
+  def _end(self, task: _Task, result: int | Exception | None) -> None:
+    if isinstance(result, Exception):
+      self._call(task, "drop")
+    self._workers.release(task.worker)
+    self._outcomes.append(ImageOutcome(task.source, result, task.warnings))

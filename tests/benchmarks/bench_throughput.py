@@ -1,0 +1,211 @@
+"""Images per second of the whole `predict`: one JSON line per measurement.
+
+  python tests/benchmarks/bench_throughput.py [NUM_IMAGES] [WORKERS,...] [real]
+
+Simulated images of 500 x 500 px and 40 channels are read from disk and all
+files are written. The network is a fake one that costs nothing, so that the
+line shows what the rest of the program can do; it says what the real one said
+of the same images before. `real`: the shipped network itself.
+
+Elapsed seconds depend on what else the machine does, processor seconds less so.
+`share` is each stage's share of the time that images took, all processes
+together; `auto` is the time to choose magnifications.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from absl import logging
+
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax import predict as predict_lib
+from dicexmbd_jax.commands import predict
+from dicexmbd_jax.io import listing, panel, write
+from dicexmbd_jax.io.images import read_image
+from dicexmbd_jax.simulate import study
+
+NUM_CHANNELS = 40
+NUM_DISTINCT = 4
+
+
+def main(num_images: int, workers: list[int], is_real: bool) -> None:
+  logging.set_verbosity(logging.WARNING)
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    make_images(folder, num_images)
+    known = {} if is_real else learn_answers(folder)
+    for num_workers in workers:
+      for magnification in (1.0, "auto"):
+        measure(folder, num_images, num_workers, magnification, known)
+
+
+def make_images(folder: pathlib.Path, num_images: int) -> None:
+  """Writes NUM_DISTINCT images, and the others as further names of them."""
+  for _ in study.simulate_study(str(folder / "study"), NUM_DISTINCT, 0, 500):
+    pass
+  rows = panel.read_panel(folder / "study/panel.csv")
+  listed, _ = listing.list_stacks(str(folder / "study/img"), rows)
+  (folder / "img").mkdir()
+  (folder / "few").mkdir()
+  for number, one in enumerate(listed):
+    image = read_image(one, rows)
+    repeat = np.arange(NUM_CHANNELS) % len(image.names)
+    names = [
+      image.names[k] + f" {n // len(image.names)}" * (n >= len(image.names))
+      for n, k in enumerate(repeat)
+    ]
+    write.write_stack(
+      folder / f"few/{number}.ome.tiff", image.stack[..., repeat], names
+    )
+  text = (folder / "study/panel.csv").read_text()
+  header = text.splitlines()[0].split(",")
+  lines = [
+    ",".join({"channel": n, "name": n, "keep": "1"}.get(c, "") for c in header)
+    for n in names[len(image.names) :]
+  ]
+  (folder / "panel.csv").write_text(text + "\n".join(lines) + "\n")
+  for number in range(num_images):
+    few = folder / f"few/{number % NUM_DISTINCT}.ome.tiff"
+    os.link(few, folder / f"img/{number:04d}.ome.tiff")
+
+
+def learn_answers(folder: pathlib.Path) -> dict:
+  """Returns what the network says of all that it is shown of the images."""
+  known: dict = {}
+
+  def record(true_load, *arguments):
+    def listen(network):
+      def run(images):
+        shown = []
+
+        def pull():
+          for key, image in images:
+            shown.append(image)
+            yield key, image
+
+        for key, answer in network(pull()):
+          known[name_image(shown.pop(0))] = answer
+          yield key, answer
+
+      return run
+
+    return [listen(network) for network in true_load(*arguments)]
+
+  for magnification in (1.0, "auto"):
+    with replace_passes(record):
+      run(folder, "few", 0, magnification)
+  return known
+
+
+def measure(folder, num_images, num_workers, magnification, known) -> None:
+  def fake(true_load, *arguments):
+    def run(images):
+      for key, image in images:
+        yield key, known[name_image(image)]
+
+    return (run, run) if known else true_load(*arguments)
+
+  before = measure_processor_s()
+  started = time.perf_counter()
+  with replace_passes(fake):
+    record = run(folder, "img", num_workers, magnification)
+  seconds = time.perf_counter() - started
+  stages = {k: v for k, v in record["seconds"].items() if k != "total"}
+  total = sum(stages.values())
+  rate = num_images / seconds
+  report(
+    what="throughput",
+    network="fake" if known else "shipped",
+    magnification=magnification,
+    images=num_images,
+    workers=num_workers,
+    images_per_s=rate,
+    images_per_s_and_core=rate / os.cpu_count(),
+    processor_s_per_image=(measure_processor_s() - before) / num_images,
+    share={stage: round(s / total, 3) for stage, s in stages.items()},
+    peak_mb_main=measure_peak_mb(resource.RUSAGE_SELF),
+    peak_mb_worker=measure_peak_mb(resource.RUSAGE_CHILDREN),
+    load=os.getloadavg()[0],
+  )
+
+
+def run(folder, images, num_workers, magnification) -> dict:
+  """Runs predict; returns the record of the run."""
+  config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
+  config = config_lib.resolve_config(
+    config, None, {"predict.magnification": magnification}
+  )
+  output = folder / f"out_{images}_{num_workers}_{magnification}"
+  code = predict.run_request(
+    predict.Request(
+      images=str(folder / images),
+      output=output,
+      config=config,
+      panel_path=folder / "panel.csv",
+      num_workers=num_workers,
+      overwrite=True,
+    )
+  )
+  assert code == 0
+  return json.loads((output / "run.json").read_text())
+
+
+@contextlib.contextmanager
+def replace_passes(make):
+  true_load = predict_lib.load_passes
+  predict_lib.load_passes = lambda *values: make(true_load, *values)
+  try:
+    yield
+  finally:
+    predict_lib.load_passes = true_load
+
+
+def name_image(image: np.ndarray) -> tuple:
+  """Tells images apart at little cost."""
+  part = image[::7, ::7]
+  return (
+    *image.shape,
+    float(part.sum()),
+    float(image[:, image.shape[1] // 2].sum()),
+  )
+
+
+def measure_processor_s() -> float:
+  return sum(
+    used.ru_utime + used.ru_stime
+    for used in map(
+      resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+  )
+
+
+def measure_peak_mb(who: int) -> float:
+  return resource.getrusage(who).ru_maxrss / 1024
+
+
+def report(**values) -> None:
+  commit = subprocess.run(
+    ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+  ).stdout.strip()
+  values = {
+    key: round(value, 3) if isinstance(value, float) else value
+    for key, value in values.items()
+  }
+  print(json.dumps({**values, "commit": commit}), flush=True)
+
+
+if __name__ == "__main__":
+  words = [word for word in sys.argv[1:] if word != "real"]
+  main(
+    int(words[0]) if words else 200,
+    [int(n) for n in words[1].split(",")] if len(words) > 1 else [2],
+    "real" in sys.argv,
+  )

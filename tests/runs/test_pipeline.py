@@ -1,0 +1,105 @@
+"""The steps of many images, with a network and workers that tell on them."""
+
+import pathlib
+
+import numpy as np
+
+from dicexmbd_jax.io import source as source_lib
+from dicexmbd_jax.runs import image_job, pipeline, pool
+from dicexmbd_jax.types import ImageSource
+
+IMAGE = np.zeros((4, 4, 2), np.float32)
+
+
+class TellingJob:
+  """Takes the place of runs.image_job.ImageJob."""
+
+  def __init__(self):
+    self.calls = []
+
+  def _tell(self, step, source, *values):
+    self.calls.append((step, source.stem, *values))
+    if source.stem == step:
+      raise ValueError(f"{step} failed")
+
+  def prepare(self, source, digest):
+    self._tell("prepare", source, digest)
+    if source.stem == "done":
+      return image_job.PreparedImage(is_finished=True)
+    return image_job.PreparedImage(("a warning",), views=[IMAGE] * 2)
+
+  def magnify(self, source, views, maps):
+    self._tell("magnify", source, len(views), len(maps))
+    return 1.5, IMAGE
+
+  def finish(self, source, digest, factor, levels, seconds):
+    self._tell("finish", source, digest, factor, levels.max())
+    return len(source.stem)
+
+  def drop(self, source):
+    self.calls.append(("drop", source.stem))
+
+
+def answer(images):
+  for key, image in images:
+    value = np.nan if key.source.stem == "network" else 1.0
+    yield key, np.full((*image.shape[:2], 3), value, np.float32)
+
+
+def run(sources, needs_hash=lambda source: False):
+  job = TellingJob()
+  workers = pool.Workers(0, lambda: job)
+  line = pipeline.Pipeline(workers, answer, answer, 2, needs_hash)
+  outcomes = {one.source.stem: one for one in line.run(sources)}
+  line.close()
+  return job.calls, outcomes
+
+
+def make_source(stem, acquisition=None):
+  return ImageSource(stem, pathlib.Path(stem), acquisition=acquisition)
+
+
+def test_each_image_takes_every_step():
+  calls, outcomes = run([make_source("a"), make_source("bb")])
+  assert {stem: one.result for stem, one in outcomes.items()} == {
+    "a": 1,
+    "bb": 2,
+  }
+  assert outcomes["a"].warnings == ("a warning",)
+  assert [call for call in calls if call[1] == "a"] == [
+    ("prepare", "a", None),
+    ("magnify", "a", 2, 2),
+    ("finish", "a", None, 1.5, 65535),
+  ]
+
+
+def test_an_image_that_fails_at_any_step_costs_itself_only():
+  steps = ["prepare", "magnify", "network", "finish"]
+  calls, outcomes = run([make_source(stem) for stem in [*steps, "done", "a"]])
+  failed = [s for s, o in outcomes.items() if isinstance(o.result, ValueError)]
+  assert sorted(failed) == sorted(steps)
+  assert outcomes["done"].result is None
+  assert outcomes["a"].result == 1
+  dropped = [stem for step, stem, *_ in calls if step == "drop"]
+  assert sorted(dropped) == sorted(steps)
+
+
+def test_a_file_of_several_images_is_hashed_once_and_not_by_workers(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / "a.mcd"
+  path.write_bytes(b"abc")
+  read = []
+  true_open = source_lib._open_member
+
+  def open_member(*arguments):
+    read.append(arguments)
+    return true_open(*arguments)
+
+  monkeypatch.setattr(source_lib, "_open_member", open_member)
+  sources = [ImageSource(f"a{k}", path, acquisition=k) for k in range(5)]
+  calls, _ = run(sources, lambda source: source.stem == "a3")
+  assert len(read) == 1
+  known = {call[1] for call in calls if call[0] == "prepare" and call[2]}
+  assert known == {"a3"}
+  assert all(call[2] for call in calls if call[0] == "finish")
