@@ -130,6 +130,8 @@ def list_tile_sizes(model: UNet, config: Any) -> list[int]:
   MAX_BATCH_BYTES.
   """
   if config.tile_px:
+    # Refused for small images, too, which alone it would do for.
+    tiling.check_tile(config.tile_px, model.depth)
     return [config.tile_px]
   halo_px = tiling.receptive_halo(model.depth)
   plane_bytes = 4 * NUM_LIVE_PLANES * model.encoders[0].conv1.out_features

@@ -183,6 +183,8 @@ def _plan_axis(
   # The last tile is moved back to end with the image: more context, and no
   # work on what lies outside.
   last = max(0, _round_up(size, stride_px) - tile_px)
+  if last == 0:  # One tile, which may be smaller than two halos.
+    return [(0, 0, size)]
   step = tile_px - 2 * halo_px
   origins = [*range(0, last, step), last]
   starts = [0, *(origin + halo_px for origin in origins[1:])]

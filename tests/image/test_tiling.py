@@ -128,6 +128,12 @@ def test_sizes_that_do_not_fit_are_errors(tile_px, halo_px, stride_px, message):
     tiling.plan_tiles((9, 5), tile_px, halo_px, stride_px)
 
 
+@pytest.mark.parametrize("tile_px", [4, 8, 12])
+def test_one_tile_needs_no_halo(tile_px):
+  [tile] = tiling.plan_tiles((4, 3), tile_px, 4, 4)
+  assert tile == tiling.Tile(0, 0, 0, 4, 0, 3)
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
 def test_an_image_without_pixels_is_an_error(shape):
   with pytest.raises(ValueError, match="at least 1 x 1"):
