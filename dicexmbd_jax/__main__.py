@@ -62,6 +62,9 @@ FLAGS = {
   "images": Flag(TEXT, None, "Folder, file or glob of TIFF, .mcd, .txt, .zip."),
   "panel": Flag(TEXT, None, "CSV: which channels are nuclear, membrane."),
   "output": Flag(TEXT, None, "Folder for the results; made if missing."),
+  "format": Flag(
+    TEXT, None, "folder (default), onnx or bioimageio (BioImage.IO)."
+  ),
   "checkpoint": Flag(
     TEXT,
     None,
@@ -270,9 +273,9 @@ COMMANDS = {
     config=None,
   ),
   "export": Command(
-    "From a training run to a small model folder with its model card.",
-    ("checkpoint", "output"),
-    ("checkpoint", "output"),
+    "From a training run to a small model folder, ONNX or BioImage.IO.",
+    ("checkpoint", "output", "format"),
+    ("output",),
     config=None,
   ),
   "import_weights": Command(

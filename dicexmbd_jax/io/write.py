@@ -333,9 +333,28 @@ def write_text(path: str | pathlib.Path, text: str) -> None:
   Raises:
     OSError: the file cannot be written.
   """
+  write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: str | pathlib.Path, data: bytes) -> None:
+  """Writes bytes as they are.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
   with replace_file(path) as temporary:
-    data = text.encode("utf-8", "backslashreplace")
     temporary.write_bytes(data)
+
+
+def write_npy(path: str | pathlib.Path, array: np.ndarray) -> None:
+  """Writes an array in NumPy's format.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  buffer = io.BytesIO()
+  np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+  write_bytes(path, buffer.getvalue())
 
 
 def write_png(path: str | pathlib.Path, pixels: np.ndarray) -> None:

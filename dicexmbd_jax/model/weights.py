@@ -50,13 +50,7 @@ def write_model(
   if not _has_config(folder, config):
     # Without it there is no model, until all is there.
     (folder / CONFIG).unlink(missing_ok=True)
-  arrays: dict[str, Any] = {}
-  for path, leaf in nnx.to_flat_state(nnx.state(model)):
-    value = np.asarray(leaf[...])
-    is_param = isinstance(leaf, nnx.Param)
-    arrays["/".join(map(str, path))] = value.astype(
-      dtype if is_param else value.dtype
-    )
+  arrays = list_arrays(model, dtype)
   with (
     write.replace_file(folder / "params.npz") as temporary,
     temporary.open("wb") as file,
@@ -65,6 +59,22 @@ def write_model(
   write_config(folder, config)
   if numbers:
     write.write_json(folder / NUMBERS, numbers)
+
+
+def list_arrays(model: nnx.Module, dtype: str | None = None) -> dict[str, Any]:
+  """Returns parameters and statistics by their path, as in "head/kernel".
+
+  Args:
+    model: the network.
+    dtype: of the parameters; None: as they are.
+  """
+  arrays: dict[str, Any] = {}
+  for path, leaf in nnx.to_flat_state(nnx.state(model)):
+    value = np.asarray(leaf[...])
+    if dtype and isinstance(leaf, nnx.Param):
+      value = value.astype(dtype)
+    arrays["/".join(map(str, path))] = value
+  return arrays
 
 
 def write_config(folder: Path, config: ConfigDict):
