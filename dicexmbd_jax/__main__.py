@@ -62,9 +62,6 @@ FLAGS = {
   "images": Flag(TEXT, None, "Folder, file or glob of TIFF, .mcd, .txt, .zip."),
   "panel": Flag(TEXT, None, "CSV: which channels are nuclear, membrane."),
   "output": Flag(TEXT, None, "Folder for the results; made if missing."),
-  "format": Flag(
-    TEXT, None, "folder (default), onnx or bioimageio (BioImage.IO)."
-  ),
   "checkpoint": Flag(
     TEXT,
     None,
@@ -175,8 +172,9 @@ FLAGS = {
   "results": Flag(TEXT, None, "Output folder of predict."),
   "format": Flag(
     TEXT,
-    "spatialdata",
-    "spatialdata (one store), geojson (QuPath), ome-zarr or steinbock.",
+    None,
+    "convert: spatialdata (one store; default), geojson (QuPath), ome-zarr or "
+    "steinbock. export: folder (default), onnx or bioimageio (BioImage.IO).",
   ),
   "ngff": Flag(TEXT, "0.4", "Version of OME-Zarr: 0.4 or 0.5."),
   "max_memory_gb": Flag(

@@ -23,6 +23,7 @@ ROOMS = {
   "tensorflow_datasets": ("train",),
   "tensorboardX": ("train",),
   "sklearn": ("teach",),
+  "onnx": ("model",),
   "skimage": ("image", "masks", "scores", "simulate", "teach"),
   "scipy": (
     *("image", "masks", "scores", "simulate", "io", "teach", "train", "viewer"),

@@ -94,7 +94,7 @@ def run(flags) -> int:
     request = Request(
       results=Path(flags.results),
       output=Path(flags.output),
-      format=flags.format,
+      format=flags.format or FORMATS[0],
       images=flags.images,
       panel_path=Path(flags.panel) if flags.panel else None,
       ngff=flags.ngff,

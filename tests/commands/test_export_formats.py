@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import sys
 import zipfile
 
 import numpy as np
@@ -136,3 +137,20 @@ def test_an_unknown_format_is_named(tmp_path, caplog):
   line = caplog.records[-1].getMessage()
   assert line == ("--format: found 'torch', expected folder, onnx, bioimageio")
   assert not (tmp_path / "out").exists()
+
+
+def test_without_onnx_one_line_names_the_extra(tmp_path, monkeypatch, caplog):
+  monkeypatch.setitem(sys.modules, "onnx", None)
+  for name in ("onnx_graph", "bioimageio"):
+    monkeypatch.delitem(
+      sys.modules, f"dicexmbd_jax.model.{name}", raising=False
+    )
+    monkeypatch.delattr(f"dicexmbd_jax.model.{name}", raising=False)
+  output = tmp_path / "model"
+  assert program.main(["export", "--format=onnx", f"--output={output}"]) == 2
+  [line] = caplog.messages
+  assert line == (
+    "--format=onnx: found no onnx, expected it installed: python -m pip "
+    'install "dicexmbd-jax[export]"'
+  )
+  assert not output.exists()
