@@ -185,5 +185,5 @@ class _Graph:
 
 
 def _describe_value(name: str, num_channels: int) -> Any:
-  shape = ["batch", num_channels, "y", "x"]
+  shape: list[str | int | None] = ["batch", num_channels, "y", "x"]
   return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
