@@ -27,7 +27,7 @@ if TYPE_CHECKING:
   import pandas as pd
   from ml_collections import ConfigDict
 
-  from dicexmbd_jax.finetune.study import Result
+  from dicexmbd_jax.finetuning.study import Result
 
 Channel = str | int  # By name or by number, from 0 on.
 Settings = Mapping[str, Any]  # {"segment.max_growth_um": 2.0}
@@ -295,7 +295,7 @@ def finetune(
     FloatingPointError: the training broke down.
   """
   from dicexmbd_jax.commands.finetune import write_report
-  from dicexmbd_jax.finetune import reading, samples, study
+  from dicexmbd_jax.finetuning import reading, samples, study
 
   started_s = time.monotonic()
   folder = config_lib.find_model(model or config_lib.SHIPPED_MODEL)

@@ -109,6 +109,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       f"{len(plan.items)} images with a teacher: {plan.teacher.kind} in "
       f"{plan.teacher.pattern}"
     )
+    old: list[str] = []
     with Progress(len(plan.items)) as progress:
 
       def tell(item: jobs.Item, result: parts.Part | Exception) -> None:
@@ -116,8 +117,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if isinstance(result, Exception):
           log.add(stem, parts.blame_file(item, result), result)
           return
-        old = ", was there" if result.is_old else ""
-        progress.tell(f"{stem}: {result.num_patches} patches{old}")
+        if result.is_old:
+          old.append(stem)
+          progress.skip()
+        else:
+          progress.tell(f"{stem}: {result.num_patches} patches")
 
       found = parts.make_parts(
         plan.items,
@@ -126,6 +130,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self.request.num_workers,
         tell,
       )
+    if old:
+      print(f"{len(old)} images were done before")
     return found, log
 
 

@@ -15,7 +15,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.finetune import advice, reading, samples, study
+from dicexmbd_jax.finetuning import advice, reading, samples, study
 from dicexmbd_jax.io import metadata, write
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.report import change_pictures, tune_page

@@ -4,9 +4,13 @@ Kernels have no shape annotations, because numba compiles plain functions only.
 """
 
 import inspect
+import uuid
 from collections.abc import Callable
+from typing import Any
 
 import numba
+
+_PROCESS = uuid.uuid4().hex[:8]
 
 
 def compile_kernel(function: Callable) -> Callable:
@@ -25,6 +29,21 @@ def compile_kernel(function: Callable) -> Callable:
   # What a type checker's import hook has wrapped cannot be compiled.
   function = inspect.unwrap(function)
   try:
-    return numba.njit(cache=True, nogil=True)(function)
+    kernel = numba.njit(cache=True, nogil=True)(function)
   except RuntimeError:  # numba's word for "no place to put the cache".
     return numba.njit(nogil=True)(function)
+  _name_files_apart(kernel)
+  return kernel
+
+
+def _name_files_apart(kernel: Any) -> None:
+  """Gives what this process compiles file names of its own.
+
+  numba numbers the files by an index that it has read before it compiles: two
+  processes with two dtypes at the same time would write one file, and the index
+  would give the code of one dtype for the other ever after.
+  """
+  file = kernel._cache._cache_file
+  file._data_name_pattern = file._data_name_pattern.replace(
+    "{number", _PROCESS + ".{number"
+  )

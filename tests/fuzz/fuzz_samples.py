@@ -157,6 +157,17 @@ def _write_sealed(path):
   state.write_sealed(path, values)
 
 
+def _write_share(path):
+  values = {
+    "command": "dicexmbd predict",
+    "shard": "0/1",
+    "state": "done",
+    "written_unix_s": 1.0,
+    "hashes": {"panel": "a" * 64},
+  }
+  state.write_sealed(path, values)
+
+
 def _write_arrays(path):
   kernel = np.random.default_rng(2).normal(size=(3, 3, 2, 4))
   np.savez_compressed(path, kernel=kernel, bias=kernel[0, 0, 0])
@@ -222,7 +233,7 @@ _SAMPLES = {
   ),
   "panel deepcell": ("panel.csv", _write_deepcell, readers.read_panel_file),
   "state": ("a.json", _write_sealed, readers.read_state),
-  "share": ("0-of-1.json", _write_sealed, readers.read_share),
+  "share": ("0-of-1.json", _write_share, readers.read_share),
   "regions": ("regions.csv", _write_regions, readers.read_regions),
   "history": ("history.csv", _write_history, readers.read_history),
   "teacher.json": ("teacher.json", readers.write_teacher, readers.read_teacher),

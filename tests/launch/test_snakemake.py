@@ -76,7 +76,7 @@ def test_a_killed_share_goes_on_and_a_broken_image_stops_nothing(study):
   assert result.returncode == 0, result.stderr
   assert (study / "killed").exists()
   assert "Trying to restart job" in result.stderr
-  assert "images are finished already" in result.stderr
+  assert "images were finished already" in result.stderr
   out = study / "out"
   record = json.loads((out / "run.json").read_text())
   assert record["num_missing"] == 0

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numba
 
 from dicexmbd_jax.masks import compiler
@@ -17,3 +20,18 @@ def test_kernels_run_where_nothing_can_be_cached(monkeypatch):
 
   monkeypatch.setattr(numba, "njit", refuse)
   assert compiler.compile_kernel(lambda value: value + 1)(2) == 3
+
+
+def test_two_processes_write_no_file_of_one_name():
+  code = (
+    "from dicexmbd_jax.masks import confidence as c\n"
+    "print(c.sum_evidence._cache._cache_file._data_name(1))"
+  )
+  names = {
+    subprocess.run(
+      [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    for _ in range(2)
+  }
+  assert len(names) == 2
+  assert all(name.strip().endswith(".1.nbc") for name in names)

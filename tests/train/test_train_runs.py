@@ -97,8 +97,8 @@ def test_two_processes_stop_together_go_on_and_are_as_one_device(runs):
     runs.wait(process, 75)
   told = [runs.wait(process) for process in start_pair(runs)]
   assert "process 0 of 2: going on after step" in told[0]
-  assert "process 0 of 2: [12/12]" in told[0]
-  assert "[12/12]" not in told[1]
+  assert "process 0 of 2: 12 of 12 steps" in told[0]
+  assert "12 of 12 steps" not in told[1]
   assert_same(runs.read("pair"), runs.read("whole"))
   with (
     np.load(runs.folder / "pair/best/params.npz") as found,

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax import magnification, predict, sections
-from dicexmbd_jax.finetune import (
+from dicexmbd_jax.finetuning import (
   advice,
   fit,
   judge,
@@ -23,7 +23,7 @@ from dicexmbd_jax.finetune import (
   split,
   training,
 )
-from dicexmbd_jax.finetune.samples import Sample
+from dicexmbd_jax.finetuning.samples import Sample
 from dicexmbd_jax.io import json_file, write
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.model.unet import UNet

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dicexmbd_jax.finetune import advice, judge
+from dicexmbd_jax.finetuning import advice, judge
 
 
 def make_verdict(counts):

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from dicexmbd_jax.finetune import judge
-from dicexmbd_jax.finetune.samples import Sample, count_objects
+from dicexmbd_jax.finetuning import judge
+from dicexmbd_jax.finetuning.samples import Sample, count_objects
 
 FEW_OBJECTS = 100  # Fewer judge to a few hundredths only.
 FEW_IMAGES = 8

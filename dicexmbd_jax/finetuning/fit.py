@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.finetune import judge
+from dicexmbd_jax.finetuning import judge
 from dicexmbd_jax.types import Probabilities
 
 # In the order of what they were seen to change.

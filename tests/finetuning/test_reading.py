@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from test_split import make_sample
 
-from dicexmbd_jax.finetune import reading
+from dicexmbd_jax.finetuning import reading
 
 HEAD = "id,action,from_ids,user,time\n"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from dicexmbd_jax.finetune.samples import Sample
+from dicexmbd_jax.finetuning.samples import Sample
 
 # Fewer images than this are each parted in two.
 MIN_IMAGES = 4

@@ -10,8 +10,8 @@ from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain
-from dicexmbd_jax.finetune import samples as samples_lib
-from dicexmbd_jax.finetune.samples import Sample
+from dicexmbd_jax.finetuning import samples as samples_lib
+from dicexmbd_jax.finetuning.samples import Sample
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.simulate import simulate_image
 from dicexmbd_jax.train import dataset, patches, records

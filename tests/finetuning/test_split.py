@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dicexmbd_jax.finetune import samples, split
+from dicexmbd_jax.finetuning import samples, split
 from dicexmbd_jax.types import ImageRecord, ImageSource, LoadedImage
 
 

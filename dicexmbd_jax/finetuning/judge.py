@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain
-from dicexmbd_jax.finetune.samples import Sample, count_objects
+from dicexmbd_jax.finetuning.samples import Sample, count_objects
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.scores import errors, known, match
 from dicexmbd_jax.scores.summary import draw_images

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain
-from dicexmbd_jax.finetune.samples import Sample, check_sample
+from dicexmbd_jax.finetuning.samples import Sample, check_sample
 from dicexmbd_jax.io import labels, listing, pairing, probabilities
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
