@@ -11,13 +11,13 @@ drawn from its truth.
 
 import pathlib
 import sys
-import time
 
 import annotator
 import numpy as np
 from napari.components import ViewerModel
 from napari.qt import get_qapp
 from qtpy import QtGui
+from viewer_pictures import wait
 
 from dicexmbd_jax import __main__
 from dicexmbd_jax.io import labels, write
@@ -94,16 +94,6 @@ def paint(viewer: ViewerModel, study: pathlib.Path, stem: str) -> None:
   )
   for number in (1, 2, 3):
     layer.data_setitem(np.nonzero(drawn == number), number)
-
-
-def wait(condition, longest_s: float = 600.0) -> None:
-  """Runs Qt's events until a condition holds."""
-  end = time.monotonic() + longest_s
-  while not condition():
-    if time.monotonic() > end:
-      raise TimeoutError(f"waited {longest_s} s")
-    get_qapp().processEvents()
-    time.sleep(0.02)
 
 
 if __name__ == "__main__":

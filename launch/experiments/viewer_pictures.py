@@ -106,7 +106,7 @@ def show_correct(window: napari.Viewer, path: pathlib.Path) -> None:
   take_picture(window, path)
 
 
-def wait(condition, longest_s: float = 300.0) -> None:
+def wait(condition, longest_s: float = 600.0) -> None:
   """Runs Qt's events until a condition holds."""
   end = time.monotonic() + longest_s
   while not condition():
