@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from data_builders import teacher_files
 from data_builders.jobs import Item, Job
 from dicexmbd_jax.image import preparation, resample
-from dicexmbd_jax.io import images, source
+from dicexmbd_jax.io import images, probabilities, source
 from dicexmbd_jax.masks import class_order, grid
 from dicexmbd_jax.train import patches, records, targets
 from dicexmbd_jax.types import Image, ImageSource, Labels, LoadedImage
@@ -139,7 +139,7 @@ def read_map_target(
 
   A doubt about the order of their classes is told.
   """
-  maps = teacher_files.read_maps(pair.teacher)
+  maps = probabilities.read_three_maps(pair.teacher)
   for doubt in class_order.find_doubt(maps):
     logging.warning("%s: %s", pair.teacher.path, doubt)
   map_scale = teacher_files.find_map_scale(

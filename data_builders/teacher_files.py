@@ -9,16 +9,15 @@ import pathlib
 
 import numpy as np
 
-from dicexmbd_jax.io import hdf5, listing, pictures, probabilities, tiff
+from dicexmbd_jax.io import hdf5, listing, pictures, tiff
 from dicexmbd_jax.io.labels import read_labels
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.scores import instances
-from dicexmbd_jax.types import ImageSource, Labels, Probabilities
+from dicexmbd_jax.types import ImageSource, Labels
 
 KINDS = ("maps", "masks", "nuclei")
 _MAP_SCALES = (1, 2)  # Map pixels per image pixel: Ilastik's `_s2` are 2.
 _MORE_SUFFIXES = (*hdf5.SUFFIXES, *pictures.PNG)  # Not among images.
-_MAX_SUM_ERROR = 0.05  # As in train/records.py: mean |sum of the maps - 1|.
 # Subfolders that hold a teacher, by what they hold: the published layout's,
 # this project's and steinbock's, and the simulator's truth.
 _FOLDERS = {
@@ -111,47 +110,6 @@ def list_teacher(
       raise
     found, failures = [], []
   return [*found, *sources], failures
-
-
-def read_maps(source: ImageSource) -> Probabilities:
-  """Reads a teacher's three probability maps.
-
-  Integers are shares of their type's largest value, as Ilastik exports them;
-  floats are probabilities.
-
-  Args:
-    source: TIFF or HDF5, see probabilities.read_probabilities.
-
-  Returns:
-    Float32 (y, x, 3) in 0..1: nucleus, membrane/cytoplasm, background.
-
-  Raises:
-    ValueError: a file that cannot be read, another number of maps, values
-      beyond 0..1 or not finite, or maps that do not sum to 1.
-  """
-  maps = probabilities.read_probabilities(source)
-  shown = source.path
-  if maps.shape[2] != 3:
-    raise ValueError(
-      f"{shown}: found {maps.shape[2]} maps, expected 3: nucleus, membrane, "
-      "background"
-    )
-  if maps.dtype.kind in "ui":
-    maps = maps.astype(np.float32) / np.float32(np.iinfo(maps.dtype).max)
-  maps = maps.astype(np.float32)
-  low, high = maps.min(), maps.max()
-  if not (low >= 0 and high <= 1 + 1e-4):  # NaN fails, too.
-    raise ValueError(
-      f"{shown}: found values from {low:g} to {high:g}, expected probabilities "
-      "of 0 to 1 (as floats; integers up to their type's largest)"
-    )
-  error = float(np.abs(maps.sum(axis=2) - 1).mean())
-  if error > _MAX_SUM_ERROR:
-    raise ValueError(
-      f"{shown}: found maps that miss a sum of 1 by {error:.2f} on average, "
-      "expected three probabilities per pixel (wrong axes, or not such maps?)"
-    )
-  return np.minimum(maps, 1)
 
 
 def find_map_scale(

@@ -213,27 +213,14 @@ def read_maps(source: ImageSource, shape: tuple[int, int]) -> Probabilities:
     ValueError: no three maps of probabilities, or of another size than the
       image or twice that; it names the file.
   """
-  maps = probabilities.read_probabilities(source)
-  if maps.shape[2] != 3:
-    raise ValueError(
-      f"{source.path}: found {maps.shape[2]} planes, expected maps of nucleus, "
-      "membrane, background"
-    )
-  if maps.dtype.kind in "ui":
-    maps = maps.astype(np.float32) / np.float32(np.iinfo(maps.dtype).max)
-  maps = maps.astype(np.float32)
-  if not (maps.min() >= 0 and maps.max() <= 1 + 1e-4):  # NaN fails, too.
-    raise ValueError(
-      f"{source.path}: found values from {maps.min():g} to {maps.max():g}, "
-      "expected probabilities"
-    )
+  maps = probabilities.read_three_maps(source)
   sizes = [tuple(size * scale for size in shape) for scale in (1, 2)]
   if maps.shape[:2] not in sizes:
     raise ValueError(
       f"{source.path}: found {maps.shape[0]} x {maps.shape[1]} px (y, x), "
       f"expected {shape[0]} x {shape[1]} as the image has, or twice that"
     )
-  return np.minimum(maps, 1)
+  return maps
 
 
 def add_corrections(sample: Sample, path: Path) -> Sample:

@@ -7,11 +7,12 @@ import numpy as np
 
 from dicexmbd_jax.io import hdf5, listing, pictures, tiff
 from dicexmbd_jax.io.source import open_source
-from dicexmbd_jax.types import Grid, ImageSource
+from dicexmbd_jax.types import Grid, ImageSource, Probabilities
 
 # Below these, what is read as probability is none: 1 is the sum of three maps.
 _MIN_MEAN_SUM = 0.3
 _MIN_HIGHEST = 0.02
+_MAX_SUM_ERROR = 0.05  # As in train/records.py: mean |sum of the maps - 1|.
 
 CLASSES = ("nucleus", "membrane", "background")
 _SPELLINGS = {
@@ -104,6 +105,47 @@ def read_probabilities(
   chosen = chosen[: pixels.shape[2]]
   native = pixels.dtype.newbyteorder("=")
   return np.ascontiguousarray(pixels[..., chosen], dtype=native)
+
+
+def read_three_maps(source: ImageSource) -> Probabilities:
+  """Reads three probability maps as probabilities, and refuses what are none.
+
+  Integers are shares of their type's largest value, as Ilastik exports them;
+  floats are probabilities.
+
+  Args:
+    source: TIFF or HDF5, see read_probabilities.
+
+  Returns:
+    Float32 (y, x, 3) in 0..1: nucleus, membrane/cytoplasm, background.
+
+  Raises:
+    ValueError: a file that cannot be read, another number of maps, values
+      beyond 0..1 or not finite, or maps that do not sum to 1.
+  """
+  maps = read_probabilities(source)
+  shown = source.path
+  if maps.shape[2] != 3:
+    raise ValueError(
+      f"{shown}: found {maps.shape[2]} maps, expected 3: nucleus, membrane, "
+      "background"
+    )
+  if maps.dtype.kind in "ui":
+    maps = maps.astype(np.float32) / np.float32(np.iinfo(maps.dtype).max)
+  maps = maps.astype(np.float32)
+  low, high = maps.min(), maps.max()
+  if not (low >= 0 and high <= 1 + 1e-4):  # NaN fails, too.
+    raise ValueError(
+      f"{shown}: found values from {low:g} to {high:g}, expected probabilities "
+      "of 0 to 1 (as floats; integers up to their type's largest)"
+    )
+  error = float(np.abs(maps.sum(axis=2) - 1).mean())
+  if error > _MAX_SUM_ERROR:
+    raise ValueError(
+      f"{shown}: found maps that miss a sum of 1 by {error:.2f} on average, "
+      "expected three probabilities per pixel (wrong axes, or not such maps?)"
+    )
+  return np.minimum(maps, 1)
 
 
 def read_pixel_size(source: ImageSource) -> float | None:

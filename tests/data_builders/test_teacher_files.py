@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_builders import teacher_files, teacher_pairs
-from dicexmbd_jax.io import listing
+from dicexmbd_jax.io import listing, probabilities
 from dicexmbd_jax.types import ImageSource
 from tests.data_builders.studies import draw_maps, write_tiff
 
@@ -23,7 +23,7 @@ def write_hdf5(path, pixels, axes):
 
 
 def read(path):
-  return teacher_files.read_maps(ImageSource("a", path))
+  return probabilities.read_three_maps(ImageSource("a", path))
 
 
 @pytest.mark.parametrize("axes", ["yxc", "cyx", "tzyxc", "cxy", ""])

@@ -8,6 +8,7 @@ import tifffile
 from test_split import make_sample
 
 from dicexmbd_jax.finetuning import reading
+from dicexmbd_jax.types import ImageSource
 
 HEAD = "id,action,from_ids,user,time\n"
 
@@ -77,3 +78,16 @@ def test_a_marker_that_shows_other_places_is_told():
   record = dataclasses.replace(record, loaded=loaded)
   (line,) = reading.compare_markers(record)
   assert "nuclear markers disagree: X" in line
+
+
+def test_maps_of_a_teacher_are_probabilities_of_the_image_size(tmp_path):
+  path = tmp_path / "a.tiff"
+  source = ImageSource("a", path)
+  whole = np.full((4, 6, 3), 1 / 3, np.float32)
+  tifffile.imwrite(path, whole)
+  np.testing.assert_array_equal(reading.read_maps(source, (2, 3)), whole)
+  with pytest.raises(ValueError, match="found 4 x 6 px .* expected 5 x 6"):
+    reading.read_maps(source, (5, 6))
+  tifffile.imwrite(path, whole * 0.5)
+  with pytest.raises(ValueError, match="miss a sum of 1 by 0.50 on average"):
+    reading.read_maps(source, (4, 6))
