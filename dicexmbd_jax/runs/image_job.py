@@ -89,13 +89,11 @@ class ImageJob:
     record = self._read(source)
     views: Sequence[Image] = ()
     factor = plan.config.predict.magnification
-    if plan.method != chain.NETWORK:
-      record = chain.magnify_record(record, plan.config)
-    elif factor != sections.AUTO:
-      record = chain.set_magnification(record, plan.config, factor)
-    else:
+    if plan.method == chain.NETWORK and factor == sections.AUTO:
       plain = chain.to_network_grid(record, plan.config)
       views = magnification.list_views(plain)
+    elif plan.method == chain.NETWORK:
+      record = chain.set_magnification(record, plan.config, factor)
     self._held[source.stem] = record
     if views:
       return PreparedImage(record.warnings, views=views)
@@ -182,9 +180,13 @@ class ImageJob:
     return self._held.pop(source.stem, None) or self._read(source)
 
   def _read(self, source: ImageSource) -> ImageRecord:
+    """Returns an image with its channels; for a baseline, on its grid, too."""
     plan = self._plan
     record = chain.read_record(source, plan.panel, plan.pixel_size_um)
     try:
-      return chain.merge_record(record, plan.config.image)
+      record = chain.merge_record(record, plan.config.image)
     except ValueError as error:
       raise ValueError(f"{describe_source(source)}: {error}") from error
+    if plan.method != chain.NETWORK:
+      record = chain.magnify_record(record, plan.config)
+    return record

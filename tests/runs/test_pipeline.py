@@ -3,7 +3,11 @@
 import pathlib
 
 import numpy as np
+import pytest
+import tifffile
 
+from configs.default import get_config
+from dicexmbd_jax import chain
 from dicexmbd_jax.io import source as source_lib
 from dicexmbd_jax.runs import image_job, pipeline, pool
 from dicexmbd_jax.types import ImageSource
@@ -103,3 +107,27 @@ def test_a_file_of_several_images_is_hashed_once_and_not_by_workers(
   known = {call[1] for call in calls if call[0] == "prepare" and call[2]}
   assert known == {"a3"}
   assert all(call[2] for call in calls if call[0] == "finish")
+
+
+@pytest.mark.parametrize("method", ["distance", chain.NETWORK])
+def test_another_process_finishes_what_one_that_died_prepared(tmp_path, method):
+  path = tmp_path / "a.tiff"
+  counts = np.random.default_rng(0).poisson(4, (2, 40, 36))
+  tifffile.imwrite(path, counts.astype(np.float32))
+  source = ImageSource("a", path)
+  levels = None
+  if method == chain.NETWORK:
+    levels = np.full((40, 36, 3), 21845, np.uint16)
+  found = []
+  for dies in (False, True):
+    plan = image_job.RunPlan(
+      get_config(), None, None, method, tmp_path / str(dies), {}, False
+    )
+    job = image_job.ImageJob(plan)
+    job.prepare(source, None)
+    if dies:
+      job = image_job.ImageJob(plan)
+    found.append(job.finish(source, None, 1.0, levels, 0.0))
+  assert found[0] == found[1]
+  masks = [tmp_path / str(dies) / "masks/a.tiff" for dies in (False, True)]
+  assert masks[0].read_bytes() == masks[1].read_bytes()
