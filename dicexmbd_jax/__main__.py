@@ -14,6 +14,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from absl import flags, logging
 
@@ -345,6 +346,23 @@ def terminate(number: int, frame: types.FrameType | None):
   raise TerminatedError
 
 
+def resend_lost_signal(unraisable: Any) -> None:
+  """Sends SIGINT or SIGTERM once more where nobody was told of it.
+
+  What a handler of signals raises is lost where it comes in the middle of a
+  callback of the garbage collector, as JAX has one: Python prints it and goes
+  on. The second signal is sent from a thread, so that it comes after that.
+  """
+  if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+    sys.__unraisablehook__(unraisable)
+    return
+  is_term = isinstance(unraisable.exc_value, TerminatedError)
+  number = signal.SIGTERM if is_term else signal.SIGINT
+  timer = threading.Timer(0.01, os.kill, (os.getpid(), number))
+  timer.daemon = True
+  timer.start()
+
+
 def split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
   """Returns the command, of one word or two (`teach fit`), and the rest."""
   pair = " ".join(arguments[:2])
@@ -515,6 +533,7 @@ def refuse(*lines: str) -> int:
 
 def run():
   """Entry point of the console script."""
+  sys.unraisablehook = resend_lost_signal
   try:
     code = main(sys.argv[1:])
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -113,3 +114,40 @@ def test_addresses_of_buckets_are_refused_in_one_line(words, flag, capsys):
   line = capsys.readouterr().err.splitlines()[0]
   assert f"--{flag}: found" in line
   assert "expected a path of this machine" in line
+
+
+@pytest.mark.parametrize(
+  ("number", "code", "line"),
+  [
+    (signal.SIGTERM, 143, "dicexmbd: terminated\n"),
+    (signal.SIGINT, 130, "dicexmbd: interrupted\n"),
+  ],
+)
+def test_a_signal_in_the_garbage_collector_is_not_lost(number, code, line):
+  script = f"""
+import gc, os, sys, time, types
+from dicexmbd_jax import __main__ as program
+
+left = [2]  # Signals that are lost.
+
+def collect(phase, info):
+  if phase == "start" and left[0]:
+    left[0] -= 1
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(0.001)
+
+def work(values):
+  gc.callbacks.append(collect)
+  for _ in range(2):
+    gc.collect()
+  time.sleep(20)
+
+name = "dicexmbd_jax.commands.simulate"
+sys.modules[name] = types.SimpleNamespace(run=work)
+sys.argv = ["dicexmbd", "simulate", "--output=out"]
+program.run()
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+  )
+  assert (done.returncode, done.stderr) == (code, line)

@@ -201,7 +201,21 @@ def _call(function: Callable[[Item], Result], item: Item) -> Result | Exception:
   try:
     return function(item)
   except Exception as error:  # The caller says what became of each image.
+    _raise_interrupt(error)
     return error
+
+
+def _raise_interrupt(error: BaseException) -> None:
+  """Raises the KeyboardInterrupt that an error came of, if it did.
+
+  Where a signal comes in the middle of compiled code, what its handler raises
+  is made the cause of a SystemError; readers of files may wrap that again.
+  """
+  cause: BaseException | None = error
+  while cause is not None:
+    if isinstance(cause, KeyboardInterrupt):
+      raise cause
+    cause = cause.__cause__
 
 
 def _call_alone(

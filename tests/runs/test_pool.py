@@ -111,3 +111,16 @@ def test_workers_end_with_a_killed_main_process():
   while any(is_alive(pid) for pid in pids):
     assert time.monotonic() < deadline
     time.sleep(0.2)
+
+
+def test_an_interrupt_in_compiled_code_is_no_failure_of_an_image():
+  def work(item):
+    try:
+      raise SystemError("returned a result with an exception set") from (
+        KeyboardInterrupt()
+      )
+    except SystemError as error:
+      raise ValueError(f"{item}: broken") from error
+
+  with pytest.raises(KeyboardInterrupt):
+    list(pool.map_images(work, ["a"], 0))
