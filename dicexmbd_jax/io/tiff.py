@@ -198,10 +198,10 @@ def _open_tiff(
   shown: pathlib.Path,
   find_other: ome.Find | None = None,
 ) -> Iterator[_Layout]:
-  with _explain(shown):
-    planes = ome.find_planes(path, shown.name, find_other)
-    file = open_tiff(path)
-  with file:
+  with contextlib.ExitStack() as until_read:
+    with _explain(shown):  # Refuses what was opened with complaints, too.
+      planes = ome.find_planes(path, shown.name, find_other)
+      file = until_read.enter_context(open_tiff(path))
     with _explain(shown):
       layout = (
         _lay_out(file, shown)

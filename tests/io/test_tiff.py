@@ -392,6 +392,23 @@ def test_a_file_that_cannot_be_laid_out_is_closed(tmp_path, monkeypatch):
   assert [handle.closed for handle in opened] == [True]
 
 
+def test_a_file_that_is_opened_with_complaints_is_closed(tmp_path, monkeypatch):
+  path = tmp_path / "a.tif"
+  write_array(ome=True, metadata=OME)(path)
+  path.write_bytes(path.read_bytes()[:5000])
+  opened = []
+  open_tiff = ifds.open_tiff
+
+  def watch(path):
+    opened.append(open_tiff(path))
+    return opened[-1]
+
+  monkeypatch.setattr(tiff, "open_tiff", watch)
+  with pytest.raises(ValueError, match="invalid value offset"):
+    read(path, 0)
+  assert [file.filehandle.closed for file in opened] == [True]
+
+
 BLOCK = b'IFD="0" PlaneCount="2"'
 
 
