@@ -138,16 +138,25 @@ def magnify_record(
       factor = magnification.choose_magnification(
         to_network_grid(record, config), config, first_pass
       )
-  magnified = set_magnification(record, config, factor)
-  seconds = _add_time(record, "magnify", started)
-  return dataclasses.replace(magnified, seconds=seconds)
+  return set_magnification(record, config, factor, started)
 
 
 def set_magnification(
-  record: ImageRecord, config: ConfigDict, factor: float
+  record: ImageRecord,
+  config: ConfigDict,
+  factor: float,
+  started: float | None = None,
 ) -> ImageRecord:
-  """Adds what the network sees where it is known how large that is to be."""
-  started = time.perf_counter()
+  """Adds what the network sees where it is known how large that is to be.
+
+  Args:
+    record: with the two channels.
+    config: the whole configuration.
+    factor: the magnification.
+    started: when choosing it began, on time.perf_counter's clock; None: now.
+  """
+  if started is None:
+    started = time.perf_counter()
   maps = to_network_grid(record, config, factor)
   return dataclasses.replace(
     record,

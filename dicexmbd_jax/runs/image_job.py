@@ -6,6 +6,7 @@ looks at, gets the network's answer, and measures.
 
 import dataclasses
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
@@ -118,8 +119,9 @@ class ImageJob:
     """
     record = self._take(source)
     config = self._plan.config
+    started = time.perf_counter()
     factor = magnification.judge_views(views, maps, config)
-    record = chain.set_magnification(record, config, factor)
+    record = chain.set_magnification(record, config, factor, started)
     self._held[source.stem] = record
     return factor, record.maps
 
