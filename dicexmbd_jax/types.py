@@ -108,6 +108,7 @@ class LoadedImage:
     warnings: one line each, for the report.
     origin: where it comes from, under the names of images.csv's columns
       (source_file, acquisition_id, ...).
+    is_complete: whether every pixel was in the file.
   """
 
   stack: Stack
@@ -119,6 +120,7 @@ class LoadedImage:
   origin: dict[str, str | int | float | bool | None] = dataclasses.field(
     default_factory=dict
   )
+  is_complete: bool = True
 
 
 def _fill_later() -> Any:

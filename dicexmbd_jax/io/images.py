@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 from dicexmbd_jax.io import tiff
 from dicexmbd_jax.io.names import make_unique
 from dicexmbd_jax.io.planes import read_planes
-from dicexmbd_jax.io.selection import (
-  ChannelSelection,
-  RawImage,
-  resolve_panel,
-)
+from dicexmbd_jax.io.selection import ChannelSelection, resolve_panel
 from dicexmbd_jax.io.source import (
   find_siblings,
   is_store,
@@ -82,22 +78,14 @@ def describe_image(
 
 
 def _load_image(source: ImageSource, choose: _Choose) -> LoadedImage:
-  raw, used = _read_best(source, choose)
-  selection = raw.selection
-  return LoadedImage(
-    stack=raw.stack,
-    names=selection.names,
-    nuclear=selection.nuclear,
-    membrane=selection.membrane,
-    pixel_size_um=raw.pixel_size_um,
-    warnings=(*raw.warnings, *selection.warnings),
-    origin=_describe_origin(source, raw, used),
-  )
+  image, used = _read_best(source, choose)
+  origin = _describe_origin(source, used) | image.origin
+  return dataclasses.replace(image, origin=origin)
 
 
 def _read_best(
   source: ImageSource, choose: _Choose
-) -> tuple[RawImage, pathlib.Path | None]:
+) -> tuple[LoadedImage, pathlib.Path | None]:
   """Reads an image, or its first good copy where it is broken or incomplete.
 
   Returns:
@@ -110,19 +98,19 @@ def _read_best(
     folder = source.planes[0][1].parent
     return read_planes(source.planes, choose(folder), folder), None
   try:
-    raw = _read_file(source.path, source.member, source.acquisition, choose)
+    image = _read_file(source.path, source.member, source.acquisition, choose)
   except ValueError:
     if copy := _read_copy(source, choose, "broken"):
       return copy
     raise
-  if raw.is_complete:
-    return raw, None
-  return _read_copy(source, choose, "incomplete") or (raw, None)
+  if image.is_complete:
+    return image, None
+  return _read_copy(source, choose, "incomplete") or (image, None)
 
 
 def _read_copy(
   source: ImageSource, choose: _Choose, state: str
-) -> tuple[RawImage, pathlib.Path] | None:
+) -> tuple[LoadedImage, pathlib.Path] | None:
   """Reads the first .txt copy that is good and of the acquisition's size.
 
   Place and pixel size are the acquisition's own.
@@ -130,22 +118,22 @@ def _read_copy(
   frame = _read_frame(source) if source.fallbacks else None
   for path in source.fallbacks:
     try:
-      raw = _read_file(*split_member(path), None, choose)
+      image = _read_file(*split_member(path), None, choose)
     except ValueError:
       continue
     lines = [f"data in {source.path.name} are {state}; read {path.name}"]
     if frame is None:
-      return _add_warnings(raw, lines), path
-    if raw.stack.shape[:2] == frame.shape:
-      raw = dataclasses.replace(
-        raw, pixel_size_um=frame.pixel_size_um, origin=dict(frame.origin)
+      return _add_warnings(image, lines), path
+    if image.stack.shape[:2] == frame.shape:
+      image = dataclasses.replace(
+        image, pixel_size_um=frame.pixel_size_um, origin=dict(frame.origin)
       )
-      return _add_warnings(raw, [*frame.warnings, *lines]), path
+      return _add_warnings(image, [*frame.warnings, *lines]), path
   return None
 
 
-def _add_warnings(raw: RawImage, lines: Iterable[str]) -> RawImage:
-  return dataclasses.replace(raw, warnings=(*raw.warnings, *lines))
+def _add_warnings(image: LoadedImage, lines: Iterable[str]) -> LoadedImage:
+  return dataclasses.replace(image, warnings=(*image.warnings, *lines))
 
 
 def _read_frame(source: ImageSource) -> "mcd.Frame | None":
@@ -166,7 +154,7 @@ def _read_file(
   member: str | None,
   acquisition: int | None,
   choose: _Choose,
-) -> RawImage:
+) -> LoadedImage:
   shown = path / member if member else path
   select = choose(shown)
   if member is None and is_store(path):
@@ -199,7 +187,7 @@ def _select_every(names: Sequence[str], num_channels: int) -> ChannelSelection:
 
 
 def _describe_origin(
-  source: ImageSource, raw: RawImage, used: pathlib.Path | None
+  source: ImageSource, used: pathlib.Path | None
 ) -> dict[str, str | int | float | bool | None]:
   name = pathlib.PurePosixPath(source.member or source.path.name).name
   if source.planes:
@@ -212,4 +200,4 @@ def _describe_origin(
     origin["recovery_file"] = spell_name(copy.name) if copy else None
     origin["recovered"] = used is not None
     origin["acquisition_id"] = source.acquisition
-  return origin | raw.origin
+  return origin

@@ -14,7 +14,8 @@ from readimc.data import Acquisition
 
 from dicexmbd_jax import memory
 from dicexmbd_jax.io import pixels, txt
-from dicexmbd_jax.io.selection import ChannelSelection, RawImage
+from dicexmbd_jax.io.selection import ChannelSelection
+from dicexmbd_jax.types import LoadedImage
 
 # What the parser warns of is an error here, or a warning of ours.
 warnings.filterwarnings("ignore", module=r"readimc\b")
@@ -94,7 +95,7 @@ def read_frame(path: pathlib.Path, number: int, shown: pathlib.Path) -> Frame:
 
 def read_mcd(
   path: pathlib.Path, number: int, select: Select, shown: pathlib.Path
-) -> RawImage:
+) -> LoadedImage:
   """Reads the selected channels of one acquisition of an .mcd file.
 
   Pixels that were never ablated are zero, with a warning. An acquisition
@@ -130,13 +131,13 @@ def read_mcd(
     4 * math.prod(frame.shape) * len(selection.channels),
   )
   places = pixels.find_places(block[:, 0], block[:, 1], shown, frame.shape)
-  return RawImage(
-    stack=places.fill(block[:, [_NUM_AXES + k for k in selection.channels]]),
-    selection=selection,
-    pixel_size_um=frame.pixel_size_um,
-    warnings=(*frame.warnings, *_warn_of_gaps(places, number)),
-    origin=dict(frame.origin),
-    is_complete=places.gap is None,
+  loaded = selection.load(
+    places.fill(block[:, [_NUM_AXES + k for k in selection.channels]]),
+    frame.pixel_size_um,
+    (*frame.warnings, *_warn_of_gaps(places, number)),
+  )
+  return dataclasses.replace(
+    loaded, origin=dict(frame.origin), is_complete=places.gap is None
   )
 
 

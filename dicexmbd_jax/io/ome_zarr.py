@@ -14,9 +14,9 @@ import zarr
 
 from dicexmbd_jax import memory
 from dicexmbd_jax.io.metadata import UNITS_UM
-from dicexmbd_jax.io.selection import RawImage
 from dicexmbd_jax.io.tiff import Select
 from dicexmbd_jax.sections import MAX_PIXEL_UM, MIN_PIXEL_UM
+from dicexmbd_jax.types import LoadedImage
 
 _WANTED = "an OME-Zarr image"
 _MARKS = ("zarr.json", ".zattrs", ".zgroup")
@@ -55,7 +55,7 @@ def is_image(path: pathlib.Path) -> bool:
     return True  # Reading it will say what is wrong.
 
 
-def read_image(path: pathlib.Path, select: Select) -> RawImage:
+def read_image(path: pathlib.Path, select: Select) -> LoadedImage:
   """Reads the selected channels of an image, at its full size.
 
   Only their chunks are read, a channel at a time. Chunks that are not stored
@@ -84,7 +84,7 @@ def read_image(path: pathlib.Path, select: Select) -> RawImage:
     size_um, lines = _read_pixel_size(scale, level)
     stack = _read_channels(path, array, axes, selection.channels)
     lines += _tell_missing(path, array)
-  return RawImage(stack, selection, size_um, tuple(lines))
+  return selection.load(stack, size_um, lines)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,10 @@ import numpy as np
 from dicexmbd_jax import memory
 from dicexmbd_jax.io import tiff
 from dicexmbd_jax.io.names import parse_name
-from dicexmbd_jax.io.selection import ChannelSelection, RawImage, count_found
+from dicexmbd_jax.io.selection import ChannelSelection, count_found
 from dicexmbd_jax.io.source import open_source, split_member
 from dicexmbd_jax.markers import is_nuclear_stain
-from dicexmbd_jax.types import Panel
+from dicexmbd_jax.types import LoadedImage, Panel
 
 # Converters number channels: ROI1_C0, ROI1_ch01.
 _NUMBERED = re.compile(
@@ -93,7 +93,7 @@ def describe_refusal(planes: Sequence[Plane]) -> str:
 
 def read_planes(
   planes: Sequence[Plane], select: tiff.Select, shown: pathlib.Path
-) -> RawImage:
+) -> LoadedImage:
   """Reads the selected channels of an image that has one file for each.
 
   Args:
@@ -125,12 +125,9 @@ def read_planes(
   sizes = {one.pixel_size_um for one in read}
   if len(sizes) > 1:
     lines["channels tell different pixel sizes; these are ignored"] = None
-  return RawImage(
-    np.concatenate([one.stack for one in read], axis=-1),
-    selection,
-    sizes.pop() if len(sizes) == 1 else None,
-    tuple(lines),
-  )
+  stack = np.concatenate([one.stack for one in read], axis=-1)
+  size_um = sizes.pop() if len(sizes) == 1 else None
+  return selection.load(stack, size_um, lines)
 
 
 def _split_folder(
@@ -285,7 +282,7 @@ def _is_alone(path: pathlib.Path) -> bool:
     return True  # Reading it will say what is wrong.
 
 
-def _read_plane(path: pathlib.Path) -> RawImage:
+def _read_plane(path: pathlib.Path) -> LoadedImage:
   def select(names: Sequence[str], num_channels: int) -> ChannelSelection:
     if num_channels != 1:
       raise ValueError(f"{path}: found {num_channels} channels, expected one")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from dicexmbd_jax.io.agreement import check_agreement, find_marker
 from dicexmbd_jax.io.names import (
@@ -13,7 +13,7 @@ from dicexmbd_jax.io.names import (
   squeeze,
 )
 from dicexmbd_jax.markers import is_nuclear_stain
-from dicexmbd_jax.types import Panel, PanelRow, Stack
+from dicexmbd_jax.types import LoadedImage, Panel, PanelRow, Stack
 
 _NUCLEAR_NAMES = {"nuclear", "nucleus", "nuclei"}
 _MEMBRANE_NAMES = {
@@ -42,28 +42,24 @@ class ChannelSelection:
   warnings: tuple[str, ...] = ()
   has_panel: bool = False
 
+  def load(
+    self, stack: Stack, pixel_size_um: float | None, lines: Iterable[str] = ()
+  ) -> LoadedImage:
+    """Returns the image that a reader hands on.
 
-@dataclasses.dataclass(frozen=True)
-class RawImage:
-  """The selected channels of a file, as a reader hands them on.
-
-  Attributes:
-    stack: counts, float32 (y, x, m), in the selection's order.
-    selection: which channels these are.
-    pixel_size_um: from the file's metadata, None where it has none.
-    warnings: one line each, without the file's name.
-    origin: where it comes from, for images.csv.
-    is_complete: whether every pixel was in the file.
-  """
-
-  stack: Stack
-  selection: ChannelSelection
-  pixel_size_um: float | None
-  warnings: tuple[str, ...] = ()
-  origin: dict[str, str | int | float | bool | None] = dataclasses.field(
-    default_factory=dict
-  )
-  is_complete: bool = True
+    Args:
+      stack: counts of the selected channels, float32 (y, x, m).
+      pixel_size_um: from the file's metadata, None where it has none.
+      lines: the reader's warnings, without the file's name.
+    """
+    return LoadedImage(
+      stack=stack,
+      names=self.names,
+      nuclear=self.nuclear,
+      membrane=self.membrane,
+      pixel_size_um=pixel_size_um,
+      warnings=(*lines, *self.warnings),
+    )
 
 
 def resolve_panel(

@@ -16,8 +16,9 @@ import tifffile
 from dicexmbd_jax import memory
 from dicexmbd_jax.io import metadata, ome
 from dicexmbd_jax.io.ifds import open_tiff
-from dicexmbd_jax.io.selection import ChannelSelection, RawImage
+from dicexmbd_jax.io.selection import ChannelSelection
 from dicexmbd_jax.io.series import choose_series, describe
+from dicexmbd_jax.types import LoadedImage
 
 Select = Callable[[Sequence[str], int], ChannelSelection]
 _Page = tifffile.TiffPage | tifffile.TiffFrame
@@ -28,7 +29,7 @@ def read_tiff(
   select: Select,
   shown: pathlib.Path,
   find_other: ome.Find | None = None,
-) -> RawImage:
+) -> LoadedImage:
   """Reads the selected channels of a TIFF; only their pages where it can.
 
   The channel axis is the one axis besides y and x that is longer than one: C,
@@ -79,7 +80,7 @@ def read_tiff(
       f"axes {layout.odd_axes}: slices or times are taken for the panel's "
       "channels, in order"
     )
-  return RawImage(stack, selection, pixel_size_um, (*layout.warnings, *lines))
+  return selection.load(stack, pixel_size_um, (*layout.warnings, *lines))
 
 
 def _describe_axes(layout: "_Layout", shown: pathlib.Path) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from dicexmbd_jax.io import pixels
-from dicexmbd_jax.io.selection import ChannelSelection, RawImage
+from dicexmbd_jax.io.selection import ChannelSelection
+from dicexmbd_jax.types import LoadedImage
 
 Select = Callable[[Sequence[str], int], ChannelSelection]
 
@@ -33,7 +34,7 @@ _MARKS = {
 
 def read_txt(
   path: pathlib.Path, select: Select, shown: pathlib.Path
-) -> RawImage:
+) -> LoadedImage:
   """Reads the selected channels of a .txt file; its pixels are 1 um.
 
   Lines may come in any order; each place of the image must have one.
@@ -64,7 +65,7 @@ def read_txt(
       f"of {width} x {height} are missing), expected all"
     )
   stack = places.fill(table[used].to_numpy(np.float32))
-  return RawImage(stack, selection, 1.0, tuple(lines))
+  return selection.load(stack, 1.0, lines)
 
 
 def join_name(label: str, metal: str) -> str:
