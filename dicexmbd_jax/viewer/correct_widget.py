@@ -1,4 +1,4 @@
-"""Merges, splits, adds, deletes and redraws cells on a Labels layer."""
+"""Merges, splits, adds, deletes and redraws cells; makes a model of them."""
 
 import dataclasses
 import datetime
@@ -13,9 +13,10 @@ from napari.layers import Labels
 from qtpy import QtWidgets
 
 from dicexmbd_jax.masks import measure
-from dicexmbd_jax.viewer import corrections
+from dicexmbd_jax.viewer import corrections, tune_box, tuning
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer.layers import LayerOrigin
+from dicexmbd_jax.viewer.study import find_study
 
 _HINTS = {
   "Merge": "Draw a line over the cells that are one.",
@@ -31,7 +32,7 @@ _EDITS: dict[str, Callable[..., corrections.Edit]] = {
 
 
 class CorrectWidget(QtWidgets.QWidget):
-  """Tools for the cells of one Labels layer, and a place to save them.
+  """Tools for the cells of one Labels layer, a place to save them, fine-tuning.
 
   Changes go through the layer's own history, so that napari's undo, and its
   brush, go together with the tools.
@@ -52,9 +53,12 @@ class CorrectWidget(QtWidgets.QWidget):
     self.message = QtWidgets.QLabel()
     self.message.setWordWrap(True)
     self.folder = QtWidgets.QLineEdit()
+    self.tuning = tune_box.TuneBox()
     self.tools = {name: QtWidgets.QPushButton(name) for name in _HINTS}
     self._place_parts()
     self.layers.currentIndexChanged.connect(self._choose_layer)
+    self.folder.textChanged.connect(self._choose_output)
+    self.tuning.run.clicked.connect(self.finetune)
     napari_viewer.layers.events.inserted.connect(self._list_layers)
     napari_viewer.layers.events.removed.connect(self._list_layers)
     napari_viewer.mouse_drag_callbacks.append(self._follow_mouse)
@@ -93,7 +97,7 @@ class CorrectWidget(QtWidgets.QWidget):
       return
     self._put_back()
     origin = layer.metadata[layers_lib.KEY]
-    folder = Path(self.folder.text()).expanduser()
+    folder = self._get_folder()
     cells = np.array(layer.data)
     try:
       table = corrections.write_corrections(
@@ -106,6 +110,30 @@ class CorrectWidget(QtWidgets.QWidget):
     layer.metadata = {**layer.metadata, layers_lib.KEY: saved}
     layer.features = self._measure_cells(cells, origin)
     self.message.setText(describe_changes(table, folder, origin.stem))
+    self._choose_output()
+
+  def finetune(self) -> None:
+    """Starts a fine-tuning on all corrected cells in the folder."""
+    layer = self.layer
+    if layer is None:
+      self.message.setText("Found no cells: open masks, or segment an image.")
+      return
+    if layers_lib.is_unsaved(layer):
+      self.message.setText("The corrections are not saved: save them first.")
+      return
+    origin = layer.metadata[layers_lib.KEY]
+    output = Path(self.tuning.output.text()).expanduser().absolute()
+    try:
+      call = tuning.make_call(
+        find_study(origin.path),
+        layers_lib.list_roles(self._viewer.layers, origin.stem),
+        self._get_folder().absolute(),
+        output,
+      )
+    except (ValueError, OSError) as error:
+      self.tuning.message.setText(str(error))
+      return
+    self.tuning.start(call, output)
 
   def _place_parts(self) -> None:
     box = QtWidgets.QGridLayout(self)
@@ -125,7 +153,8 @@ class CorrectWidget(QtWidgets.QWidget):
     box.addWidget(self.folder, 3, 1, 1, 2)
     box.addWidget(save, 4, 0, 1, 3)
     box.addWidget(self.message, 5, 0, 1, 3)
-    box.setRowStretch(6, 1)
+    box.addWidget(self.tuning, 6, 0, 1, 3)
+    box.setRowStretch(7, 1)
 
   def _list_layers(self, _event: Any = None) -> None:
     """Offers the Labels layers, those of cells first."""
@@ -157,6 +186,15 @@ class CorrectWidget(QtWidgets.QWidget):
       self.folder.setText(str(_choose_folder(origin)))
       layer.events.paint.connect(self._finish_shape)
       self.choose_tool("")
+
+  def _get_folder(self) -> Path:
+    return Path(self.folder.text()).expanduser()
+
+  def _choose_output(self, _text: str = "") -> None:
+    """Says where the next model goes; while one is made, it stays."""
+    if not self.tuning.is_busy():
+      output = tuning.choose_output(self._get_folder())
+      self.tuning.output.setText(str(output))
 
   def _find_new_id(self) -> int:
     layer = self.layer

@@ -72,6 +72,11 @@ def list_markers(shown: Iterable[Any], stem: str | None = None) -> list[Any]:
   return found
 
 
+def list_roles(shown: Iterable[Any], stem: str | None = None) -> dict[str, str]:
+  """Returns the roles of an image's markers by name; see list_markers."""
+  return {one.name: one.metadata[KEY].role for one in list_markers(shown, stem)}
+
+
 def is_unsaved(layer: Any) -> bool:
   """Whether a layer has cells that were changed since they were saved."""
   origin = get_origin(layer)

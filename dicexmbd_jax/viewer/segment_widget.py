@@ -14,7 +14,7 @@ from qtpy import QtCore, QtWidgets
 from dicexmbd_jax import api
 from dicexmbd_jax.masks.settings import PRESETS
 from dicexmbd_jax.viewer import layers as layers_lib
-from dicexmbd_jax.viewer import segmentation
+from dicexmbd_jax.viewer import models, segmentation
 from dicexmbd_jax.viewer.layers import LayerOrigin
 from dicexmbd_jax.viewer.segmentation import SegmentJob
 
@@ -53,10 +53,11 @@ class SegmentWidget(QtWidgets.QWidget):
     self._worker: Any = None
     self._base: dict[str, Any] = {}  # The model's own live settings.
     self._is_late = False  # Whether settings changed while work was done.
+    # By study and channel, what was ticked by hand.
+    self._ticked: dict[tuple[str, str], list[bool]] = {}
     self.channels = QtWidgets.QTreeWidget()
     self.channels.setHeaderLabels(["channel", *_ROLES])
-    self.model = QtWidgets.QLineEdit()
-    self.model.setPlaceholderText("the shipped model")
+    self.model = models.ModelBox()
     self.views = QtWidgets.QComboBox()
     self.views.addItems(["1", "4", "8"])
     self.views.setCurrentText("4")
@@ -237,15 +238,39 @@ class SegmentWidget(QtWidgets.QWidget):
     names = [layer.name for layer in markers]
     if names == [item.text(0) for item in self._list_items()]:
       return
+    self.channels.blockSignals(True)
     self.channels.clear()
     for layer in markers:
       origin = layers_lib.get_origin(layer)
       role = origin.role if origin else segmentation.guess_role(layer.name)
+      usual = [role == one for one in _ROLES]
+      ticks = self._ticked.get(_name_channel(layer), usual)
       item = QtWidgets.QTreeWidgetItem([layer.name])
-      for k, name in enumerate(_ROLES, 1):
-        item.setCheckState(k, _as_check(role == name))
+      for k, is_ticked in enumerate(ticks, 1):
+        item.setCheckState(k, _as_check(is_ticked))
       self.channels.addTopLevelItem(item)
+    self.channels.blockSignals(False)
     self.channels.resizeColumnToContents(0)
+    self._tell_roles()
+
+  def _take_ticks(self, item: QtWidgets.QTreeWidgetItem) -> None:
+    """Keeps what was ticked by hand, for the study's other images, too."""
+    checked = QtCore.Qt.CheckState.Checked
+    ticks = [item.checkState(k) == checked for k in (1, 2)]
+    for layer in self._list_markers():
+      if layer.name == item.text(0):
+        self._ticked[_name_channel(layer)] = ticks
+    self._tell_roles()
+
+  def _tell_roles(self) -> None:
+    """Notes at the markers what is ticked, for the other widgets."""
+    chosen = self._list_chosen()
+    for layer in layers_lib.list_markers(self._viewer.layers):
+      origin = layer.metadata[layers_lib.KEY]
+      role = next((one for one in _ROLES if layer.name in chosen[one]), "")
+      if role != origin.role:
+        origin = dataclasses.replace(origin, role=role)
+        layer.metadata = {**layer.metadata, layers_lib.KEY: origin}
 
   def _list_items(self) -> list[QtWidgets.QTreeWidgetItem]:
     count = self.channels.topLevelItemCount()
@@ -300,7 +325,8 @@ class SegmentWidget(QtWidgets.QWidget):
     self.cancel.clicked.connect(self.stop)
     self._seen.connect(self._show_share)
     self._timer.timeout.connect(self._follow_settings)
-    self.model.editingFinished.connect(self._read_model)
+    self.model.chosen.connect(self._read_model)
+    self.channels.itemChanged.connect(self._take_ticks)
     self.preset.currentTextChanged.connect(lambda _: self._read_model())
     self.preset.currentTextChanged.connect(lambda _: self._timer.start())
     for part in self.live.values():
@@ -316,12 +342,7 @@ class SegmentWidget(QtWidgets.QWidget):
     box = QtWidgets.QVBoxLayout(self)
     box.addWidget(self.channels)
     form = QtWidgets.QFormLayout()
-    browse = QtWidgets.QPushButton("...")
-    browse.clicked.connect(self._ask_model)
-    row = QtWidgets.QHBoxLayout()
-    row.addWidget(self.model)
-    row.addWidget(browse)
-    form.addRow("model", row)
+    form.addRow("model", self.model)
     form.addRow("views", self.views)
     form.addRow("magnification", self.magnification)
     box.addLayout(form)
@@ -338,11 +359,6 @@ class SegmentWidget(QtWidgets.QWidget):
     box.addWidget(group)
     box.addWidget(self.message)
 
-  def _ask_model(self) -> None:
-    if path := QtWidgets.QFileDialog.getExistingDirectory(self):
-      self.model.setText(path)
-      self._read_model()
-
 
 def _describe_image(markers: list[Layer]) -> LayerOrigin:
   """Returns what the markers show; cells are kept apart from other masks."""
@@ -351,6 +367,12 @@ def _describe_image(markers: list[Layer]) -> LayerOrigin:
     path = pathlib.Path(markers[0].source.path or "image")
     return LayerOrigin(path, path.name.partition(".")[0], "")
   return dataclasses.replace(origin, role="", results=None)
+
+
+def _name_channel(layer: Layer) -> tuple[str, str]:
+  """Returns a channel's study and name."""
+  origin = layers_lib.get_origin(layer)
+  return str(origin.path) if origin else "", layer.name
 
 
 def _make_live_parts() -> dict[str, QtWidgets.QWidget]:

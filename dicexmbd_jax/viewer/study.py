@@ -27,6 +27,8 @@ class Study:
     results: the folder of masks, tables and corrections; None without any.
     panel: what the channels are; None where none was found.
     warnings: what cannot be shown, one line each.
+    place: where the images are listed, as commands' --images has it; None where
+      only results are there.
   """
 
   path: Path
@@ -34,6 +36,7 @@ class Study:
   results: Path | None = None
   panel: Panel | None = None
   warnings: tuple[str, ...] = ()
+  place: Path | str | None = None
 
 
 def find_study(path: str | Path) -> Study:
@@ -63,7 +66,7 @@ def find_study(path: str | Path) -> Study:
     images[stem] = None
   if not images:
     raise ValueError(lines[0] if lines else f"{path}: found no image")
-  return Study(path, images, results, panel, tuple(lines))
+  return Study(path, images, results, panel, tuple(lines), place)
 
 
 def _list_results(folder: Path) -> list[Path]:

@@ -1,28 +1,10 @@
 """What the tests of several commands share."""
 
-import numpy as np
 import pytest
-
-from configs import default
-from dicexmbd_jax.model import unet, weights
+import tiny_models
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-  """A tiny network that finds cells: its maps are about its inputs."""
-  config = default.get_config()
-  config.model.update({"width": 2, "depth": 1})
-  config.predict.update({"tile_px": 64, "batch_size": 2})
-  model = unet.build_model(config.model)
-  # The decoder passes the nuclear and the membrane channel through.
-  for block in (model.encoders[0], model.decoders[0]):
-    for conv in (block.conv1, block.conv2):
-      kernel = np.zeros(conv.kernel.shape, np.float32)
-      kernel[1, 1, -2:, :] = np.eye(2)
-      conv.kernel[...] = kernel
-  head = np.array([[0.05, -0.02, -0.05], [-0.02, 0.05, -0.05]], np.float32)
-  model.head.kernel[...] = head[None, None]
-  model.head.bias[...] = np.array([-3.0, -3.0, 3.0], np.float32)
-  folder = tmp_path_factory.mktemp("model")
-  weights.write_model(folder, model, config)
-  return folder
+  """A tiny network that finds cells."""
+  return tiny_models.write_tiny_model(tmp_path_factory.mktemp("model"))

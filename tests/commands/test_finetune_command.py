@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tifffile
+import tiny_models
 
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax.model import weights
@@ -20,13 +21,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def small_model(model_folder, tmp_path_factory):
+def small_model(tmp_path_factory):
   """The tiny network, trained in crops that suit small images."""
-  model, config = weights.read_model(model_folder)
-  config.train.crop_px = 32
-  folder = tmp_path_factory.mktemp("small")
-  weights.write_model(folder, model, config)
-  return folder
+  return tiny_models.write_tiny_model(tmp_path_factory.mktemp("small"), 32)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+import viewer_studies
 
 from dicexmbd_jax import api
 from dicexmbd_jax.viewer import layers as layers_lib
@@ -119,6 +120,25 @@ def test_channels_are_guessed_and_can_be_changed(widget):
   state = importlib.import_module("qtpy.QtCore").Qt.CheckState
   widget.channels.topLevelItem(2).setCheckState(1, state.Checked)
   assert widget._list_chosen()["nuclear"] == ["DNA1", "Ki67"]
+
+
+def test_ticks_hold_for_a_studys_other_images(viewer, wait_until, tmp_path):
+  output = viewer_studies.write_output(tmp_path / "out")
+  modules = [
+    importlib.import_module(f"dicexmbd_jax.viewer.{name}_widget")
+    for name in ("images", "segment")
+  ]
+  images = modules[0].ImagesWidget(viewer)
+  images.open_path(output)
+  widget = modules[1].SegmentWidget(viewer)
+  state = importlib.import_module("qtpy.QtCore").Qt.CheckState
+  for item in widget._list_items():
+    ticked = state.Checked if item.text(0) == "Ki67" else state.Unchecked
+    item.setCheckState(1, ticked)
+  images.step(1)
+  assert widget._list_chosen() == {"nuclear": ["Ki67"], "membrane": ["CD45"]}
+  roles = layers_lib.list_roles(viewer.layers)
+  assert roles == {"CD45": "membrane", "DNA1": "", "Ki67": "nuclear"}
 
 
 def test_cells_are_found_and_follow_the_settings(

@@ -1,0 +1,107 @@
+import importlib
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import viewer_studies
+
+from dicexmbd_jax.io import write
+from dicexmbd_jax.io.panel import read_panel
+from dicexmbd_jax.viewer import corrections, tuning
+from dicexmbd_jax.viewer.study import find_study
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROLES = {"CD45": "membrane", "DNA1": "nuclear", "Ki67": ""}
+
+
+@pytest.fixture
+def output(tmp_path):
+  """A study's results, of which one image is corrected."""
+  folder = viewer_studies.write_output(tmp_path / "out")
+  before = viewer_studies.make_cells()
+  author = {"user": "me", "time": "2026-01-31T12:00:00Z"}
+  after = np.where(before == 2, 1, before)
+  corrections.write_corrections(folder, "ROI1", before, after, author)
+  return folder
+
+
+def call(folder, roles=ROLES):
+  return tuning.make_call(
+    find_study(folder), roles, folder, folder / "finetuned"
+  )
+
+
+def test_the_call_takes_the_studys_images_and_panel(output):
+  assert call(output) == [
+    "finetune",
+    f"--images={output / 'img'}",
+    f"--panel={output / 'panel.csv'}",
+    f"--masks={output / 'corrected'}",
+    f"--output={output / 'finetuned'}",
+  ]
+
+
+def test_other_ticks_make_another_panel(output):
+  roles = ROLES | {"DNA1": "", "Ki67": "nuclear"}
+  assert f"--panel={output / 'finetuned/panel.csv'}" in call(output, roles)
+  rows = read_panel(output / "finetuned/panel.csv").rows
+  assert [row.name for row in rows if row.is_nuclear] == ["Ki67"]
+  assert [row.name for row in rows if row.is_membrane] == ["CD45"]
+
+
+def test_a_study_without_a_panel_gets_one(output):
+  (output / "panel.csv").unlink()
+  call(output)
+  rows = read_panel(output / "finetuned/panel.csv").rows
+  assert [row.name for row in rows] == list(ROLES)
+  with pytest.raises(ValueError, match="tick it in Segment"):
+    call(output, dict.fromkeys(ROLES, ""))
+
+
+def test_without_corrections_or_images_it_is_one_line(output):
+  for path in (output / "corrected").iterdir():
+    path.unlink()
+  with pytest.raises(ValueError, match="found no corrected cells"):
+    call(output)
+  for path in (output / "img").iterdir():
+    path.unlink()
+  (output / "img").rmdir()
+  with pytest.raises(ValueError, match="found no images"):
+    call(output)
+
+
+def test_newer_corrections_get_a_folder_of_their_own(output):
+  assert tuning.choose_output(output) == output / "finetuned"
+  write.write_json(output / "finetuned/work/plan.json", {})
+  assert tuning.choose_output(output) == output / "finetuned"
+  later = (output / "finetuned/work/plan.json").stat().st_mtime + 10
+  os.utime(output / "corrected/ROI1.tiff", (later, later))
+  assert tuning.choose_output(output) == output / "finetuned_2"
+
+
+@pytest.fixture
+def box(wait_until, monkeypatch):
+  monkeypatch.setenv("PYTHONPATH", str(ROOT))
+  made = importlib.import_module("dicexmbd_jax.viewer.tune_box").TuneBox()
+  yield made
+  made.stop()
+  wait_until(lambda: not made.is_busy())
+
+
+def test_a_wrong_call_is_its_last_line(box, wait_until, tmp_path):
+  words = ["finetune", f"--images={tmp_path}", f"--output={tmp_path / 'out'}"]
+  box.start([*words, "--panel=/nowhere.csv", f"--masks={tmp_path}"], tmp_path)
+  assert not box.run.isEnabled()
+  wait_until(lambda: not box.is_busy())
+  assert "/nowhere.csv: found" in box.message.text()
+  assert "\n" not in box.message.text()
+  assert box.run.isEnabled() and not box.cancel.isEnabled()
+
+
+def test_a_fine_tuning_can_be_cancelled(box, wait_until, output):
+  box.start(call(output), output / "finetuned")
+  box.cancel.click()
+  wait_until(lambda: not box.is_busy())
+  assert "Stopped before there was a model" in box.message.text()
+  assert box.result is None
