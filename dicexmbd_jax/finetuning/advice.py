@@ -12,7 +12,7 @@ _LOST = 0.05  # Of F1 on simulated tissue.
 _SPREAD = 1.3  # Largest magnification over the smallest.
 _COUNT = 0.15
 _STEEP = 0.01  # Of F1, in the last third of the training.
-_SAME_DOUBTS = 3  # Of one kind; more are counted.
+_SAME_DOUBTS = 3  # Images and lines of one kind; more are counted.
 
 
 def is_better(difference: tuple[float, float, float]) -> bool:
@@ -138,21 +138,26 @@ def _judge_sizes(notes: Mapping) -> list[str]:
 
 
 def _shorten(doubts: Sequence[str]) -> list[str]:
-  """Leaves out doubts that many images share, and says how many."""
-  kept: list[str] = []
-  seen: dict[str, int] = {}
-  for line in doubts:
-    _, _, text = line.partition(": ")
-    kind = text[:30]
-    seen[kind] = seen.get(kind, 0) + 1
-    if seen[kind] <= _SAME_DOUBTS:
-      kept.append(line)
-  kept += [
-    f"{count - _SAME_DOUBTS} more images: {kind} ..."
-    for kind, count in seen.items()
-    if count > _SAME_DOUBTS
-  ]
-  return kept
+  """Writes a doubt that images share once, and counts where many are alike."""
+  images: dict[str, list[str]] = {}
+  for name, _, text in (line.partition(": ") for line in doubts):
+    images.setdefault(text, []).append(name)
+  kinds: dict[str, list[str]] = {}
+  for text, names in images.items():
+    line = f"{_list_some(names)}: {text}"
+    kinds.setdefault(text[:30], []).append(line)
+  lines = []
+  for kind, alike in kinds.items():
+    lines += alike[:_SAME_DOUBTS]
+    if len(alike) > _SAME_DOUBTS:
+      lines.append(f"and {len(alike) - _SAME_DOUBTS} times more: {kind} ...")
+  return lines
+
+
+def _list_some(names: Sequence[str]) -> str:
+  more = len(names) - _SAME_DOUBTS
+  shown = ", ".join(names[:_SAME_DOUBTS])
+  return f"{shown} and {more} more" if more > 0 else shown
 
 
 def count_labels(samples: Sequence[Sample]) -> int:

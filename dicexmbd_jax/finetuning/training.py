@@ -307,7 +307,7 @@ def train(
     for number in (signal.SIGTERM, signal.SIGINT)
   }
   try:
-    with Progress(round(budget_s), "s", round(spent_s)) as bar:
+    with Progress(round(budget_s), "second", round(spent_s)) as bar:
       watch = Watch(work, config, judge, course, (pace, bar, start_f1))
       is_done = loop.train_and_evaluate(
         program, state, config, checkpoints, watch, pace

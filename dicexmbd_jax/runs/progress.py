@@ -14,7 +14,7 @@ class Progress:
   Args:
     num_images: how many there are.
     unit: what they are called.
-    num_done: how many were done before.
+    num_done: how many were done before; more than all count as all.
     silent_s: at least so long between two log lines.
   """
 
@@ -62,8 +62,9 @@ class Progress:
     """Returns how many are done, how fast, what is left and what failed."""
     elapsed_s = max(time.monotonic() - self._started, 1e-3)
     rate = self._num_new / elapsed_s
-    parts = [f"{self._num_done} of {self._num_images} {self._unit}s"]
-    if rate:
+    num_done = min(self._num_done, self._num_images)
+    parts = [f"{num_done} of {self._num_images} {self._unit}s"]
+    if rate and self._unit != "second":  # Time goes at its own rate.
       left_s = (self._num_images - self._num_done) / rate
       left = tqdm.tqdm.format_interval(left_s)
       parts += [f"{rate:.2g} a second", f"{left} left"]

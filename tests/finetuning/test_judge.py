@@ -1,5 +1,7 @@
 """Intervals, the clock and the verdict."""
 
+import types
+
 import numpy as np
 
 from dicexmbd_jax.finetuning import advice, judge
@@ -34,3 +36,22 @@ def test_one_square_shows_nothing():
   difference = judge.compare(one, make_verdict([[1, 4, 4]]))
   assert not advice.is_better(difference)
   assert "too few labels" in advice.say_verdict(difference, 0.2, 1)
+
+
+def advise(*doubts):
+  samples = [types.SimpleNamespace(kind="cells", doubts=[d]) for d in doubts]
+  after = make_verdict([[200, 0, 0]])
+  notes = {"way": "by slide", "history": [], "simulated": None, "factors": [1]}
+  return advice.advise(samples, (after, after), notes)
+
+
+def test_a_doubt_that_images_share_is_said_once():
+  lines = advise(*(f"ROI{k}: no membrane marker" for k in range(5)))
+  assert lines[-1] == "ROI0, ROI1, ROI2 and 2 more: no membrane marker"
+
+
+def test_doubts_that_differ_in_numbers_are_counted():
+  alike = "a long sentence that ends with a number"
+  lines = advise(*(f"ROI{k}: {alike} {k}" for k in range(5)))
+  assert lines[-2] == f"ROI2: {alike} 2"
+  assert lines[-1] == f"and 2 times more: {alike[:30]} ..."
