@@ -23,7 +23,7 @@ from dicexmbd_jax.io import json_file
 from dicexmbd_jax.masks import settings
 
 # What a configuration file may have beside what the weights have: they carry
-# the sections of their own time.
+# the sections of their own time. Nothing that makes masks reads these.
 SECTIONS = ("seed", "train", "records")
 # Sections that describe training; names in them are the trainer's to judge.
 _TRAINING = ("train", "records")

@@ -15,6 +15,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import h5ad, images, labels, write
 from dicexmbd_jax.io import tables as tables_reader
 from dicexmbd_jax.io.names import make_unique
@@ -282,11 +283,19 @@ def read_tables(output: Path, stem: str) -> list[pd.DataFrame]:
 
 
 def describe_run(run: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the run as the report's head and its table of details show it."""
+  """Returns the run as the report's head and its table of details show it.
+
+  How the weights were trained is left to run.json.
+  """
+  config = {
+    f"config.{name}": value
+    for name, value in run["config"].items()
+    if name.partition(".")[0] not in config_lib.SECTIONS
+  }
   details = {
     "command": run["command"],
     "weights (SHA-256)": run["model"]["sha256"],
-    **{f"config.{name}": value for name, value in run["config"].items()},
+    **config,
     **run["versions"],
   }
   return {
