@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from dicexmbd_jax import __version__, allocator, compiled, memory
+from dicexmbd_jax import __version__, allocator, compiled, extras, memory
 from dicexmbd_jax import config as config_lib
 
 # As shells have it: 128 and the signal's number.
@@ -44,12 +44,14 @@ class Command:
     config: "weights" (of --checkpoint or the shipped model), "file" (--config
       must be given) or None (it has no configuration).
     required: names of the flags that a call must give.
+    extra: of the package, which the command cannot do without.
   """
 
   help: str
   flags: tuple[str, ...]
   required: tuple[str, ...]
   config: str | None = "weights"
+  extra: str = ""
 
 
 TEXT, TRUTH = flags.DEFINE_string, flags.DEFINE_boolean
@@ -232,6 +234,7 @@ COMMANDS = {
     ("workdir", "checkpoint", "coordinator", "num_processes", "process_id"),
     ("workdir",),
     config="file",
+    extra="train",
   ),
   "finetune": Command(
     "From a few labelled images to a better model for their study.",
@@ -239,12 +242,14 @@ COMMANDS = {
     + ("output", "minutes", "labelled", "checkpoint", "pixel_size_um")
     + ("seed", "overwrite"),
     ("images", "output"),
+    extra="train",
   ),
   "teach fit": Command(
     "From images and brush strokes to a pixel classifier, the teacher.",
     ("images", "panel", "annotations", "output", "channels", "scale")
     + ("seed", "keep_forest", "num_workers"),
     ("annotations", "output"),
+    extra="teach",
   ),
   "teach predict": Command(
     "From images and a teacher to probability and uncertainty maps.",
@@ -252,12 +257,14 @@ COMMANDS = {
     + ("overwrite",),
     ("teacher", "images", "output"),
     config=None,
+    extra="teach",
   ),
   "teach round": Command(
     "One round of annotation: fit, predict, masks, what to paint next.",
     ("images", "panel", "strokes", "output", "seed", "num_images")
     + ("num_crops", "crop_px", "num_workers"),
     ("images", "output"),
+    extra="teach",
   ),
   "teach rank": Command(
     "From uncertainty maps to the images and places to annotate next.",
@@ -326,8 +333,14 @@ def main(arguments: Sequence[str]) -> int:
   is_merge = name == "predict" and values.merge
   module = "merge" if is_merge else name.replace(" ", "_")
   try:
+    extras.check_extra(COMMANDS[name].extra)
     command = importlib.import_module(f"dicexmbd_jax.commands.{module}")
     return command.run(values)
+  except ModuleNotFoundError as error:
+    line = extras.describe_missing(error)
+    if line is None:
+      raise
+    return refuse(f"{name}: {line}")
   except TerminatedError:
     print("dicexmbd: terminated", file=sys.stderr)
     return TERMINATED
@@ -422,11 +435,15 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
 def refuse_addresses(values: Mapping[str, object]) -> None:
   """Raises a ValueError where a flag names a bucket, as gs://bucket/folder.
 
-  Else a folder `gs:` would be made here, and lost with the machine.
+  Else a folder `gs:` would be made here, and lost with the machine. Images may
+  be OME-Zarr there: a store, a folder or a pattern of them.
   """
   for name, value in values.items():
     for word in value if isinstance(value, list) else [value]:
-      if isinstance(word, str) and re.match(r"[A-Za-z][\w+.-]+://", word):
+      is_address = re.match(r"[A-Za-z][\w+.-]+://", str(word))
+      # A folder has no suffix.
+      is_store = re.search(r"(\.zarr(\.zip)?|/[^/.]*)/?$", str(word))
+      if is_address and not (name == "images" and is_store):
         raise ValueError(
           f"--{name}: found {word}, expected a path of this machine; mount the "
           "bucket (gcsfuse, mount-s3) and name the folder"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on all hosts of a Cloud TPU pod slice; the TPU tells JAX who is who.
 # Needs: gcloud, logged in; on every host this project in ~/dicexmbd_jax with
-# .venv (pip install ".[tpu]"), and records and workdir on a file system that
+# .venv (pip install ".[train,tpu]"), and records and workdir on a file system that
 # all hosts mount. Run again after a preemption, it goes on.
 # usage: TPU=NAME ZONE=ZONE bash launch/tpu_pod.sh --config=configs/default.py \
 #     --workdir=/mnt/shared/run1

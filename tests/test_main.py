@@ -107,6 +107,7 @@ def test_a_reader_that_leaves_early_gets_no_traceback():
     (["predict", "--images=https://a/b.tiff", "--output=o"], "images"),
     (["segment", "--probabilities=p", "--output=o", "--shares=s3://a"],
      "shares"),
+    (["convert", "--results=gs://a/b", "--output=o"], "results"),
   ],
 )  # fmt: skip
 def test_addresses_of_buckets_are_refused_in_one_line(words, flag, capsys):

@@ -65,14 +65,6 @@ def run(flags) -> int:
     return 2
   try:
     return run_request(request)
-  except ModuleNotFoundError as error:
-    logging.error(
-      "--format=%s: found no %s, expected it installed: python -m pip install "
-      '"dicexmbd-jax[export]"',
-      request.format,
-      error.name,
-    )
-    return 2
   except (ValueError, OSError) as error:
     logging.error("%s", pool.describe_error(error, str(source)))
     return 2

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from dicexmbd_jax import memory
+from dicexmbd_jax import extras, memory
 from dicexmbd_jax.io.metadata import UNITS_UM
 from dicexmbd_jax.io.tiff import Select
 from dicexmbd_jax.sections import MAX_PIXEL_UM, MIN_PIXEL_UM
@@ -107,11 +107,10 @@ def open_store(path: pathlib.Path) -> Iterator[zarr.Group]:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ValueError) and ": found " in text:
       raise
-    if isinstance(error, ImportError):
-      text += "; pip install s3fs or gcsfs"
-    raise ValueError(
-      f"{shown}: found unreadable OME-Zarr ({text[:200]}), expected {_WANTED}"
-    ) from error
+    line = extras.describe_missing(error) or (
+      f"found unreadable OME-Zarr ({text[:200]}), expected {_WANTED}"
+    )
+    raise ValueError(f"{shown}: {line}") from error
 
 
 def hash_store(path: pathlib.Path) -> str:
@@ -127,9 +126,9 @@ def hash_store(path: pathlib.Path) -> str:
       digest.update(content)
   except Exception as error:  # Of any file system.
     text = " ".join(str(error).split())[:200]
-    raise ValueError(
-      f"{_spell(path)}: found {text}, expected a readable store"
-    ) from error
+    line = f"found {text}, expected a readable store"
+    line = extras.describe_missing(error) or line
+    raise ValueError(f"{_spell(path)}: {line}") from error
   return digest.hexdigest()
 
 
@@ -148,9 +147,9 @@ def list_remote(url: str) -> list[pathlib.Path]:
     names = system.glob(place) if "*" in url else system.ls(place, detail=False)
   except Exception as error:  # Of any file system.
     text = " ".join(str(error).split())[:200]
-    raise ValueError(
-      f"{url}: found {text}, expected a readable folder"
-    ) from error
+    line = f"found {text}, expected a readable folder"
+    line = extras.describe_missing(error) or line
+    raise ValueError(f"{url}: {line}") from error
   found = [name for name in sorted(names) if name.rstrip("/").endswith(".zarr")]
   if not found:
     raise ValueError(f"{url}: found no images, expected OME-Zarr")

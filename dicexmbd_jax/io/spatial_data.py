@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dicexmbd_jax import extras
 from dicexmbd_jax.io import write
 from dicexmbd_jax.io.names import make_unique
 from dicexmbd_jax.types import Labels, Stack
@@ -49,10 +50,11 @@ def check_installed() -> None:
   try:
     import spatialdata  # noqa: F401
   except ImportError as error:
-    raise ValueError(
-      f"--format=spatialdata: found no package for it ({error}), expected "
-      "spatialdata: pip install 'dicexmbd-jax[spatialdata]'"
-    ) from error
+    line = extras.describe_missing(error) or (
+      f"found no spatialdata that can be imported ({error}), expected the "
+      "extra spatialdata: pip install 'dicexmbd-jax[spatialdata]'"
+    )
+    raise ValueError(f"--format=spatialdata: {line}") from error
 
 
 def name_elements(stems: Sequence[str]) -> dict[str, str]:

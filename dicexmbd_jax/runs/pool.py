@@ -16,6 +16,8 @@ from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from dicexmbd_jax import extras
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -181,6 +183,8 @@ def describe_error(error: Exception, file: str | os.PathLike) -> str:
   """
   if isinstance(error, OSError) and error.strerror:
     error = OSError(f"{error.filename or file}: found {error.strerror}")
+  if line := extras.describe_missing(error):
+    error = ValueError(line)
   if isinstance(error, MemoryError):
     error = MemoryError(f"found too little memory ({error}), expected more")
   text = " ".join(str(error).split()) or type(error).__name__

@@ -139,7 +139,7 @@ def test_an_unknown_format_is_named(tmp_path, caplog):
   assert not (tmp_path / "out").exists()
 
 
-def test_without_onnx_one_line_names_the_extra(tmp_path, monkeypatch, caplog):
+def test_without_onnx_one_line_names_the_extra(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, "onnx", None)
   for name in ("onnx_graph", "bioimageio"):
     monkeypatch.delitem(
@@ -148,9 +148,8 @@ def test_without_onnx_one_line_names_the_extra(tmp_path, monkeypatch, caplog):
     monkeypatch.delattr(f"dicexmbd_jax.model.{name}", raising=False)
   output = tmp_path / "model"
   assert program.main(["export", "--format=onnx", f"--output={output}"]) == 2
-  [line] = caplog.messages
-  assert line == (
-    "--format=onnx: found no onnx, expected it installed: python -m pip "
-    'install "dicexmbd-jax[export]"'
+  assert capsys.readouterr().err == (
+    "dicexmbd: export: found no package onnx, expected the extra export: "
+    "pip install 'dicexmbd-jax[export]'\n"
   )
   assert not output.exists()

@@ -1,0 +1,161 @@
+"""What an install brings, and what is said where an extra is left out."""
+
+import importlib.metadata
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+import dicexmbd_jax
+from dicexmbd_jax import __main__ as program
+from dicexmbd_jax import extras
+from dicexmbd_jax.io import ome_zarr
+from dicexmbd_jax.runs import pool
+
+ROOT = pathlib.Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OPTIONAL = PROJECT["optional-dependencies"]
+# What the commands need; as requirements.txt has it.
+COMMANDS = ("train", "teach", "export")
+BLOCKED = """
+import sys
+from dicexmbd_jax import extras
+
+names = {name for some in extras.EXTRAS.values() for name in some}
+names -= {"importlib_resources", "fsspec", "requests", "aiohttp"}
+
+class Blocker:
+  def find_spec(self, name, path=None, target=None):
+    if name.partition(".")[0] in names:
+      raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+from dicexmbd_jax import __main__ as program
+
+for line in sys.stdin:
+  print(program.main(line.split()), flush=True)
+"""
+
+
+def run_base(lines, folder):
+  """Runs commands in a process that can import the base alone.
+
+  Returns:
+    Exit codes, and the text of standard error.
+  """
+  found = subprocess.run(
+    [sys.executable, "-c", BLOCKED],
+    input="\n".join(lines),
+    capture_output=True,
+    text=True,
+    cwd=folder,
+  )
+  assert found.returncode == 0, found.stderr
+  codes = [int(word) for word in found.stdout.splitlines() if word.isdigit()]
+  return codes, found.stderr
+
+
+def block(monkeypatch, *names):
+  for name in names:
+    monkeypatch.setitem(sys.modules, name, None)
+
+
+def list_requirements():
+  lines = (ROOT / "requirements.txt").read_text().splitlines()
+  return {line.partition("#")[0].strip() for line in lines} - {""}
+
+
+def name_package(requirement):
+  return re.split(r"[\[<>=~!]", requirement)[0].strip()
+
+
+def test_requirements_are_the_base_and_what_the_commands_need():
+  wanted = [*PROJECT["dependencies"]]
+  for extra in COMMANDS:
+    wanted += OPTIONAL[extra]
+  assert len(wanted) == len(set(map(name_package, wanted)))
+  assert list_requirements() == set(wanted)
+
+
+def test_the_extras_that_are_told_exist_and_bring_their_packages():
+  assert set(extras.EXTRAS) < set(OPTIONAL)
+  assert {"train", "teach", "viewer", "workflow", "gpu", "tpu", "beam"} <= set(
+    OPTIONAL
+  )
+  brought = importlib.metadata.packages_distributions()
+  for extra, packages in extras.EXTRAS.items():
+    listed = {name_package(one).lower() for one in OPTIONAL[extra]}
+    if extra == "remote":
+      listed |= {"fsspec", "aiohttp"}  # These come with S3Fs.
+    for package in set(packages) & set(brought):
+      names = {name.lower().replace("_", "-") for name in brought[package]}
+      assert names & {name.replace("_", "-") for name in listed}, package
+
+
+def test_no_command_of_the_base_names_an_extra():
+  base = {"predict", "segment", "evaluate", "simulate", "convert", "export"}
+  assert all(not program.COMMANDS[name].extra for name in base)
+  used = {command.extra for command in program.COMMANDS.values()} - {""}
+  assert used <= set(extras.EXTRAS)
+
+
+def test_a_missing_extra_is_one_line_that_names_it(tmp_path):
+  calls = {
+    f"train --workdir=run --config={ROOT}/configs/tiny.py": "train",
+    "finetune --images=img --masks=masks --output=out": "train",
+    "teach fit --images=img --annotations=drawn --output=out": "teach",
+    "teach predict --images=img --teacher=teacher --output=out": "teach",
+    "teach round --images=img --output=out": "teach",
+    "export --format=onnx --output=out": "export",
+    "predict --images=gs://bucket/images --output=out": "remote",
+  }
+  codes, told = run_base(calls, tmp_path)
+  assert codes == [2] * len(calls)
+  assert "Traceback" not in told
+  lines = [line for line in told.splitlines() if "found no package" in line]
+  assert len(lines) == len(calls), told
+  for line, extra in zip(lines, calls.values(), strict=True):
+    assert line.endswith(
+      f"expected the extra {extra}: pip install 'dicexmbd-jax[{extra}]'"
+    )
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_without_its_file_system_names_the_extra(monkeypatch):
+  block(monkeypatch, "s3fs")
+  path = pathlib.Path("s3://bucket/a.ome.zarr")
+  wanted = (
+    "s3://bucket/a.ome.zarr: found no package s3fs, expected the extra remote: "
+    "pip install 'dicexmbd-jax[remote]'"
+  )
+  for read in (ome_zarr.hash_store, lambda path: list(open_arrays(path))):
+    with pytest.raises(ValueError) as caught:
+      read(path)
+    assert str(caught.value) == wanted
+
+
+def open_arrays(path):
+  with ome_zarr.open_store(path) as group:
+    yield from group
+
+
+def test_a_worker_without_a_package_names_the_extra():
+  error = ModuleNotFoundError("No module named 'roifile'", name="roifile")
+  assert pool.describe_error(error, "a.zip") == (
+    "a.zip: found no package roifile, expected the extra teach: "
+    "pip install 'dicexmbd-jax[teach]'"
+  )
+  ours = ModuleNotFoundError("No module named 'x'", name="x")
+  assert "unexpected ModuleNotFoundError" in pool.describe_error(ours, "a.zip")
+
+
+def test_the_citation_is_of_this_version():
+  found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+  assert found["version"] == dicexmbd_jax.__version__
+  assert found["license"] == PROJECT["license"]
+  paper = found["references"][0]["doi"]
+  assert paper in PROJECT["urls"]["Dice-XMBD (the paper)"]
