@@ -58,6 +58,8 @@ def clip_negative(
     The stack, the same one where there is nothing to do, and a warning that
     names the markers.
   """
+  if stack.min(initial=0) >= 0:  # Not so where there is NaN.
+    return stack, ()
   is_negative = (stack < 0) & (stack > -np.inf)
   found = np.flatnonzero(is_negative.any((0, 1)))
   if not found.size:
@@ -143,7 +145,7 @@ def find_weak_groups(
   for group, indices in (("nuclear", nuclear), ("membrane", membrane)):
     strongest = max(
       (
-        float(np.percentile(stack[..., index], clip_percentile))
+        float(normalise.find_percentile(stack[..., index], clip_percentile))
         for index in indices
       ),
       default=0.0,

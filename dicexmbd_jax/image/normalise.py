@@ -10,6 +10,9 @@ from scipy import ndimage
 
 Channel = Float32[np.ndarray, "y x"]
 
+# Of the pixels that tell about where a percentile lies; odd, so that they are
+# not all of a few columns.
+_SAMPLE_STEP = 31
 # The eight neighbours of a pixel, without the pixel itself.
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
 
@@ -68,7 +71,35 @@ def clip_percentile(channel: Channel, percentile: float) -> Channel:
     Counts, float32 (y, x). A channel with signal in fewer pixels than the
     percentile leaves above itself becomes all zeros.
   """
-  return np.minimum(channel, np.float32(np.percentile(channel, percentile)))
+  return np.minimum(channel, find_percentile(channel, percentile))
+
+
+def find_percentile(channel: Channel, percentile: float) -> np.float32:
+  """Returns np.percentile of all pixels, to the bit.
+
+  A high one is told by the few pixels above a guess, which takes a tenth of the
+  time of parting all pixels.
+
+  Args:
+    channel: float32 (y, x), finite, at least one pixel.
+    percentile: 0 to 100, interpolated linearly between the nearest pixels.
+  """
+  pixels = channel.ravel()
+  place = (pixels.size - 1) * (percentile / 100)
+  num_above = pixels.size - int(place)  # That pixel included.
+  some = pixels[::_SAMPLE_STEP]
+  # Three times as many as are wanted, so that the guess is hardly ever high.
+  rank = max(some.size - 8 - 3 * num_above // _SAMPLE_STEP, 0)
+  few = pixels[pixels > np.partition(some, rank)[rank]]
+  if few.size < num_above:
+    few = pixels
+  index = few.size - num_above
+  following = min(index + 1, few.size - 1)
+  few = np.partition(few, (index, following))
+  low, high, part = few[index], few[following], place - int(place)
+  # From the nearer end, as NumPy does.
+  step = high - low
+  return low + step * part if part < 0.5 else high - step * (1 - part)
 
 
 def scale_min_max(channel: Channel) -> Channel:

@@ -74,7 +74,7 @@ def read_tiff(
           f"{shown}: found {planes.dtype} pixels, expected real numbers"
         )
       with np.errstate(over="ignore"):  # Infinite then, and told as such.
-        stack = np.ascontiguousarray(planes, dtype=np.float32)
+        stack = _lay_together(planes)
   if layout.odd_axes:
     lines.append(
       f"axes {layout.odd_axes}: slices or times are taken for the panel's "
@@ -443,7 +443,8 @@ def _check_memory(
 def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
   """Reads (y, x, m), touching no other channel where these are pages."""
   if not layout.series:
-    return np.stack([_read_page(layout.pages[i]) for i in channels], axis=-1)
+    planes = [_read_page(layout.pages[i]) for i in channels]
+    return np.moveaxis(np.stack(planes), 0, -1)
   if layout.axis is None:
     planes = [
       _order_axes(layout.series[i].asarray(), layout.axes) for i in channels
@@ -452,10 +453,19 @@ def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
   one = layout.series[0]
   if layout.has_pages:
     planes = [layout.file.asarray(key=i, series=one) for i in channels]
-    return np.stack(planes, axis=-1)
+    return np.moveaxis(np.stack(planes), 0, -1)
   is_plain = one.dataoffset is not None
   data = one.asarray(out="memmap") if is_plain else one.asarray()
   return _order_axes(np.take(data, channels, layout.axis), layout.axes)
+
+
+def _lay_together(planes: np.ndarray) -> np.ndarray:
+  """Returns (y, x, m) as float32; a channel's pixels lie side by side.
+
+  So does all that follows look at them, and so most files have them.
+  """
+  channels = np.moveaxis(planes, -1, 0)
+  return np.moveaxis(np.ascontiguousarray(channels, np.float32), 0, -1)
 
 
 def _read_page(page: _Page | None) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Writes every output file: whole or not at all."""
 
 import contextlib
+import csv
 import hashlib
 import io
 import json
@@ -267,6 +268,9 @@ def write_table(path: str | pathlib.Path, table: "pd.DataFrame") -> None:
   Raises:
     OSError: the file cannot be written.
   """
+  if all(dtype.kind in "if" for dtype in table.dtypes):
+    write_text(path, _spell_numbers(table))
+    return
   with replace_file(path) as temporary:
     table.to_csv(
       temporary,
@@ -275,6 +279,36 @@ def write_table(path: str | pathlib.Path, table: "pd.DataFrame") -> None:
       encoding="utf-8",
       errors="backslashreplace",
     )
+
+
+def _spell_numbers(table: "pd.DataFrame") -> str:
+  """Returns a table of numbers as CSV, as pandas spells it.
+
+  Means of counts repeat: each is spelled once, in a sixth of pandas' time.
+  """
+  texts: list[list[str]] = [[] for _ in table.columns]
+  for dtype in set(table.dtypes):
+    places = np.flatnonzero(table.dtypes == dtype)
+    block = table.iloc[:, places].to_numpy()
+    # By their bits, which tell zeros of both signs apart.
+    bits = np.ascontiguousarray(block.T).view(f"i{dtype.itemsize}")
+    known, index = np.unique(bits, return_inverse=True)
+    spelled = np.array(_spell(known.view(dtype)), object)
+    for place, column in zip(
+      places, spelled[index.reshape(bits.shape)], strict=True
+    ):
+      texts[place] = column.tolist()
+  header = io.StringIO()
+  csv.writer(header, lineterminator="\n").writerow(table.columns)
+  lines = map(",".join, zip(*texts, strict=True))
+  return header.getvalue() + "".join(f"{line}\n" for line in lines)
+
+
+def _spell(numbers: np.ndarray) -> list[str]:
+  """Returns numbers as text with as few digits as tell them; NaN is empty."""
+  # Only Python's own floats are double.
+  plain = numbers.tolist() if numbers.dtype.itemsize == 8 else list(numbers)
+  return ["" if number != number else str(number) for number in plain]
 
 
 def write_json(path: str | pathlib.Path, data: Mapping[str, Any]) -> None:
@@ -357,31 +391,41 @@ def write_npy(path: str | pathlib.Path, array: np.ndarray) -> None:
   write_bytes(path, buffer.getvalue())
 
 
-def write_png(path: str | pathlib.Path, pixels: np.ndarray) -> None:
-  """Writes uint8 pixels, (y, x) grey or (y, x, 3) colours, as PNG.
+def write_png(
+  path: str | pathlib.Path, pixels: "np.ndarray | PIL.Image.Image"
+) -> None:
+  """Writes a picture as PNG.
 
   Up to 256 different colours are stored as a palette, which loses nothing and
   takes a third of the time and of the place.
+
+  Args:
+    path: the file to write.
+    pixels: uint8, (y, x) grey or (y, x, 3) colours; or a picture, as it is.
 
   Raises:
     ValueError: another dtype or shape.
     OSError: the file cannot be written.
   """
+  if isinstance(pixels, np.ndarray):
+    pixels = _make_picture(pixels, path)
+  with replace_file(path) as temporary:
+    # Level 1: a tenth larger than the default, and four times faster.
+    pixels.save(temporary, format="PNG", compress_level=1)
+
+
+def _make_picture(
+  pixels: np.ndarray, path: str | pathlib.Path
+) -> "PIL.Image.Image":
+  """Returns pixels as a picture, with a palette where that loses nothing."""
+  import PIL.Image
+
   is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
   if pixels.dtype != np.uint8 or not is_picture:
     raise ValueError(
       f"{path}: found {pixels.dtype} pixels of shape {pixels.shape}, expected "
       "uint8 (y, x) or (y, x, 3)"
     )
-  with replace_file(path) as temporary:
-    # Level 1: a tenth larger than the default, and four times faster.
-    _make_picture(pixels).save(temporary, format="PNG", compress_level=1)
-
-
-def _make_picture(pixels: np.ndarray) -> "PIL.Image.Image":
-  """Returns pixels as a picture, with a palette where that loses nothing."""
-  import PIL.Image
-
   if pixels.ndim == 2 or pixels.size == 0:
     return PIL.Image.fromarray(pixels)
   codes = pixels[..., 0].astype(np.int32)

@@ -19,7 +19,14 @@ def grow_labels(labels: Labels, reach_px: float) -> Labels:
   """
   if not labels.any():
     return labels
-  distances, (rows, columns) = ndimage.distance_transform_edt(
-    labels == 0, return_indices=True
+  is_free = labels == 0
+  nearest = ndimage.distance_transform_edt(
+    is_free, return_distances=False, return_indices=True
   )
-  return np.where(distances <= reach_px, labels[rows, columns], 0)
+  here = np.nonzero(is_free)
+  there = tuple(axis[is_free] for axis in nearest)
+  steps = (one - other for one, other in zip(here, there, strict=True))
+  is_near = np.sqrt(sum(step * step for step in steps)) <= reach_px
+  grown = labels.copy()
+  grown[is_free] = np.where(is_near, labels[there], 0)
+  return grown

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int64
 
 from dicexmbd_jax.masks.distance import grow_labels
 from dicexmbd_jax.types import Labels, Stack
@@ -45,13 +46,13 @@ def measure_intensities(
     )
   if len(set(names)) != len(names):
     raise ValueError(f"names repeat: {names}, expected unique names")
-  objects, index, (rows, columns) = _index_objects(cells)
-  areas = np.bincount(index, minlength=len(objects))
+  objects, index = _index_objects(cells)
+  places = index.ravel()
+  areas = np.bincount(places)[1:]
   table = {"Object": objects}
   for channel, name in enumerate(names):
-    counts = stack[rows, columns, channel]
-    sums = np.bincount(index, weights=counts, minlength=len(objects))
-    table[name] = sums / areas
+    counts = stack[..., channel].ravel()
+    table[name] = np.bincount(places, weights=counts)[1:] / areas
   return pd.DataFrame(table)
 
 
@@ -70,7 +71,9 @@ def measure_regions(cells: Labels) -> pd.DataFrame:
     centroid-0 (y), centroid-1 (x), axis_major_length, axis_minor_length in px
     and eccentricity (float64). No rows for an empty mask.
   """
-  objects, index, (rows, columns) = _index_objects(cells)
+  objects, index = _index_objects(cells)
+  rows, columns = np.nonzero(index)
+  index = index[rows, columns] - 1
   count = len(objects)
   areas = np.bincount(index, minlength=count)
   y = np.bincount(index, weights=rows, minlength=count) / areas
@@ -111,16 +114,18 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
   grown = grow_labels(cells, distance_px)
   sides = [(grown[1:], grown[:-1]), (grown[:, 1:], grown[:, :-1])]
   touching = [
-    np.stack([one[mask], other[mask]], axis=-1)
+    (one[mask].astype(np.int64), other[mask].astype(np.int64))
     for one, other in sides
     for mask in [(one != other) & (one > 0) & (other > 0)]
   ]
-  one_way = np.concatenate(touching).astype(np.int64)
-  pairs = np.unique(np.concatenate([one_way, one_way[:, ::-1]]), axis=0)
+  # Both ids of a pair in one number, which sorts as the pair does.
+  one_way = [one << 32 | other for one, other in touching]
+  other_way = [other << 32 | one for one, other in touching]
+  pairs = np.unique(np.concatenate([*one_way, *other_way]))
   return pd.DataFrame(
     {
-      "Object": pairs[:, 0],
-      "Neighbor": pairs[:, 1],
+      "Object": pairs >> 32,
+      "Neighbor": pairs & (2**32 - 1),
       "Distance": np.full(len(pairs), np.nan, np.float32),
     }
   )
@@ -128,11 +133,19 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
 
 def _index_objects(
   cells: Labels,
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-  """Lists the ids, and where each cell pixel lies in that list and the mask."""
-  rows, columns = np.nonzero(cells)
-  objects, index = np.unique(cells[rows, columns], return_inverse=True)
-  return objects.astype(np.int64), index, (rows, columns)
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, "y x"]]:
+  """Lists the ids, rising, and numbers the pixels by their place in the list.
+
+  Returns:
+    The ids; and 1 where a pixel has the first of them, 0 for background.
+  """
+  flat = cells.ravel()
+  # Cells are wide: where a run begins tells all ids.
+  begins = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+  known = np.unique(np.concatenate([[0], flat[:1], flat[begins]]))
+  is_gapless = known[-1] + 1 == len(known)
+  index = cells if is_gapless else np.searchsorted(known, cells)
+  return known[1:].astype(np.int64), index.astype(np.int64)
 
 
 def _find_eigenvalues(

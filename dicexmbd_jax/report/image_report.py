@@ -35,8 +35,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Real
+from PIL import Image as pillow
 
-from dicexmbd_jax.report.overlay import Rgb
 from dicexmbd_jax.report.thumbnail import Picture, make_pictures
 from dicexmbd_jax.types import ImageRecord
 
@@ -98,19 +98,19 @@ class ImageReport:
 
 
 def summarise_image(
-  record: ImageRecord, picture: Rgb, seconds: Mapping[str, float]
+  record: ImageRecord, picture: pillow.Image, seconds: Mapping[str, float]
 ) -> ImageReport:
   """Reduces a finished image to what the report shows of it.
 
   Args:
     record: with its tables.
-    picture: uint8 (y * k, x * k, 3) for an integer k, as `draw_overlay` has it.
+    picture: of (y * k, x * k) pixels, k whole, as `draw_overlay` has it.
     seconds: time by stage, in order.
   """
   loaded, size_um = record.loaded, record.pixel_size_um
   regions, counts = record.tables["regionprops"], record.tables["intensities"]
   height, width = loaded.stack.shape[:2]
-  factor = picture.shape[0] / max(1, height)
+  factor = picture.height / max(1, height)
   return ImageReport(
     stem=record.source.stem,
     source=str(loaded.origin["source_file"]),

@@ -12,6 +12,7 @@ from PIL import Image as pillow
 from dicexmbd_jax.types import Image, Labels
 
 Rgb = UInt8[np.ndarray, "y x 3"]
+Palette = UInt8[np.ndarray, "n 3"]
 
 # Full signal of each channel, before both are laid over one another.
 NUCLEAR_RGB = (64, 112, 255)
@@ -27,6 +28,7 @@ MAX_ENLARGED_PX = 2300
 # At factor 1 an outline covers a good part of a cell: let the cell through.
 PLAIN_CELL_OPACITY = 0.5
 PLAIN_NUCLEUS_OPACITY = 0.4
+_MAX_PALETTE = 256
 
 
 def choose_factor(shape: tuple[int, ...]) -> int:
@@ -39,9 +41,7 @@ def choose_factor(shape: tuple[int, ...]) -> int:
   return 4 if room >= 4 else 2 if room >= 2 else 1
 
 
-def draw_overlay(
-  image: Image, cells: Labels, nuclei: Labels
-) -> UInt8[np.ndarray, "tall wide 3"]:
+def draw_overlay(image: Image, cells: Labels, nuclei: Labels) -> pillow.Image:
   """Draws cell and nucleus outlines over the two-channel image.
 
   The three inputs lie on one grid, whichever that is: the caller resamples.
@@ -57,7 +57,8 @@ def draw_overlay(
     nuclei: ids (y, x), 0 = background.
 
   Returns:
-    uint8 (y * factor, x * factor, 3). A constant channel is black; an empty
+    A picture of (y * factor, x * factor) pixels: with a palette, a third of the
+    bytes, unless it has too many colours. A constant channel is black; an empty
     image gives an empty picture.
 
   Raises:
@@ -68,14 +69,45 @@ def draw_overlay(
   nuclear, membrane = (
     enlarge_channel(stretch_channel(image[..., i]), factor) for i in (0, 1)
   )
-  rgb = blend_channels(nuclear, membrane)
+  codes, palette = code_channels(nuclear, membrane), make_palette()
   for labels, colour, opacity in (
     (nuclei, NUCLEUS_RGB, PLAIN_NUCLEUS_OPACITY),
     (cells, CELL_RGB, PLAIN_CELL_OPACITY),
   ):
-    outlines = find_outlines(enlarge_labels(labels, factor))
-    paint_outline(rgb, outlines, colour, opacity if factor == 1 else 1.0)
-  return rgb
+    outlines = find_outlines(enlarge_labels(_shrink(labels), factor))
+    if factor > 1:
+      codes[outlines] = len(palette)
+      palette = np.append(palette, np.array([colour], np.uint8), axis=0)
+    else:
+      codes = codes + outlines * np.uint16(len(palette))
+      palette = np.append(palette, _mix(palette, colour, opacity), axis=0)
+  return make_picture(codes, palette)
+
+
+def _shrink(labels: Labels) -> Shaped[np.ndarray, "y x"]:
+  """Returns labels in half the bytes where they fit."""
+  return labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels
+
+
+def make_picture(
+  codes: Shaped[np.ndarray, "y x"], palette: Palette
+) -> pillow.Image:
+  """Returns a picture of colours' places in a palette.
+
+  Args:
+    codes: uint8, or uint16 for a longer palette.
+    palette: the colours. More than 256 of them in the picture make it one
+      without a palette.
+  """
+  if len(palette) > _MAX_PALETTE:
+    is_used = np.bincount(codes.ravel(), minlength=len(palette)) > 0
+    if np.count_nonzero(is_used) > _MAX_PALETTE:
+      return pillow.fromarray(palette[codes])
+    codes = (np.cumsum(is_used) - 1).astype(np.uint8)[codes]
+    palette = palette[is_used]
+  picture = pillow.fromarray(codes)
+  picture.putpalette(palette.tobytes())
+  return picture
 
 
 def _check_grid(image: Image, cells: Labels, nuclei: Labels) -> None:
@@ -137,16 +169,32 @@ def blend_channels(
   never saturates: structure stays visible where a cell has both. Signal is
   rounded to the levels above; black stays black, full stays full.
   """
+  return np.take(make_palette(), code_channels(nuclear, membrane), axis=0)
+
+
+def code_channels(
+  nuclear: UInt8[np.ndarray, "y x"], membrane: UInt8[np.ndarray, "y x"]
+) -> UInt8[np.ndarray, "y x"]:
+  """Returns each pixel's place in `make_palette`."""
   signal = np.arange(256) / 255
   row, column = (
     np.rint(signal * (count - 1)).astype(np.uint8)
     for count in (NUM_NUCLEAR_LEVELS, NUM_MEMBRANE_LEVELS)
   )
-  index = (row * np.uint8(NUM_MEMBRANE_LEVELS))[nuclear] + column[membrane]
-  return np.take(make_palette(), index, axis=0)
+  if nuclear.size == 0:
+    return np.zeros(nuclear.shape, np.uint8)
+  # Pillow looks bytes up in a third of NumPy's time.
+  rows, columns = (
+    np.asarray(pillow.fromarray(channel).point(table.tolist()))
+    for channel, table in (
+      (nuclear, row * np.uint8(NUM_MEMBRANE_LEVELS)),
+      (membrane, column),
+    )
+  )
+  return rows + columns
 
 
-def make_palette() -> UInt8[np.ndarray, "n 3"]:
+def make_palette() -> Palette:
   """Returns the colours of all pairs of levels, the membrane's the faster."""
   nuclear, membrane = (
     np.linspace(0, 1, count)[:, None] * np.array(colour) / 255
@@ -186,9 +234,8 @@ def _double_labels(labels: Shaped[np.ndarray, "y x"]) -> np.ndarray:
   is_corner = (above != below) & (left != right)
   for row, upright in enumerate((above, below)):
     for column, beside in enumerate((left, right)):
-      double[row::2, column::2] = np.where(
-        is_corner & (upright == beside), upright, labels
-      )
+      is_cut = is_corner & (upright == beside)
+      np.copyto(double[row::2, column::2], upright, where=is_cut)
   return double
 
 
@@ -210,6 +257,12 @@ def paint_outline(
   opacity: float,
 ) -> None:
   """Mixes a colour into the picture, in place, where outlines are."""
-  below = rgb[outlines].astype(np.float32)
-  mixed = below * (1 - opacity) + np.array(colour, np.float32) * opacity
-  rgb[outlines] = np.rint(mixed).astype(np.uint8)
+  rgb[outlines] = _mix(rgb[outlines], colour, opacity)
+
+
+def _mix(
+  below: Palette, colour: tuple[int, int, int], opacity: float
+) -> Palette:
+  mixed = below.astype(np.float32) * (1 - opacity)
+  mixed += np.array(colour, np.float32) * opacity
+  return np.rint(mixed).astype(np.uint8)

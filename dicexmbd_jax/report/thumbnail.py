@@ -1,15 +1,15 @@
 """Small JPEGs of an overlay, as text that fits inside a page or a JSON file."""
 
 import base64
+import bisect
 import dataclasses
+import functools
 import io
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Real
 from PIL import Image as pillow
-
-from dicexmbd_jax.report.overlay import Rgb
 
 # Longest edges, in pixels, and the most bytes that each JPEG may take.
 OVERVIEW_PX, OVERVIEW_BYTES = 720, 110_000
@@ -36,7 +36,9 @@ class Picture:
 
 
 def make_pictures(
-  overlay: Rgb, centroids_px: Real[np.ndarray, "n 2"], um_per_px: float
+  overlay: pillow.Image,
+  centroids_px: Real[np.ndarray, "n 2"],
+  um_per_px: float,
 ) -> Mapping[str, Picture]:
   """Returns an overlay's `small`, `overview` and `detail` pictures.
 
@@ -44,19 +46,20 @@ def make_pictures(
   out where there are no cells or the overview already shows every pixel.
 
   Args:
-    overlay: uint8 (y, x, 3); without pixels there are no pictures.
+    overlay: of any mode; without pixels there are no pictures.
     centroids_px: y, x of every cell, in overlay pixels.
     um_per_px: size of an overlay pixel.
   """
-  if overlay.size == 0:
+  if 0 in overlay.size:
     return {}
+  rgb = overlay.convert("RGB")
   pictures = {
-    "small": _make_picture(overlay, SMALL_PX, SMALL_BYTES, um_per_px),
-    "overview": _make_picture(overlay, OVERVIEW_PX, OVERVIEW_BYTES, um_per_px),
+    "small": _make_picture(rgb, SMALL_PX, SMALL_BYTES, um_per_px),
+    "overview": _make_picture(rgb, OVERVIEW_PX, OVERVIEW_BYTES, um_per_px),
   }
-  if len(centroids_px) and max(overlay.shape[:2]) > OVERVIEW_PX:
-    rows, columns = find_crowd(overlay.shape[:2], centroids_px)
-    window = overlay[rows, columns]
+  if len(centroids_px) and max(rgb.size) > OVERVIEW_PX:
+    rows, columns = find_crowd((rgb.height, rgb.width), centroids_px)
+    window = rgb.crop((columns.start, rows.start, columns.stop, rows.stop))
     pictures["detail"] = _make_picture(
       window, DETAIL_PX, DETAIL_BYTES, um_per_px
     )
@@ -90,10 +93,10 @@ def find_crowd(
 
 
 def _make_picture(
-  rgb: Rgb, edge_px: int, max_bytes: int, um_per_px: float
+  rgb: pillow.Image, edge_px: int, max_bytes: int, um_per_px: float
 ) -> Picture:
   """Shrinks to at most `edge_px`, then to at most `max_bytes`."""
-  picture = pillow.fromarray(rgb)
+  picture = rgb.copy()
   picture.thumbnail((edge_px, edge_px), pillow.Resampling.LANCZOS)
   jpeg = _encode_jpeg(picture, max_bytes)
   while len(jpeg) > max_bytes and picture.width > 1 and picture.height > 1:
@@ -103,18 +106,24 @@ def _make_picture(
     jpeg=base64.b64encode(jpeg).decode("ascii"),
     width_px=picture.width,
     height_px=picture.height,
-    width_um=float(rgb.shape[1] * um_per_px),
+    width_um=float(rgb.width * um_per_px),
   )
 
 
 def _encode_jpeg(picture: pillow.Image, max_bytes: int) -> bytes:
   """Returns the best JPEG of at most `max_bytes`, else the smallest one."""
-  for quality in QUALITIES:
+
+  @functools.cache
+  def encode(quality: int) -> bytes:
     buffer = io.BytesIO()
     # Full colour resolution at high quality keeps one-pixel outlines sharp.
     sampling = 0 if quality >= 70 else 2
     # Not optimize=True: Pillow's buffer for it is too small for pure noise.
     picture.save(buffer, "JPEG", quality=quality, subsampling=sampling)
-    if buffer.tell() <= max_bytes:
-      break
-  return buffer.getvalue()
+    return buffer.getvalue()
+
+  def fits(quality: int) -> bool:
+    return len(encode(quality)) <= max_bytes
+
+  first = bisect.bisect_left(QUALITIES[:-1], True, key=fits)
+  return encode(QUALITIES[first])

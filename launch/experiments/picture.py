@@ -43,7 +43,7 @@ def main(
     ]
     none = np.zeros(SHAPE_PX, np.int32)
     pair = [
-      overlay.draw_overlay(np.ascontiguousarray(image[place]), *shown)
+      np.asarray(overlay.draw_overlay(image[place], *shown).convert("RGB"))
       for shown in ((none, none), labels)
     ]
     gap = np.full((pair[0].shape[0], GAP_PX, 3), 255, np.uint8)

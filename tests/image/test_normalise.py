@@ -112,3 +112,25 @@ def test_nothing_edits_its_argument(channel, percentile, threshold):
   normalise.clip_percentile(channel, percentile)
   normalise.scale_min_max(channel)
   np.testing.assert_array_equal(channel, before)
+
+
+@pytest.mark.parametrize("percentile", [0, 1, 50, 99, 99.7, 99.99, 100])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (70, 81), (300, 411)])
+def test_percentile_is_numpys_to_the_bit(shape, percentile):
+  rng = np.random.default_rng(0)
+  smooth = rng.gamma(0.5, 8, shape).astype(np.float32)
+  counts = rng.poisson(smooth / 9).astype(np.float32)
+  # The guess looks at single pixels: all bright ones, or none.
+  stripes = np.zeros(shape, np.float32)
+  stripes.ravel()[::31] = 9
+  for channel in (smooth, counts, stripes, stripes[::-1].T, 9 - stripes):
+    found = normalise.find_percentile(channel, percentile)
+    assert found == np.percentile(channel, percentile)
+    assert found.dtype == np.float32
+
+
+@given(CHANNELS, st.floats(0, 100))
+def test_percentile_of_any_channel_is_numpys(channel, percentile):
+  assert normalise.find_percentile(channel, percentile) == np.float32(
+    np.percentile(channel, percentile)
+  )

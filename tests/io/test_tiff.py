@@ -102,7 +102,7 @@ def test_asked_channels_of_every_layout(tmp_path, layout):
   raw, names, num_channels = read(path, 3, 0)
   np.testing.assert_array_equal(raw.stack, np.moveaxis(PLANES[[3, 0]], 0, -1))
   assert raw.stack.dtype == np.float32
-  assert raw.stack.flags.c_contiguous
+  assert np.moveaxis(raw.stack, -1, 0).flags.c_contiguous  # Each channel.
   assert num_channels == 5
   is_named = layout in NAMED or layout.startswith("ome")
   assert names == (NAMES if is_named else [])

@@ -144,6 +144,33 @@ def test_tables_texts_and_pictures(tmp_path):
     write.write_png(tmp_path / "p.png", NOISE)
 
 
+def test_numbers_of_a_table_are_spelled_as_pandas_does(tmp_path):
+  rng = np.random.default_rng(0)
+  scales = 10.0 ** rng.integers(-30, 30, (200, 3))
+  odd = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-5, 1e16, 123456789.0]
+  tables = [
+    pd.DataFrame(rng.normal(size=scales.shape) * scales),
+    pd.DataFrame(
+      {
+        'a, "x"': odd,
+        "\udcff": np.array(odd, np.float32),
+        "n": np.arange(8),
+        "k": np.arange(8, dtype=np.int32),
+      }
+    ),
+  ]
+  for table in (*tables, tables[1][:0], pd.DataFrame({"Object": []})):
+    write.write_table(tmp_path / "t.csv", table)
+    table.to_csv(
+      tmp_path / "p.csv",
+      index=False,
+      lineterminator="\n",
+      errors="backslashreplace",
+    )
+    expected = (tmp_path / "p.csv").read_bytes()
+    assert (tmp_path / "t.csv").read_bytes() == expected
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
   tmp_path, monkeypatch, name

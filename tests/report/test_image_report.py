@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image as pillow
 
 from dicexmbd_jax.report import image_report
 from dicexmbd_jax.types import ImageRecord, ImageSource, LoadedImage
@@ -44,7 +45,7 @@ def make_report(stem="ROI001", num_cells=3):
   )
   return image_report.summarise_image(
     record,
-    np.full((200, 400, 3), 128, np.uint8),
+    pillow.new("RGB", (400, 200), (128, 128, 128)),
     {"read": 0.5, "segment": 1.25},
   )
 

@@ -17,6 +17,15 @@ def make_image(shape, nuclear=0.0, membrane=0.0):
   return image
 
 
+def draw(image, cells, nuclei):
+  picture = overlay.draw_overlay(image, cells, nuclei)
+  # Pillow makes no arrays of pictures without pixels.
+  shape = (picture.height, picture.width, 3)
+  return np.frombuffer(picture.convert("RGB").tobytes(), np.uint8).reshape(
+    shape
+  )
+
+
 @pytest.mark.parametrize(
   ("shape", "factor"),
   [
@@ -125,7 +134,7 @@ def test_draw_overlay_puts_each_channel_and_outline_in_its_colour():
   image[25:35, 25:35, 1] = 100
   cells = np.zeros((40, 40), np.int32)
   cells[17:23] = 1
-  rgb = overlay.draw_overlay(image, cells, np.zeros_like(cells))
+  rgb = draw(image, cells, np.zeros_like(cells))
   assert rgb.shape == (160, 160, 3)
   assert rgb.dtype == np.uint8
   np.testing.assert_array_equal(rgb[40, 40], overlay.NUCLEAR_RGB)
@@ -140,8 +149,8 @@ def test_draw_overlay_lays_cells_above_nuclei():
   labels = np.zeros((10, 10), np.int32)
   labels[3:6, 3:6] = 1
   image = make_image(labels.shape)
-  both = overlay.draw_overlay(image, labels, labels)
-  nuclei = overlay.draw_overlay(image, np.zeros_like(labels), labels)
+  both = draw(image, labels, labels)
+  nuclei = draw(image, np.zeros_like(labels), labels)
   lines = nuclei.any(axis=2)
   np.testing.assert_array_equal(both.any(axis=2), lines)
   # Near-white lies nearer to grey than the nuclei's magenta.
@@ -152,7 +161,7 @@ def test_draw_overlay_lays_cells_above_nuclei():
 def test_draw_overlay_of_tiny_images(shape):
   labels = np.zeros(shape, np.int32)
   image = make_image(shape, nuclear=3.0, membrane=np.nan)
-  rgb = overlay.draw_overlay(image, labels, labels)
+  rgb = draw(image, labels, labels)
   assert rgb.shape == (4 * shape[0], 4 * shape[1], 3)
   assert not rgb.any()
 
@@ -182,6 +191,27 @@ def test_an_enlarged_overlay_has_a_palette_of_colours():
   rng = np.random.default_rng(0)
   image = rng.gamma(1, 20, (60, 60, 2)).astype(np.float32)
   cells = np.arange(3600, dtype=np.int32).reshape(60, 60) // 200
-  rgb = overlay.draw_overlay(image, cells, np.roll(cells, 3, 1))
+  rgb = draw(image, cells, np.roll(cells, 3, 1))
   assert rgb.shape == (240, 240, 3)
   assert 100 < len(np.unique(rgb.reshape(-1, 3), axis=0)) <= 256
+
+
+def test_a_large_overlay_mixes_outlines_and_tissue():
+  shape = (20, 1200)  # Too wide to be enlarged.
+  image = np.random.default_rng(0).gamma(1, 20, (*shape, 2))
+  nuclei, cells = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+  nuclei[8:12, 300:] = 1
+  cells[4:15] = 1
+  rgb = draw(image, cells, nuclei)
+  assert len(np.unique(rgb.reshape(-1, 3), axis=0)) > 256
+  expected = overlay.blend_channels(
+    *(overlay.stretch_channel(image[..., i]) for i in (0, 1))
+  )
+  for labels, colour, opacity in (
+    (nuclei, overlay.NUCLEUS_RGB, overlay.PLAIN_NUCLEUS_OPACITY),
+    (cells, overlay.CELL_RGB, overlay.PLAIN_CELL_OPACITY),
+  ):
+    lines = overlay.find_outlines(labels)
+    assert lines.any()
+    overlay.paint_outline(expected, lines, colour, opacity)
+  np.testing.assert_array_equal(rgb, expected)

@@ -8,6 +8,7 @@ import urllib.parse
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image as pillow
 
 from dicexmbd_jax.report import image_report, run_page
 from dicexmbd_jax.types import ImageRecord, ImageSource, LoadedImage
@@ -82,7 +83,9 @@ def make_report(stem="ROI001", num_cells=50, num_markers=3, edge=100):
   )
   picture = rng.integers(0, 256, (2 * edge, 2 * edge, 3), np.uint8)
   seconds = {"read": 0.5, "segment": 1.25}
-  return image_report.summarise_image(record, picture, seconds)
+  return image_report.summarise_image(
+    record, pillow.fromarray(picture), seconds
+  )
 
 
 def render(images, **run):

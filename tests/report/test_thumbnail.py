@@ -16,7 +16,9 @@ def open_picture(picture):
 def test_make_pictures_stay_below_their_bounds_on_pure_noise():
   rng = np.random.default_rng(0)
   noise = rng.integers(0, 256, (1000, 1500, 3), np.uint8)
-  pictures = thumbnail.make_pictures(noise, np.array([[10.0, 10.0]]), 0.25)
+  pictures = thumbnail.make_pictures(
+    pillow.fromarray(noise), np.array([[10.0, 10.0]]), 0.25
+  )
   bounds = {
     "small": (thumbnail.SMALL_PX, thumbnail.SMALL_BYTES),
     "overview": (thumbnail.OVERVIEW_PX, thumbnail.OVERVIEW_BYTES),
@@ -33,7 +35,7 @@ def test_make_pictures_stay_below_their_bounds_on_pure_noise():
 
 
 def test_make_pictures_state_the_width_of_the_tissue():
-  overlay = np.zeros((1000, 1500, 3), np.uint8)
+  overlay = pillow.new("RGB", (1500, 1000))
   pictures = thumbnail.make_pictures(overlay, np.array([[10.0, 10.0]]), 0.25)
   assert pictures["overview"].width_um == 375.0
   assert pictures["detail"].width_um == 120.0
@@ -44,7 +46,7 @@ def test_make_pictures_state_the_width_of_the_tissue():
 
 
 def test_make_pictures_keep_colours():
-  overlay = np.full((50, 60, 3), (64, 112, 255), np.uint8)
+  overlay = pillow.new("RGB", (60, 50), (64, 112, 255))
   picture = thumbnail.make_pictures(overlay, np.zeros((0, 2)), 1.0)["overview"]
   pixels = np.asarray(open_picture(picture)).astype(int)
   assert pixels.shape == (50, 60, 3)
@@ -64,7 +66,7 @@ def test_make_pictures_keep_colours():
   ],
 )
 def test_make_pictures_has_what_is_worth_showing(shape, num_cells, names):
-  overlay = np.zeros((*shape, 3), np.uint8)
+  overlay = pillow.new("P", shape[::-1])
   centroids = np.zeros((num_cells, 2))
   assert set(thumbnail.make_pictures(overlay, centroids, 1.0)) == names
 
@@ -88,14 +90,15 @@ def test_pictures_of_real_tissue_keep_outlines_and_bounds(real_data):
   image = np.stack([counts[20], counts[15]], axis=2).astype(np.float32)
   cells = tifffile.imread(real_data / "spleen_imc/masks/ROI028.tiff")
   cells = cells.astype(np.int32)
-  rgb = overlay.draw_overlay(image, cells, np.zeros_like(cells))
+  picture = overlay.draw_overlay(image, cells, np.zeros_like(cells))
+  rgb = np.asarray(picture.convert("RGB"))
   assert rgb.shape == (4 * cells.shape[0], 4 * cells.shape[1], 3)
   is_line = overlay.find_outlines(overlay.enlarge_labels(cells, 4))
   assert 0.05 < is_line.mean() < 0.2  # Outlines do not hide the cells.
   assert rgb[is_line].mean() > 2 * rgb[~is_line].mean()
   ids = np.unique(cells[cells > 0])
   centroids = np.array([np.argwhere(cells == i).mean(0) for i in ids[:50]])
-  pictures = thumbnail.make_pictures(rgb, 4 * centroids, 0.25)
+  pictures = thumbnail.make_pictures(picture, 4 * centroids, 0.25)
   assert set(pictures) == {"small", "overview", "detail"}
   assert sum(len(picture.jpeg) for picture in pictures.values()) < 255_000
   # Shrunk by half only where it has to be: the overview keeps its edge.
