@@ -122,6 +122,12 @@ FLAGS = {
     "Process 0's HOST:PORT where several processes train together; auto: "
     "SLURM, TPU pods and Kubernetes tell it.",
   ),
+  "topology": Flag(
+    TEXT,
+    None,
+    "Devices to compile for, KIND:SHAPE: v5e:2x4, v5p:2x2x2, v6e:2x4, h100:8, "
+    "cpu:8. They need not be there.",
+  ),
   "num_processes": Flag(WHOLE, None, "How many processes train together."),
   "process_id": Flag(WHOLE, None, "This one's number, from 0 on."),
   "probabilities": Flag(TEXT, None, "Folder, file or glob of maps: TIFF, .h5."),
@@ -235,6 +241,12 @@ COMMANDS = {
     ("workdir",),
     config="file",
     extra="train",
+  ),
+  "plan": Command(
+    "Whether a training step fits its devices, and what bounds it.",
+    ("topology", "output"),
+    ("topology",),
+    config="file",
   ),
   "finetune": Command(
     "From a few labelled images to a better model for their study.",

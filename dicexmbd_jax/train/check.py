@@ -142,12 +142,8 @@ def check_config(config: ConfigDict):
   Args:
     config: from complete_config.
   """
-  section, multiple = config.train, 2**config.model.depth
-  if section.crop_px % multiple:
-    raise ValueError(
-      f"config.train.crop_px: found {section.crop_px}, expected a multiple of "
-      f"{multiple} (depth of the network)"
-    )
+  section = config.train
+  check_crop(config)
   has_validation = input_pipeline.count_records(
     loop.list_sources(config), "validation"
   )
@@ -157,6 +153,28 @@ def check_config(config: ConfigDict):
       "expected records, or schedule constant or cosine"
     )
   sharding.check_batch(section, *processes.count())
+
+
+def check_crop(config: ConfigDict):
+  """Raises ValueError unless the network can halve the crop as it has to."""
+  crop_px, multiple = config.train.crop_px, 2**config.model.depth
+  if crop_px % multiple:
+    raise ValueError(
+      f"config.train.crop_px: found {crop_px}, expected a multiple of "
+      f"{multiple} (depth of the network)"
+    )
+
+
+def plan_patch_px(config: ConfigDict) -> int:
+  """Returns the edge of the records that are there, or are to be built.
+
+  Raises:
+    ValueError: as find_patch_px.
+  """
+  paths = [pathlib.Path(source.path) for source in loop.list_sources(config)]
+  if paths and all(path.is_dir() for path in paths):
+    return find_patch_px(config)
+  return max(config.records.patch_px, config.train.crop_px)
 
 
 def find_patch_px(config: ConfigDict) -> int:

@@ -1,30 +1,6 @@
 """Pixel scores of a batch, as sums, and the cost of the network."""
 
-import re
-
 from ml_collections import ConfigDict
-
-# From the makers' data sheets; the first name whose words are in the device's.
-PEAKS_TFLOPS: dict[str, dict[str, float]] = {
-  "GB200": {"bfloat16": 2500.0, "float32": 1250.0},
-  "B200": {"bfloat16": 2250.0, "float32": 1125.0},
-  "GH200": {"bfloat16": 989.0, "float32": 494.5},
-  "H200": {"bfloat16": 989.0, "float32": 494.5},
-  "H100 PCIe": {"bfloat16": 756.0, "float32": 378.0},
-  "H100": {"bfloat16": 989.0, "float32": 494.5},
-  "A100": {"bfloat16": 312.0, "float32": 156.0},
-  "L40S": {"bfloat16": 362.0, "float32": 183.0},
-  "L40": {"bfloat16": 181.0, "float32": 90.5},
-  "L4": {"bfloat16": 121.0, "float32": 60.0},
-  "TPU v6": {"bfloat16": 918.0},
-  "TPU v6e": {"bfloat16": 918.0},
-  "TPU v5p": {"bfloat16": 459.0},
-  "TPU v5 lite": {"bfloat16": 197.0},
-  "TPU v5e": {"bfloat16": 197.0},
-  "TPU v5": {"bfloat16": 459.0},  # JAX's name of v5p.
-  "TPU v4": {"bfloat16": 275.0},
-}
-
 
 CLASSES = ("nucleus", "membrane", "background")
 
@@ -74,21 +50,3 @@ def count_flops(config: ConfigDict, height_px: int, width_px: int) -> float:
       total += num_px / 4**level * (4 * num_out**2 + 54 * num_out**2)
     num_in = num_out
   return total + num_px * 6 * config.width
-
-
-def peak_flops(device_kind: str, dtype: str) -> float | None:
-  """Returns a device's dense matrix rate, as its maker states it.
-
-  Args:
-    device_kind: as `jax.Device.device_kind` has it.
-    dtype: of the computation; float32 counts as TF32 on GPUs, which is what
-      XLA multiplies with there unless told otherwise.
-
-  Returns:
-    Floating-point operations per second without sparsity, or None where it is
-    not known (CPUs among them).
-  """
-  for name, rates in PEAKS_TFLOPS.items():
-    if re.search(rf"\b{name}\b", device_kind) and dtype in rates:
-      return rates[dtype] * 1e12
-  return None

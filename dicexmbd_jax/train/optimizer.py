@@ -1,5 +1,7 @@
 """The optimizer and its learning rate."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,6 +25,26 @@ def make_schedule(config: ConfigDict) -> optax.Schedule:
   if not warmup:
     return optax.constant_schedule(rate)
   return optax.warmup_constant_schedule(0.0, rate, warmup)
+
+
+def advise_batch(config: ConfigDict, batch_size: int) -> str:
+  """Says what to change with the batch, one line.
+
+  Adam's rate goes with the square root of the batch (Malladi et al. 2022, "On
+  the SDEs and scaling rules for adaptive gradient algorithms"); the examples
+  seen stay the same.
+
+  Args:
+    config: `config.train`, whose batch, rate and steps belong together.
+    batch_size: another batch.
+  """
+  times = batch_size / config.batch_size
+  return (
+    f"with a batch of {batch_size}: learning_rate "
+    f"{config.learning_rate * math.sqrt(times):.2g} (x {math.sqrt(times):.3g}, "
+    f"the square root of {times:.3g}), num_steps and warmup_steps x "
+    f"{1 / times:.3g}"
+  )
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,16 +34,19 @@ class Program:
 
 
 def make_program(
-  model: unet.UNet, config: ConfigDict, num_devices: int | None = None
+  model: unet.UNet,
+  config: ConfigDict,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Program:
   """Plans where arrays lie and prepares the functions; compiles nothing yet.
 
   Args:
     model: the network to start from; it is left as it is.
     config: the whole configuration.
-    num_devices: None: all devices of all processes.
+    devices: None: all devices of all processes; others need not be there, as
+      long as nothing is run.
   """
-  mesh = sharding.make_mesh(num_devices)
+  mesh = sharding.make_mesh(devices)
   parts: tuple = nnx.split(model, nnx.Param, nnx.BatchStat)
   graph, params, stats = parts
   weights = jax.tree.map(np.asarray, {"params": params, "stats": stats})
@@ -75,17 +78,10 @@ def make_program(
   )
 
 
-def trace_step(program: Program, config: ConfigDict, patch_px: int):
-  """Traces one step, which shows what cannot be computed.
-
-  Args:
-    program: from make_program.
-    config: the whole configuration.
-    patch_px: edge of the records.
-
-  Raises:
-    ValueError: records and configuration do not fit.
-  """
+def describe_step(
+  program: Program, config: ConfigDict, patch_px: int
+) -> tuple[TrainState, dict[str, jax.ShapeDtypeStruct]]:
+  """Returns state and batch of a step: shapes, types and where they lie."""
   shape = config.train.batch_size, patch_px, patch_px
   spread = sharding.split_batch(program.mesh)
   describe = functools.partial(jax.ShapeDtypeStruct, sharding=spread)
@@ -104,6 +100,21 @@ def trace_step(program: Program, config: ConfigDict, patch_px: int):
     program.shapes,
     program.shardings,
   )
+  return state, batch
+
+
+def trace_step(program: Program, config: ConfigDict, patch_px: int):
+  """Traces one step, which shows what cannot be computed.
+
+  Args:
+    program: from make_program.
+    config: the whole configuration.
+    patch_px: edge of the records.
+
+  Raises:
+    ValueError: records and configuration do not fit.
+  """
+  state, batch = describe_step(program, config, patch_px)
   try:
     jax.eval_shape(program.take_step, state, batch)
   except (TypeError, AttributeError, KeyError) as error:

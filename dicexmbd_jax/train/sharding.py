@@ -6,6 +6,7 @@ the same axis (as FSDP does); the compiler adds what must be sent. The same
 program runs on one device, on many, and in many processes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,9 +17,9 @@ from ml_collections import ConfigDict
 AXIS = "data"
 
 
-def make_mesh(num_devices: int | None = None) -> Mesh:
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
   """Returns devices in one row; None: all devices of all processes."""
-  devices = jax.devices()[:num_devices]
+  devices = jax.devices() if devices is None else list(devices)
   return jax.make_mesh(
     (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
   )

@@ -5,7 +5,7 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.train import metrics
+from dicexmbd_jax.train import chips, metrics
 
 
 class Speed:
@@ -21,7 +21,7 @@ class Speed:
     """Starts to count after `step`, which a run may go on from."""
     edge_px = config.train.crop_px
     flops = metrics.count_flops(config.model, edge_px, edge_px)
-    peak = metrics.peak_flops(jax.devices()[0].device_kind, config.model.dtype)
+    peak = chips.peak_flops(jax.devices()[0].device_kind, config.model.dtype)
     self.batch_size = config.train.batch_size
     self.flops_per_image = 3 * flops
     self.peak_flops = peak and peak * jax.device_count()

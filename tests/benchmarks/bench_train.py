@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import allocator
 from dicexmbd_jax.model import convolution, unet
-from dicexmbd_jax.train import losses, metrics
+from dicexmbd_jax.train import chips, losses, metrics
 
 try:
   import torch
@@ -203,7 +203,7 @@ def measure(calls, rounds):
 
 def main(width=16, dtype="float32", rounds=3, edges=(512, 1024)):
   """Prints a line for each library, task and size."""
-  peak = metrics.peak_flops(jax.devices()[0].device_kind, dtype)
+  peak = chips.peak_flops(jax.devices()[0].device_kind, dtype)
   peak = peak or measure_peak(dtype)
   if torch is None:
     print("no PyTorch here: JAX alone", file=sys.stderr)

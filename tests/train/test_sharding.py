@@ -35,7 +35,8 @@ def run(num_devices, shard_above=None, parts=1):
   config.train.shard_above = shard_above
   config.train.accumulate_steps = parts
   made = program.make_program(unet.build_model(config.model),
-                              config.copy_and_resolve_references(), num_devices)
+                              config.copy_and_resolve_references(),
+                              jax.devices()[:num_devices])
   state, found = made.make_state(), []
   for _ in range(3):
     state, numbers = made.take_step(state,

@@ -1,0 +1,70 @@
+"""`plan`: whether a training step fits its devices, and what bounds it.
+
+Compiles for devices that are not there. Exit codes: 0 it fits, or nobody
+knows; 1 it does not fit; 2 wrong call, or no compiler for such devices.
+"""
+
+import dataclasses
+import pathlib
+
+from ml_collections import ConfigDict
+
+from dicexmbd_jax.io import write
+from dicexmbd_jax.runs.failures import refuse_call
+from dicexmbd_jax.train import check, plan, sharding, topology
+
+Path = pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One call of `plan`.
+
+  Attributes:
+    topology: KIND:SHAPE.
+    config: the whole configuration, checked.
+    patch_px: edge of the records.
+    output: folder of plan.json and step.hlo; None: the text alone.
+  """
+
+  topology: str
+  config: ConfigDict
+  patch_px: int
+  output: Path | None
+
+
+def run(flags) -> int:
+  """Runs the command; returns the exit code.
+
+  Args:
+    flags: config, topology, output.
+  """
+  try:
+    request = read_request(flags)
+    if request.output:
+      request.output.mkdir(parents=True, exist_ok=True)  # Not after minutes.
+    topology.start_compiler()
+    devices = topology.list_devices(request.topology)
+    sharding.check_batch(request.config.train, len(devices))
+    found, text = plan.plan_step(request.config, devices, request.patch_px)
+    print("\n".join(plan.describe_plan(found, request.config)))
+    if request.output:
+      values = dataclasses.asdict(found) | {"is_fitting": found.is_fitting}
+      write.write_json(request.output / "plan.json", values)
+      write.write_text(request.output / "step.hlo", text)
+  except (ValueError, OSError) as error:
+    return refuse_call(error, flags.output or ".")
+  return 1 if found.is_fitting is False else 0
+
+
+def read_request(flags) -> Request:
+  """Returns the call, checked.
+
+  Raises:
+    ValueError: the configuration cannot be meant.
+  """
+  config = flags.config.copy_and_resolve_references()
+  check.TrainSection.read(config.train)
+  check.check_crop(config)
+  output = flags.output and Path(flags.output)
+  return Request(flags.topology, config, check.plan_patch_px(config), output)

@@ -1,0 +1,113 @@
+"""Plans: what fits, what bounds, what to change."""
+
+import pytest
+
+from configs import default
+from dicexmbd_jax.train import chips, optimizer, plan, topology
+
+CHIP = chips.Chip("X", {"bfloat16": 100.0}, 10.0, 1000.0, 50.0)
+
+
+def make_plan(**changed):
+  values = {
+    "device_kind": "X",
+    "num_devices": 4,
+    "batch_size": 8,
+    "largest_batch": None,
+    "num_parameters": 1000,
+    "memory": {
+      "parameters": 1e9, "optimizer": 2e9, "moving average": 0.0,
+      "batch": 1e9, "gradients, activations": 2e9,
+    },
+    "memory_limit": 10e9,
+    "failure": "",
+    "model_flops": 1e12,
+    "compiled_flops": 2e12,
+    "traffic": 5e9,
+    "collectives": {"all-reduce": (3, 1e9)},
+    "seconds": {"matrix units": 0.02, "memory": 0.005, "links": 0.03},
+    "cycles": 4e7,
+    "estimated_s": 0.04,
+    "ranking": [("mul", 3e7, 4e9), ("copy", 1e7, 1e9)],
+  }  # fmt: skip
+  return plan.StepPlan(**values | changed)
+
+
+def test_the_largest_batch_fills_the_memory():
+  config = default.get_config()
+  # 4 GB of state and gradients; a patch takes 1 GB: 6 a device.
+  assert plan.scale_batch(make_plan(), config) == 24
+  config.train.accumulate_steps = 3
+  assert plan.scale_batch(make_plan(), config) == 24
+  config.train.accumulate_steps = 4
+  assert plan.scale_batch(make_plan(), config) == 16
+  assert plan.scale_batch(make_plan(memory_limit=None), config) is None
+  assert plan.scale_batch(make_plan(memory_limit=4.5e9), config) == 0
+
+
+def test_what_fits_and_what_nobody_knows():
+  assert make_plan().is_fitting
+  assert make_plan(memory_limit=5.9e9).is_fitting is False
+  assert make_plan(failure="Used 20G of 15.75G hbm").is_fitting is False
+  assert make_plan(memory_limit=None).is_fitting is None
+
+
+def test_times_are_the_peaks_alone():
+  found = plan._find_bounds(CHIP, "float32", 1e12, 5e9, 1e9, 4)
+  assert found == {
+    "matrix units": pytest.approx(0.01),
+    "memory": pytest.approx(0.005),
+    "links": pytest.approx(2 * 0.75 / 50),
+  }
+  assert plan._find_bounds(None, "float32", 1e12, 5e9, 1e9, 4) == {}
+  assert make_plan().bound == "links"
+  assert make_plan(seconds={}).bound == ""
+
+
+def test_the_text_says_all_of_it():
+  config = default.get_config()
+  text = "\n".join(plan.describe_plan(make_plan(largest_batch=24), config))
+  assert "fits: 6 GB of 10 GB a device" in text
+  assert "as compiled             2 TFLOP" in text
+  assert "all-reduce              1 GB in 3" in text
+  assert "links                   0.03 s  <- bounds it" in text
+  assert "0.04 s (40 million cycles), 50 % of the matrix units' peak" in text
+  assert "largest batch: about 24" in text
+  assert " 75.0 %  mul" in text
+  failed = make_plan(failure="Used 20G of 15.75G hbm", ranking=[])
+  text = "\n".join(plan.describe_plan(failed, config))
+  assert "does not fit: the compiler gave up (Used 20G of 15.75G hbm)" in text
+
+
+def test_the_compilers_own_numbers_are_kept_where_it_gives_up():
+  said = "RESOURCE_EXHAUSTED: Ran out\nof memory. Used 20.1G of 15.75G hbm. Ex"
+  assert plan._describe_failure(said) == "Used 20.1G of 15.75G hbm"
+  assert plan._describe_failure("RESOURCE_EXHAUSTED:\n all") == (
+    "RESOURCE_EXHAUSTED: all"
+  )
+
+
+def test_the_rate_goes_with_the_root_of_the_batch():
+  config = default.get_config().train
+  config.update({"batch_size": 4, "learning_rate": 3e-3})
+  advice = optimizer.advise_batch(config, 16)
+  assert "learning_rate 0.006 (x 2, the square root of 4)" in advice
+  assert "num_steps and warmup_steps x 0.25" in advice
+
+
+@pytest.mark.parametrize(
+  "name", ["v5e", "v9:2x2", "cpu:x", "cpu:0", "h100:2x2", "h100:12", "h100:0"]
+)
+def test_wrong_topologies_are_refused(name):
+  with pytest.raises(ValueError, match=f"--topology: found '{name}'"):
+    topology.list_devices(name)
+
+
+def test_tpus_need_not_be_there():
+  pytest.importorskip("libtpu")
+  topology.start_compiler()
+  devices = topology.list_devices("v5e:2x4")
+  assert len(devices) == 8
+  assert chips.find_chip(devices[0].device_kind).memory_gb == 16
+  with pytest.raises(ValueError, match="--topology: found 'v5e:3x9'"):
+    topology.list_devices("v5e:3x9")
