@@ -73,21 +73,30 @@ def compute_features(
   check_planes(planes)
   check_selection(selection)
   num_channels = planes.shape[2]
+  num_rows, num_columns = planes.shape[:2]
+  part = (
+    slice(*part[0].indices(num_rows)[:2]),
+    slice(*part[1].indices(num_columns)[:2]),
+  )
   height, width = planes[(*part, 0)].shape
   counts = [num_channels * FILTERS[one.name][1] for one in selection]
-  result = np.empty((height, width, sum(counts)), np.float32)
+  found = np.empty((sum(counts), height, width), np.float32)
   starts = np.cumsum([0, *counts])
   for scale_px in sorted({one.scale_px for one in selection}):
+    # Small filters look at little around the part.
+    halo = measure_halo([one for one in selection if one.scale_px == scale_px])
+    rows, inner_rows = add_halo(part[0], halo, num_rows)
+    lines, inner_lines = add_halo(part[1], halo, num_columns)
     for channel in range(num_channels):
-      smooth = presmooth_plane(planes[..., channel], scale_px)
+      plane = FilteredPlane(planes[rows, lines, channel], scale_px)
       for one, start in zip(selection, starts, strict=False):
         if one.scale_px == scale_px:
           compute, depth = FILTERS[one.name]
           columns = start + channel * depth + np.arange(depth)
-          values = compute(smooth, min(scale_px, _FILTER_SCALE_PX))
-          for column, value in zip(columns, values, strict=True):
-            result[..., column] = value[part]
-  return result
+          for column, value in zip(columns, compute(plane), strict=True):
+            found[column] = value[inner_rows, inner_lines]
+  # Each was written as a whole; one by one into a pixel's columns is slow.
+  return np.ascontiguousarray(found.transpose(1, 2, 0))
 
 
 def list_features(
@@ -121,6 +130,18 @@ def measure_halo(selection: Selection) -> int:
   return smoothing + reach + inner
 
 
+def add_halo(part: slice, halo: int, size: int) -> tuple[slice, slice]:
+  """Returns a slice with its halo, and where in it the slice itself lies.
+
+  Args:
+    part: of an axis, from start to stop.
+    halo: pixels to either side.
+    size: of the axis, where the halo ends.
+  """
+  start, stop = max(part.start - halo, 0), min(part.stop + halo, size)
+  return slice(start, stop), slice(part.start - start, part.stop - start)
+
+
 def check_planes(planes: np.ndarray) -> None:
   """Raises a ValueError if these are not planes of pixels."""
   if planes.ndim != 3 or 0 in planes.shape:
@@ -148,11 +169,36 @@ def check_selection(selection: Selection) -> None:
       )
 
 
-def presmooth_plane(plane: Plane, scale_px: float) -> Plane:
-  """Smooths a plane as far as the filters at this scale leave to be done."""
-  sigma = _choose_presmoothing(scale_px)
-  kernel = make_kernel(sigma, 0, _SMOOTHING_WINDOW)
-  return _convolve(np.asarray(plane, np.float32), kernel, kernel)
+class FilteredPlane:
+  """A plane at a scale, and what was made of it with Gaussian kernels.
+
+  Filters share most of their passes over the pixels, which take the time.
+
+  Attributes:
+    plane: smoothed as far as the filters at this scale leave to be done.
+    sigma: of the filters, in pixels.
+  """
+
+  def __init__(self, plane: Plane, scale_px: float):
+    """Smooths a plane of any real values for a scale in pixels."""
+    presmoothing = _choose_presmoothing(scale_px)
+    kernel = make_kernel(presmoothing, 0, _SMOOTHING_WINDOW)
+    self.plane = _convolve(np.asarray(plane, np.float32), kernel, kernel)
+    self.sigma = min(scale_px, _FILTER_SCALE_PX)
+    self._rows: dict[int, Plane] = {}
+    self._planes: dict[tuple[int, int], Plane] = {}
+
+  def derive(self, down: int, right: int) -> Plane:
+    """Returns the derivative of these orders, 0 to 2, along the axes."""
+    if (down, right) not in self._planes:
+      if right not in self._rows:
+        self._rows[right] = _correlate(self.plane, self._make(right), 1)
+      found = _correlate(self._rows[right], self._make(down), 0)
+      self._planes[down, right] = found
+    return self._planes[down, right]
+
+  def _make(self, order: int) -> np.ndarray:
+    return make_kernel(self.sigma, order, _FILTER_WINDOW)
 
 
 def make_kernel(
@@ -183,43 +229,42 @@ def make_kernel(
   return curve / (curve @ x**2 / 2)
 
 
-def _smooth(plane: Plane, sigma: float) -> tuple[Plane, ...]:
-  kernel = make_kernel(sigma, 0, _FILTER_WINDOW)
-  return (_convolve(plane, kernel, kernel),)
+def _smooth(one: FilteredPlane) -> tuple[Plane, ...]:
+  return (one.derive(0, 0),)
 
 
-def _measure_laplacian(plane: Plane, sigma: float) -> tuple[Plane, ...]:
-  bell, curve = (make_kernel(sigma, n, _FILTER_WINDOW) for n in (0, 2))
-  return (_convolve(plane, curve, bell) + _convolve(plane, bell, curve),)
+def _measure_laplacian(one: FilteredPlane) -> tuple[Plane, ...]:
+  return (one.derive(2, 0) + one.derive(0, 2),)
 
 
-def _measure_gradient(plane: Plane, sigma: float) -> tuple[Plane, ...]:
-  return (np.hypot(*_derive(plane, sigma)),)
+def _measure_gradient(one: FilteredPlane) -> tuple[Plane, ...]:
+  return (np.hypot(one.derive(1, 0), one.derive(0, 1)),)
 
 
-def _subtract_gaussians(plane: Plane, sigma: float) -> tuple[Plane, ...]:
-  (wide,), (narrow,) = _smooth(plane, sigma), _smooth(plane, sigma * _SMALLER)
-  return (wide - narrow,)
+def _subtract_gaussians(one: FilteredPlane) -> tuple[Plane, ...]:
+  kernel = make_kernel(one.sigma * _SMALLER, 0, _FILTER_WINDOW)
+  return (one.derive(0, 0) - _convolve(one.plane, kernel, kernel),)
 
 
-def _measure_structure(plane: Plane, sigma: float) -> tuple[Plane, ...]:
-  down, right = _derive(plane, sigma * _INNER)
-  outer = make_kernel(sigma, 0, _FILTER_WINDOW)
+def _measure_structure(one: FilteredPlane) -> tuple[Plane, ...]:
+  bell, slope = (
+    make_kernel(one.sigma * _INNER, n, _FILTER_WINDOW) for n in (0, 1)
+  )
+  down = _convolve(one.plane, slope, bell)
+  right = _convolve(one.plane, bell, slope)
+  outer = make_kernel(one.sigma, 0, _FILTER_WINDOW)
   products = (down * down, down * right, right * right)
-  return _find_eigenvalues(*(_convolve(one, outer, outer) for one in products))
-
-
-def _measure_hessian(plane: Plane, sigma: float) -> tuple[Plane, ...]:
-  bell, slope, curve = (make_kernel(sigma, n, _FILTER_WINDOW) for n in range(3))
   return _find_eigenvalues(
-    _convolve(plane, curve, bell),
-    _convolve(plane, slope, slope),
-    _convolve(plane, bell, curve),
+    *(_convolve(each, outer, outer) for each in products)
   )
 
 
-# Name -> (function of a smoothed plane and a sigma, number of planes it gives).
-FILTERS: dict[str, tuple[Callable[[Plane, float], tuple[Plane, ...]], int]] = {
+def _measure_hessian(one: FilteredPlane) -> tuple[Plane, ...]:
+  return _find_eigenvalues(one.derive(2, 0), one.derive(1, 1), one.derive(0, 2))
+
+
+# Name -> (function of a plane at a scale, number of planes it gives).
+FILTERS: dict[str, tuple[Callable[[FilteredPlane], tuple[Plane, ...]], int]] = {
   "GaussianSmoothing": (_smooth, 1),
   "LaplacianOfGaussian": (_measure_laplacian, 1),
   "GaussianGradientMagnitude": (_measure_gradient, 1),
@@ -227,11 +272,6 @@ FILTERS: dict[str, tuple[Callable[[Plane, float], tuple[Plane, ...]], int]] = {
   "StructureTensorEigenvalues": (_measure_structure, 2),
   "HessianOfGaussianEigenvalues": (_measure_hessian, 2),
 }
-
-
-def _derive(plane: Plane, sigma: float) -> tuple[Plane, Plane]:
-  bell, slope = (make_kernel(sigma, n, _FILTER_WINDOW) for n in (0, 1))
-  return _convolve(plane, slope, bell), _convolve(plane, bell, slope)
 
 
 def _find_eigenvalues(
@@ -259,5 +299,8 @@ def _count_radius(sigma: float, window: float) -> int:
 
 
 def _convolve(plane: Plane, down: np.ndarray, right: np.ndarray) -> Plane:
-  rows = ndimage.correlate1d(plane, right, axis=1, mode="mirror")
-  return ndimage.correlate1d(rows, down, axis=0, mode="mirror")
+  return _correlate(_correlate(plane, right, 1), down, 0)
+
+
+def _correlate(plane: Plane, kernel: np.ndarray, axis: int) -> Plane:
+  return ndimage.correlate1d(plane, kernel, axis=axis, mode="mirror")

@@ -1,9 +1,10 @@
 """The teacher while strokes are painted: fit anew after each, and at once.
 
-What takes the time, of an image of 500 x 500 px with two channels: features 1.0
-s, 100 trees on 1,000 strokes 0.6 s, their answer 1.7 s. So features are kept,
-tile by tile, and only of tiles in view; there are fewer trees; and both
-processors work. A teacher that is saved is another one: that of `teach fit`.
+What takes the time is kept: features by tile, of tiles in view and around
+them, and the rows of strokes by tile, which need no features any more. What is
+in view comes first, from its middle on; the rest is made ready in the
+background, from the moment that an image is opened. There are fewer trees than
+in a teacher that is saved, which is another one: that of `teach fit`.
 """
 
 import collections
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
 from dicexmbd_jax.teach import features as features_lib
 from dicexmbd_jax.teach import forest as forest_lib
@@ -25,13 +26,16 @@ from dicexmbd_jax.teach.uncertainty import Uncertainty, measure_uncertainty
 from dicexmbd_jax.types import Labels, Probabilities
 
 NUM_TREES = 24
-TILE_PX = 256
+TILE_PX = 192
 MAX_VIEW_PX = 1024  # Edge of what is classified at once.
 CACHE_BYTES = 1 << 29  # Of features; 20 tiles of two channels.
 _MAX_THREADS = 4
 
 Part = tuple[slice, slice]
 _Tile = tuple[str, int, int]
+# Of a tile: its strokes, and of these the features float32 (n, columns) and the
+# classes int32 (n,).
+_Painted = tuple[Labels, np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +44,15 @@ class LiveMaps:
 
   Attributes:
     part: rows and columns.
-    probabilities: of it.
-    uncertainty: of it.
+    probabilities: of it; 0 where is_known is not.
+    uncertainty: of it; the same.
+    is_known: where the teacher has looked already.
   """
 
   part: Part
   probabilities: Probabilities
   uncertainty: Uncertainty
+  is_known: Bool[np.ndarray, "y x"]
 
 
 class LiveTeacher:
@@ -70,8 +76,7 @@ class LiveTeacher:
     self._tiles: collections.OrderedDict[_Tile, Features] = (
       collections.OrderedDict()
     )
-    # Image -> what its strokes add: float32 (n, columns), int32 (n,).
-    self._rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    self._painted: dict[_Tile, _Painted] = {}
     self._threads = min(_MAX_THREADS, os.cpu_count() or 1)
     self._pool = futures.ThreadPoolExecutor(self._threads)
 
@@ -88,30 +93,33 @@ class LiveTeacher:
       planes: its channels.
       strokes: 0 = none, else the class.
     """
-    rows, labels = [], []
-    painted = [
-      (y, x)
-      for y, x in self._list_tiles(strokes.shape, _cover(strokes.shape))
-      if strokes[_slice(strokes.shape, y, x)].any()
-    ]
-    for y, x, values in self._compute_tiles(name, planes, painted):
-      inside = strokes[_slice(strokes.shape, y, x)]
-      rows.append(values[inside > 0])
-      labels.append(inside[inside > 0].astype(np.int32))
-    self._rows.pop(name, None)
-    if rows:
-      self._rows[name] = (np.concatenate(rows), np.concatenate(labels))
+    shape = strokes.shape
+    changed = []
+    for y, x in self._list_tiles(shape, _cover(shape)):
+      inside = strokes[_slice(shape, y, x)]
+      before = self._painted.get((name, y, x))
+      if before is not None and np.array_equal(before[0], inside):
+        continue
+      self._painted.pop((name, y, x), None)
+      changed += [(y, x)] if inside.any() else []
+    for y, x, values in self._compute_tiles(name, planes, changed):
+      inside = strokes[_slice(shape, y, x)].copy()
+      labels = inside[inside > 0].astype(np.int32)
+      self._painted[name, y, x] = inside, values[inside > 0], labels
 
   def fit(self) -> bool:
     """Fits the forest; returns whether there are two classes to tell apart."""
-    names = sorted(self._rows)
-    labels = [self._rows[name][1] for name in names]
+    # Sorted: the forest must not depend on the order of the strokes.
+    painted = [self._painted[tile] for tile in sorted(self._painted)]
     self.forest = None
-    if not labels or np.unique(np.concatenate(labels)).size < 2:
+    if not painted:
+      return False
+    labels = np.concatenate([labels for _, _, labels in painted])
+    if np.unique(labels).size < 2:
       return False
     self.forest = forest_lib.fit_forest(
-      np.concatenate([self._rows[name][0] for name in names]),
-      np.concatenate(labels),
+      np.concatenate([rows for _, rows, _ in painted]),
+      labels,
       self._seed,
       self._num_trees,
       self._threads,
@@ -119,7 +127,15 @@ class LiveTeacher:
     return True
 
   def classify(self, name: str, planes: Planes, part: Part) -> LiveMaps:
-    """Classifies a part of an image.
+    """Classifies a part of an image; see `look`."""
+    *_, maps = self.look(name, planes, part)
+    return maps
+
+  def look(self, name: str, planes: Planes, part: Part) -> Iterator[LiveMaps]:
+    """Classifies a part of an image, and yields its maps as they fill.
+
+    First comes what needs no new features, then the rest from the middle on;
+    the last maps are whole.
 
     Args:
       name: of the image.
@@ -132,37 +148,101 @@ class LiveTeacher:
     if self.forest is None:
       raise ValueError("found strokes of fewer than two classes, expected two")
     shape = (part[0].stop - part[0].start, part[1].stop - part[1].start)
-    result = np.empty((*shape, len(forest_lib.CLASSES)), np.float32)
-    jobs = []
+    result = np.zeros((*shape, len(forest_lib.CLASSES)), np.float32)
+    is_known = np.zeros(shape, bool)
     tiles = self._list_tiles(planes.shape[:2], part)
-    for y, x, values in self._compute_tiles(name, planes, tiles):
-      tile = _slice(planes.shape[:2], y, x)
-      inner, target = _overlap(tile, part)
-      jobs.append(
-        self._pool.submit(self._classify, values[inner], result, target)
-      )
-    for job in jobs:
-      job.result()
-    return LiveMaps(part, result, measure_uncertainty(result))
+    known = [one for one in tiles if (name, *one) in self._tiles]
+    missing = [one for one in tiles if (name, *one) not in self._tiles]
+    batches = [known] if known else []
+    for start in range(0, len(missing), self._threads):
+      batches.append(missing[start : start + self._threads])
+    for batch in batches:
+      jobs = []
+      for y, x, values in self._compute_tiles(name, planes, batch):
+        tile = _slice(planes.shape[:2], y, x)
+        inner, target = _overlap(tile, part)
+        jobs.append(
+          self._pool.submit(self._classify, values[inner], result, target)
+        )
+        is_known[target] = True
+      for job in jobs:
+        job.result()
+      unsure = np.where(is_known, measure_uncertainty(result), np.float32(0))
+      yield LiveMaps(part, result.copy(), unsure, is_known.copy())
 
-  def measure(self, name: str, planes: Planes) -> Uncertainty:
-    """Returns a whole image's uncertainty; keeps no features of it."""
+  def prepare(self, name: str, planes: Planes, part: Part) -> bool:
+    """Computes the features of one tile that a view may need soon.
+
+    Args:
+      name: of the image.
+      planes: its channels.
+      part: rows and columns in view; tiles around them come after those in it.
+
+    Returns:
+      Whether there is more to do, within what is kept.
+    """
+    shape = planes.shape[:2]
+    columns = features_lib.count_columns(self._selection, planes.shape[2])
+    num_kept = max(1, self._cache_bytes // (4 * columns * TILE_PX**2))
+    around = [
+      slice(max(0, one.start - TILE_PX), min(size, one.stop + TILE_PX))
+      for one, size in zip(part, shape, strict=True)
+    ]
+    tiles = self._list_tiles(shape, part)
+    rest = self._list_tiles(shape, (around[0], around[1]))
+    rest = [one for one in rest if one not in tiles]
+    wanted = [*tiles, *rest][:num_kept]
+    for y, x in reversed(wanted):  # The nearest is let go of last.
+      if (name, y, x) in self._tiles:
+        self._tiles.move_to_end((name, y, x))
+    missing = [one for one in wanted if (name, *one) not in self._tiles]
+    if missing:
+      self._keep((name, *missing[0]), self._compute(planes, *missing[0]))
+    return len(missing) > 1
+
+  def measure(
+    self,
+    name: str,
+    planes: Planes,
+    tell: Callable[[float], None] = lambda share: None,
+  ) -> Uncertainty:
+    """Returns a whole image's uncertainty; keeps no features of it.
+
+    Args:
+      name: of the image.
+      planes: its channels.
+      tell: is called with the share that is done; what it raises ends the call.
+
+    Raises:
+      ValueError: nothing was fit yet.
+    """
+    if self.forest is None:
+      raise ValueError("found strokes of fewer than two classes, expected two")
     shape = planes.shape[:2]
     unsure = np.empty(shape, np.float32)
-    kept, self._tiles = self._tiles, self._tiles.copy()
-    try:
-      for y, x in self._list_tiles(shape, _cover(shape)):
-        part = _slice(shape, y, x)
-        unsure[part] = self.classify(name, planes, part).uncertainty
-    finally:
-      self._tiles = kept
+
+    def measure_tile(corner: tuple[int, int]) -> None:
+      values = self._tiles.get((name, *corner))
+      if values is None:
+        values = self._compute(planes, *corner)
+      part = _slice(shape, *corner)
+      result = np.empty(
+        (*values.shape[:2], len(forest_lib.CLASSES)), np.float32
+      )
+      self._classify(values, result, _cover(values.shape[:2]))
+      unsure[part] = measure_uncertainty(result)
+
+    tiles = self._list_tiles(shape, _cover(shape))
+    for start in range(0, len(tiles), self._threads):
+      tell(start / len(tiles))
+      list(self._pool.map(measure_tile, tiles[start : start + self._threads]))
     return unsure
 
   def forget(self, name: str) -> None:
     """Lets go of an image's strokes and features."""
-    self._rows.pop(name, None)
-    for key in [key for key in self._tiles if key[0] == name]:
-      del self._tiles[key]
+    for kept in (self._painted, self._tiles):
+      for key in [key for key in kept if key[0] == name]:
+        del kept[key]
 
   def _classify(
     self, values: Features, result: np.ndarray, target: Part
@@ -172,12 +252,16 @@ class LiveTeacher:
 
   @staticmethod
   def _list_tiles(shape: tuple[int, ...], part: Part) -> list[tuple[int, int]]:
-    """Lists the upper left corners of the tiles that a part lies in."""
+    """Lists upper left corners of the tiles of a part, from its middle on."""
     starts = [
       range(one.start // TILE_PX * TILE_PX, min(one.stop, size), TILE_PX)
       for one, size in zip(part, shape, strict=True)
     ]
-    return [(y, x) for y in starts[0] for x in starts[1]]
+    middle = [(one.start + one.stop - TILE_PX) / 2 for one in part]
+    return sorted(
+      ((y, x) for y in starts[0] for x in starts[1]),
+      key=lambda one: (one[0] - middle[0]) ** 2 + (one[1] - middle[1]) ** 2,
+    )
 
   def _compute_tiles(
     self, name: str, planes: Planes, corners: list[tuple[int, int]]
@@ -209,12 +293,14 @@ class Newest:
   """Runs one job at a time in the background; of those waiting, the newest.
 
   Painting makes jobs faster than they are done: those in between are dropped.
+  What fills the time between them is done in steps.
   """
 
   def __init__(self):
     self._pool = futures.ThreadPoolExecutor(1)
     self._lock = threading.Lock()
     self._waiting: Callable[[], None] | None = None
+    self._filler: Callable[[], bool] | None = None
     self._last: futures.Future | None = None
 
   def submit(self, job: Callable[[], None]) -> None:
@@ -229,8 +315,20 @@ class Newest:
     """Runs a job after all others; none takes its place."""
     self._last = self._pool.submit(job)
 
+  def fill(self, step: Callable[[], bool]) -> None:
+    """Runs a step again and again behind all jobs, until it returns False.
+
+    It takes the place of an earlier one.
+    """
+    self._filler = step
+    self._pool.submit(self._fill, step)
+
+  def has_waiting(self) -> bool:
+    """Whether a newer job waits for the present one."""
+    return self._waiting is not None
+
   def wait(self) -> None:
-    """Waits for the last job; raises what it raised."""
+    """Waits for the last job, not for what fills; raises what it raised."""
     if self._last is not None:
       self._last.result()
 
@@ -239,6 +337,10 @@ class Newest:
       job, self._waiting = self._waiting, None
     if job is not None:
       job()
+
+  def _fill(self, step: Callable[[], bool]) -> None:
+    if self._filler is step and step():
+      self._pool.submit(self._fill, step)
 
 
 def choose_view(

@@ -145,17 +145,11 @@ def compute_part(
   """
   height, width = planes.shape[:2]
   outer, part = zip(
-    _add_halo(inner[0], halo, height),
-    _add_halo(inner[1], halo, width),
+    features_lib.add_halo(inner[0], halo, height),
+    features_lib.add_halo(inner[1], halo, width),
     strict=True,
   )
   return features_lib.compute_features(planes[outer], selection, part)
-
-
-def _add_halo(part: slice, halo: int, size: int) -> tuple[slice, slice]:
-  """Returns a slice with its halo, and where in it the slice itself lies."""
-  start, stop = max(part.start - halo, 0), min(part.stop + halo, size)
-  return slice(start, stop), slice(part.start - start, part.stop - start)
 
 
 def _choose_block(selection: tuple[Feature, ...], num_channels: int) -> int:

@@ -353,6 +353,7 @@ def _show_line(viewer: Any, line: Any, path: np.ndarray, layer: Labels) -> Any:
     name="line",
     scale=layer.scale,
     translate=layer.translate,
+    units=layer.units,
     size=1,
     border_width=0,
     face_color="yellow",

@@ -11,6 +11,8 @@ def get_reader(
 ) -> Callable[[str | Sequence[str]], list[layers_lib.LayerData]] | None:
   """Returns napari's reader for a path; None where it is for others.
 
+  Nobody else reads an .mcd: its reader says what is wrong with the file.
+
   Args:
     path: a file or a folder, or several.
   """
@@ -19,7 +21,8 @@ def get_reader(
     for one in paths:
       study_lib.find_study(one)
   except (ValueError, OSError):
-    return None
+    is_mcd = all(one.lower().endswith(".mcd") for one in map(str, paths))
+    return read_paths if is_mcd else None
   return read_paths
 
 

@@ -207,25 +207,37 @@ class TeachWidget(QtWidgets.QWidget):
     def learn() -> None:
       session.engine.learn(stem, planes, strokes)
       if session.engine.fit():
-        maps = session.engine.classify(stem, planes, part)
-        self._done.emit(lambda: self._show_maps(stem, maps))
+        self._classify(session, stem, planes, part)
 
     self._submit(learn)
+    self._prepare(part)
 
   def _look(self) -> None:
     """Classifies what is in view now, where that is not shown yet."""
     session, stem, layer = self.session, self.images.stem, self._get_strokes()
-    if session is None or layer is None or session.engine.forest is None:
+    if session is None or layer is None:
       return
     part, planes = self._find_view(layer.data.shape), session.planes
-    if self.maps is not None and _holds(self.maps.part, part):
-      return
+    if self.maps is None or not _holds(self.maps, part):
+      if session.engine.forest is not None:
+        self._submit(lambda: self._classify(session, stem, planes, part))
+      self._prepare(part)
 
-    def look() -> None:
-      maps = session.engine.classify(stem, planes, part)
-      self._done.emit(lambda: self._show_maps(stem, maps))
+  def _classify(
+    self, session: Session, stem: str, planes: np.ndarray, part: live.Part
+  ) -> None:
+    """Shows the maps of a part as they fill, unless something newer waits."""
+    for maps in session.engine.look(stem, planes, part):
+      self._done.emit(lambda maps=maps: self._show_maps(stem, maps))
+      if self._worker.has_waiting():
+        return
 
-    self._submit(look)
+  def _prepare(self, part: live.Part) -> None:
+    """Readies the features of what is in view and around, in the background."""
+    session, stem = self.session, self.images.stem
+    if session is not None:
+      engine, planes = session.engine, session.planes
+      self._worker.fill(lambda: engine.prepare(stem, planes, part))
 
   def _find_view(self, shape: tuple[int, int]) -> live.Part:
     """Returns the rows and columns of the image that are in view."""
@@ -269,7 +281,7 @@ class TeachWidget(QtWidgets.QWidget):
     if strokes is not None and layers[-1] is not strokes:
       layers.move(layers.index(strokes), len(layers))
       layers.selection.active = strokes
-    mean = float(maps.uncertainty.mean())
+    mean = float(maps.uncertainty[maps.is_known].mean())
     told = (
       f"{stem}: mean uncertainty in view {mean:.3f} ({live.NUM_TREES} trees"
     )
@@ -403,9 +415,9 @@ class TeachWidget(QtWidgets.QWidget):
       call(path)
 
 
-def _holds(outer: live.Part, inner: live.Part) -> bool:
-  """Whether a part lies in another."""
-  return all(
+def _holds(maps: live.LiveMaps, part: live.Part) -> bool:
+  """Whether maps are whole, and hold a part."""
+  return bool(maps.is_known.all()) and all(
     one.start <= other.start and other.stop <= one.stop
-    for one, other in zip(outer, inner, strict=True)
+    for one, other in zip(maps.part, part, strict=True)
   )

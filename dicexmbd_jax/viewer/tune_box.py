@@ -1,6 +1,7 @@
 """Starts `finetune` on corrected cells, in a process of its own."""
 
 import pathlib
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,10 @@ from dicexmbd_jax.viewer import models, tuning
 
 _TICK_MS = 500  # Between two looks at the clock.
 _LEAVE_MS = 20_000  # For the best model so far, when napari is closed.
+# Lines of XLA, which warns where compiling takes long, and of other libraries.
+_FOREIGN = re.compile(
+  r"\*{4}|\[Compiling|Very slow|The operation took|[EWIF]\d{4} "
+)
 _STOPPED = 75  # As `finetune` ends where it was asked to stop.
 
 
@@ -31,7 +36,7 @@ class TuneBox(QtWidgets.QGroupBox):
     super().__init__("Fine-tune: a model from the corrected cells")
     self.result: tuning.Tuned | None = None
     self._output = pathlib.Path()
-    self._lines: list[str] = []  # The last that the process told.
+    self._told: list[str] = []  # The process's lines.
     self._started_s = 0.0
     self._is_asked = False  # To stop.
     self.start_model = models.ModelBox(takes_better=False)
@@ -64,7 +69,7 @@ class TuneBox(QtWidgets.QGroupBox):
     """
     if self.is_busy():
       return
-    self.result, self._output, self._lines = None, output, []
+    self.result, self._output, self._told = None, output, []
     words = ["-m", "dicexmbd_jax", *call]
     words.append(f"--minutes={self.minutes.value():g}")
     if self.start_model.text():
@@ -89,18 +94,17 @@ class TuneBox(QtWidgets.QGroupBox):
 
   def _read_lines(self) -> None:
     text = bytes(self._process.readAllStandardOutput()).decode(errors="replace")
-    self._lines = [*self._lines, *text.split("\n")][-50:]
-    told = [line.strip() for line in self._lines if line.strip()]
-    if told and not self._is_asked:
-      self.message.setText(told[-1])
+    lines = [line.strip() for line in text.split("\n")]
+    self._told += [line for line in lines if line and not _FOREIGN.match(line)]
+    if self._told and not self._is_asked:
+      self.message.setText(self._told[-1])
 
   def _finish(self, code: int, _status: object = None) -> None:
     self._read_lines()
     self._set_busy(False)
-    told = [line.strip() for line in self._lines if line.strip()]
     try:
       if code not in (0, 1, _STOPPED):
-        raise ValueError(told[-1] if told else f"ended with {code}")
+        raise ValueError([f"ended with {code}", *self._told][-1])
       self.result = tuning.read_result(self._output)
     except (ValueError, OSError, KeyError) as error:
       stopped = "Stopped before there was a model."

@@ -78,15 +78,78 @@ def test_features_are_of_tiles_in_view_only(planes, monkeypatch):
   engine.learn("a", planes, paint(1, 2))
   engine.fit()
   assert parts == [(0, 0)]
-  engine.classify("a", planes, (slice(0, 60), slice(0, 200)))
+  engine.classify("a", planes, (slice(0, 60), slice(0, 190)))
   assert parts == [(0, 0)]
   engine.classify("a", planes, (slice(0, 60), slice(200, 300)))
-  assert parts == [(0, 0), (0, 256)]
+  assert parts == [(0, 0), (0, live.TILE_PX)]
+  # Other strokes in a tile that was let go of: only that is computed again.
+  engine.learn("a", planes, paint(1, 2, 3))
+  assert len(parts) == 2
   small = live.LiveTeacher(num_trees=3, cache_bytes=1)
   small.learn("a", planes, paint(1, 2, 3))
   assert 0 < small.num_bytes < engine.num_bytes
   engine.forget("a")
   assert engine.num_bytes == 0
+
+
+def test_what_is_ready_is_shown_first(planes):
+  engine = live.LiveTeacher(num_trees=3)
+  engine.learn("a", planes, paint(1, 2))  # In the first tile.
+  engine.fit()
+  part = (slice(0, 60), slice(100, 300))
+  first, last = engine.look("a", planes, part)
+  edge = live.TILE_PX - 100
+  assert first.is_known[:, :edge].all()
+  assert not first.is_known[:, edge:].any()
+  assert not first.probabilities[:, edge:].any()
+  assert last.is_known.all()
+  np.testing.assert_array_equal(
+    first.probabilities[:, :edge], last.probabilities[:, :edge]
+  )
+  assert len(list(engine.look("a", planes, part))) == 1
+
+
+def test_a_view_is_made_ready_and_then_what_is_around_it(planes):
+  engine = live.LiveTeacher(num_trees=3)
+  part = (slice(0, 60), slice(0, 100))
+  assert engine.prepare("a", planes, part)
+  (first,) = engine._tiles
+  assert first == ("a", 0, 0)
+  assert not engine.prepare("a", planes, part)
+  assert not engine.prepare("a", planes, part)
+  assert len(engine._tiles) == 2
+  small = live.LiveTeacher(num_trees=3, cache_bytes=1)
+  assert not small.prepare("a", planes, part)
+  assert list(small._tiles) == [("a", 0, 0)]
+
+
+def test_strokes_stay_where_their_features_are_let_go_of(planes):
+  engine = live.LiveTeacher(num_trees=3)
+  engine.learn("a", planes, paint(1, 2, 3))
+  engine.fit()
+  engine._tiles.clear()
+  small = live.LiveTeacher(num_trees=3, cache_bytes=1)
+  for strokes in (paint(3), paint(3, 2), paint(1, 2, 3)):
+    small.learn("a", planes, strokes)
+  assert small.fit()
+  np.testing.assert_array_equal(
+    small.forest.thresholds, engine.forest.thresholds
+  )
+
+
+def test_measuring_tells_how_far_it_is_and_can_be_ended(planes):
+  engine = live.LiveTeacher(num_trees=3)
+  engine.learn("a", planes, paint(1, 2))
+  engine.fit()
+  seen = []
+  engine.measure("a", planes, seen.append)
+  assert seen[0] == 0 and seen == sorted(seen)
+
+  def stop(share):
+    raise InterruptedError
+
+  with pytest.raises(InterruptedError):
+    engine.measure("a", planes, stop)
 
 
 def test_fewer_trees_and_threads(planes):
@@ -114,6 +177,30 @@ def test_only_the_newest_of_what_waits_is_done():
   newest.call(lambda: done.append("call"))
   newest.wait()
   assert done == [4, "call"]
+
+
+def test_jobs_go_before_what_fills_the_time():
+  newest, done = live.Newest(), []
+  started, go = threading.Event(), threading.Event()
+
+  def step():
+    done.append("step")
+    started.set()
+    go.wait(30)
+    return len(done) < 5
+
+  newest.fill(step)
+  assert started.wait(30)
+  newest.submit(lambda: done.append("job"))
+  assert newest.has_waiting()
+  go.set()
+  newest.wait()
+  assert done[:2] == ["step", "job"]
+  newest.fill(lambda: done.append("other"))
+  newest.call(lambda: None)
+  newest.call(lambda: None)
+  newest.wait()
+  assert done[-1] == "other"
 
 
 @pytest.mark.parametrize(
