@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import magnification, sections
+from dicexmbd_jax import magnification, sections, storage
 from dicexmbd_jax.image import channels, preparation
 from dicexmbd_jax.io import images
 from dicexmbd_jax.masks import confidence, measure, segment
@@ -216,7 +216,9 @@ def round_probabilities(
   nuclear signal is background: thresholds would divide what noise is left in
   an answer to nothing.
   """
-  return read_levels(round_to_levels(probabilities), image)
+  levels = blank_levels(round_to_levels(probabilities), image)
+  rounded = storage.allocate(levels.shape, np.float32)
+  return np.divide(levels, np.float32(65535), out=rounded)
 
 
 def round_to_levels(probabilities: Probabilities) -> Levels:
@@ -225,22 +227,27 @@ def round_to_levels(probabilities: Probabilities) -> Levels:
   Raises:
     ValueError: some are no numbers.
   """
-  if not np.isfinite(probabilities).all():
-    raise ValueError("found probabilities that are no numbers, expected 0 to 1")
-  return np.rint(probabilities * 65535).astype(np.uint16)
+  levels = storage.allocate(probabilities.shape, np.uint16)
+  for part in storage.cut_strips(levels.shape, 8):
+    if not np.isfinite(probabilities[part]).all():
+      raise ValueError(
+        "found probabilities that are no numbers, expected 0 to 1"
+      )
+    levels[part] = np.rint(probabilities[part] * 65535)
+  return levels
 
 
-def read_levels(levels: Levels, image: Image) -> Probabilities:
-  """Returns the probabilities that levels stand for; see round_probabilities.
+def blank_levels(levels: Levels, image: Image) -> Levels:
+  """Returns the levels, or those of an image without any nuclear signal.
 
   Args:
     levels: of round_to_levels.
     image: the two channels.
   """
   if image[..., 0].any():
-    return levels / np.float32(65535)
-  nothing = np.zeros(levels.shape, np.float32)
-  nothing[..., 2] = 1
+    return levels
+  nothing = storage.allocate(levels.shape, np.uint16)
+  nothing[..., 2] = 65535
   return nothing
 
 

@@ -17,6 +17,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.image import tiling
 from dicexmbd_jax.model.unet import NUM_CLASSES, UNet
 from dicexmbd_jax.types import Image, Network, Probabilities
@@ -173,7 +174,7 @@ def _list_pieces(
     shape = image.shape[:2]
     tile_px = tiling.choose_tile(shape, sizes, halo_px, 2**depth)
     tiles = tiling.plan_tiles(shape, tile_px, halo_px, 2**depth)
-    result = _Result(key, np.empty((*shape, NUM_CLASSES), np.float32))
+    result = _Result(key, storage.allocate((*shape, NUM_CLASSES), np.float32))
     for tile in tiles:
       yield _Piece(result, image, tile, tile_px, is_last=tile is tiles[-1])
 

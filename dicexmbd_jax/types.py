@@ -142,7 +142,8 @@ class ImageRecord:
     seconds: by stage, in order.
     image: the two channels, on the counts' grid.
     maps: on the network's grid: the two channels, until the network's
-      probabilities take their place. Of a baseline they stay.
+      probabilities take their place, or the levels of these. Of a baseline
+      they stay.
     has_probabilities: whether they did.
     nuclei: 0 = background, else the cell's id; on the counts' grid.
     cells: 0 = background, ids 1..n without gaps.
@@ -160,7 +161,7 @@ class ImageRecord:
   warnings: tuple[str, ...] = ()
   seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
   image: Image = _fill_later()
-  maps: Image | Probabilities = _fill_later()
+  maps: Image | Probabilities | Levels = _fill_later()
   has_probabilities: bool = False
   nuclei: Labels = _fill_later()
   cells: Labels = _fill_later()

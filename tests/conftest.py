@@ -1,10 +1,14 @@
 """Shared by all tests: the real data's place, and their skip."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Callable
 
 import hypothesis
 import pytest
+
+from dicexmbd_jax import storage
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What JAX compiles is kept, for other tests, the processes that they start and
@@ -43,3 +47,17 @@ def quick_figures(request, monkeypatch):
   if "figures" not in request.keywords:
     place = "dicexmbd_jax.report.score_page.render_figure"
     monkeypatch.setattr(place, lambda page, kind: kind.encode())
+
+
+@pytest.fixture
+def cut_finely() -> Callable[[], contextlib.AbstractContextManager]:
+  """Makes all planes lie in files, and strips a few rows high, while open."""
+
+  @contextlib.contextmanager
+  def cut():
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(storage, "LARGE_BYTES", 1)
+      patch.setattr(storage, "STRIP_BYTES", 2000)
+      yield
+
+  return cut

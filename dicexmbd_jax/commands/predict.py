@@ -22,7 +22,14 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import __version__, chain, magnification, predict, sections
+from dicexmbd_jax import (
+  __version__,
+  chain,
+  magnification,
+  predict,
+  sections,
+  storage,
+)
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import listing, metadata, panel, source, write
 from dicexmbd_jax.masks import segment
@@ -149,6 +156,7 @@ def run_request(request: Request) -> int:
       until_done.enter_context(
         lock.hold(shards.locate_lock(request.output, request.shard))
       )
+      until_done.enter_context(storage.use_scratch(request.output))
     except (ValueError, OSError) as error:
       logging.error("%s", pool.describe_error(error, ""))
       return 2

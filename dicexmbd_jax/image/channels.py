@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dicexmbd_jax import markers
+from dicexmbd_jax import markers, storage
 from dicexmbd_jax.image import normalise
 from dicexmbd_jax.image.normalise import Channel
 from dicexmbd_jax.types import Image, Stack
@@ -102,22 +102,22 @@ def merge_channels(
   merge_group = MERGES[config.preset]
   if not nuclear:
     raise ValueError("nuclear: found no marker, expected at least one")
-  channels, warnings = [], []
-  for group, indices in (("nuclear", nuclear), ("membrane", membrane)):
+  image = storage.allocate((*stack.shape[:2], 2), np.float32)
+  warnings = []
+  groups = ("nuclear", nuclear), ("membrane", membrane)
+  for place, (group, indices) in enumerate(groups):
     if not indices:
-      channels.append(np.zeros(stack.shape[:2], np.float32))
       warnings.append(
         f"no {group} marker: where cells end is guessed from the nuclei"
       )
       continue
-    channel, dim = merge_group(stack, indices, config)
-    channels.append(channel)
+    image[..., place], dim = merge_group(stack, indices, config)
     warnings += [
       f"{group} marker {_name_marker(index, names)} is empty or constant "
       "and counts as zeros"
       for index in dim
     ]
-  return np.stack(channels, axis=-1), tuple(warnings)
+  return image, tuple(warnings)
 
 
 def find_weak_groups(
@@ -151,8 +151,9 @@ def find_weak_groups(
       default=0.0,
     )
     is_counts = strongest > 1 or all(
-      np.array_equal(stack[..., index], np.rint(stack[..., index]))
+      np.array_equal(part[..., index], np.rint(part[..., index]))
       for index in indices
+      for part in map(stack.__getitem__, storage.cut_strips(stack.shape, 8))
     )
     if 0 < strongest < WEAK_COUNTS and is_counts:
       lines.append(
@@ -194,11 +195,11 @@ def _merge_as_paper(
   stack: Stack, indices: Sequence[int], config: Any
 ) -> tuple[Channel, list[int]]:
   """Normalises each marker, then averages; also says which are zeros."""
-  total = np.zeros(stack.shape[:2], np.float32)
+  total = storage.allocate(stack.shape[:2], np.float32)
   dim = []
   for index in indices:
     channel = _normalise(
-      np.ascontiguousarray(stack[..., index]),
+      _take_channel(stack, index),
       normalise.remove_hot_pixels_mean,
       config,
     )
@@ -213,7 +214,7 @@ def _merge_as_reference(
   stack: Stack, indices: Sequence[int], config: Any
 ) -> tuple[Channel, list[int]]:
   """Sums raw counts, then normalises the sum and cuts it to whole numbers."""
-  total = np.zeros(stack.shape[:2], np.float32)
+  total = storage.allocate(stack.shape[:2], np.float32)
   dim = []
   for index in indices:
     counts = stack[..., index]
@@ -223,10 +224,16 @@ def _merge_as_reference(
   channel = _normalise(total, normalise.remove_hot_pixels_max, config)
   # A sum without contrast says more than its single markers.
   dim = dim if channel.any() else list(indices)
-  return np.floor(channel), dim
+  return np.floor(channel, out=channel), dim
 
 
 MERGES = {"paper": _merge_as_paper, "reference": _merge_as_reference}
+
+
+def _take_channel(stack: Stack, index: int) -> Channel:
+  channel = storage.allocate(stack.shape[:2], np.float32)
+  channel[...] = stack[..., index]
+  return channel
 
 
 def _normalise(

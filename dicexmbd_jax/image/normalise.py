@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float32
 from scipy import ndimage
 
+from dicexmbd_jax import storage
+
 Channel = Float32[np.ndarray, "y x"]
 
 # Of the pixels that tell about where a percentile lies; odd, so that they are
@@ -35,8 +37,17 @@ def remove_hot_pixels_mean(
     Counts, float32 (y, x); only hot pixels differ. A constant channel and a
     single pixel come back unchanged.
   """
-  mean = ndimage.uniform_filter(channel, size=5, mode="mirror")
-  return np.where(channel - mean > threshold_counts, mean, channel)
+  cleaned = storage.allocate(channel.shape, np.float32)
+  # As uniform_filter does it: an axis after the other, whole lines each.
+  for part in storage.cut_strips(channel.shape[::-1], 4):
+    ndimage.uniform_filter1d(
+      channel[:, part], 5, 0, cleaned[:, part], mode="mirror"
+    )
+  for part in storage.cut_strips(channel.shape, 8):
+    mean = ndimage.uniform_filter1d(cleaned[part], 5, 1, mode="mirror")
+    counts = channel[part]
+    cleaned[part] = np.where(counts - mean > threshold_counts, mean, counts)
+  return cleaned
 
 
 def remove_hot_pixels_max(channel: Channel, threshold_counts: float) -> Channel:
@@ -54,10 +65,16 @@ def remove_hot_pixels_max(channel: Channel, threshold_counts: float) -> Channel:
   Returns:
     Counts, float32 (y, x); only hot pixels differ.
   """
-  largest = ndimage.maximum_filter(
-    channel, footprint=NEIGHBOURS, mode="reflect"
-  )
-  return np.where(channel - largest > threshold_counts, largest, channel)
+  cleaned = storage.allocate(channel.shape, np.float32)
+  for part in storage.cut_strips(channel.shape, 8):
+    first = max(part.start - 1, 0)
+    largest = ndimage.maximum_filter(
+      channel[first : part.stop + 1], footprint=NEIGHBOURS, mode="reflect"
+    )[part.start - first :][: part.stop - part.start]
+    counts = channel[part]
+    is_hot = counts - largest > threshold_counts
+    cleaned[part] = np.where(is_hot, largest, counts)
+  return cleaned
 
 
 def clip_percentile(channel: Channel, percentile: float) -> Channel:
@@ -71,7 +88,9 @@ def clip_percentile(channel: Channel, percentile: float) -> Channel:
     Counts, float32 (y, x). A channel with signal in fewer pixels than the
     percentile leaves above itself becomes all zeros.
   """
-  return np.minimum(channel, find_percentile(channel, percentile))
+  highest = find_percentile(channel, percentile)
+  clipped = storage.allocate(channel.shape, np.float32)
+  return np.minimum(channel, highest, out=clipped)
 
 
 def find_percentile(channel: Channel, percentile: float) -> np.float32:
@@ -90,7 +109,9 @@ def find_percentile(channel: Channel, percentile: float) -> np.float32:
   some = pixels[::_SAMPLE_STEP]
   # Three times as many as are wanted, so that the guess is hardly ever high.
   rank = max(some.size - 8 - 3 * num_above // _SAMPLE_STEP, 0)
-  few = pixels[pixels > np.partition(some, rank)[rank]]
+  guess = np.partition(some, rank)[rank]
+  parts = map(pixels.__getitem__, storage.cut_strips(pixels.shape, 4))
+  few = np.concatenate([part[part > guess] for part in parts])
   if few.size < num_above:
     few = pixels
   index = few.size - num_above
@@ -113,7 +134,8 @@ def scale_min_max(channel: Channel) -> Channel:
   if smallest == largest:
     return np.zeros_like(channel)
   # Divided first: the largest value is then exactly 1, and 255 at the end.
-  scaled = channel - smallest
+  scaled = storage.allocate(channel.shape, np.float32)
+  np.subtract(channel, smallest, out=scaled)
   scaled /= largest - smallest
   scaled *= np.float32(255)
   return scaled

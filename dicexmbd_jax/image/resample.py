@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float32
 from scipy import sparse
 
+from dicexmbd_jax import storage
+
 Pixels = Float32[np.ndarray, "y x c"]
 Resampled = Float32[np.ndarray, "rows columns c"]
 
@@ -60,19 +62,40 @@ def resample_image(image: Pixels, shape: tuple[int, int]) -> Resampled:
     )
   if image.shape[:2] == tuple(shape):
     return image
-  resampled = _resample_rows(image, shape[0])
-  resampled = _resample_rows(resampled.swapaxes(0, 1), shape[1])
-  # Rounded weights may sum to a little more than 1, and records hold 0..255.
-  return np.clip(resampled.swapaxes(0, 1), image.min(), image.max(), order="C")
+  weights = [
+    _make_weights(old_size, size)
+    for old_size, size in zip(image.shape[:2], shape, strict=True)
+  ]
+  low, high = image.min(), image.max()
+  resampled = storage.allocate((*shape, *image.shape[2:]), np.float32)
+  widest = max(image.shape[1], shape[1])
+  for part in storage.cut_strips((shape[0], widest, *image.shape[2:]), 16):
+    rows = _resample_rows(image, weights[0], part)
+    columns = rows.swapaxes(0, 1)
+    columns = _resample_rows(columns, weights[1], slice(0, shape[1]))
+    # Rounded weights may sum to a little more than 1, and records hold 0..255.
+    np.clip(columns.swapaxes(0, 1), low, high, out=resampled[part])
+  return resampled
 
 
-def _resample_rows(image: Pixels, size: int) -> Resampled:
-  old_size = image.shape[0]
+def _make_weights(old_size: int, size: int) -> sparse.csr_array | None:
   if size == old_size:
-    return image
-  make_weights = _make_area_weights if size < old_size else _make_linear_weights
-  flat = make_weights(old_size, size) @ image.reshape(old_size, -1)
-  return flat.reshape(size, *image.shape[1:])
+    return None
+  make = _make_area_weights if size < old_size else _make_linear_weights
+  return make(old_size, size)
+
+
+def _resample_rows(
+  image: Pixels, weights: sparse.csr_array | None, part: slice
+) -> Resampled:
+  """Returns some rows of the new grid, from the old rows that they cover."""
+  if weights is None:
+    return image[part]
+  weights = weights[part]
+  first, last = weights.indices.min(), weights.indices.max() + 1
+  old = image[first:last]
+  flat = weights[:, first:last] @ old.reshape(len(old), -1)
+  return flat.reshape(weights.shape[0], *image.shape[1:])
 
 
 def _make_area_weights(old_size: int, size: int) -> sparse.csr_array:

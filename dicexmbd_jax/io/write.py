@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.types import Grid, Labels, Probabilities, Stack
 
 if TYPE_CHECKING:  # Slow to import, and not needed by every run.
@@ -152,7 +153,8 @@ def write_probabilities(
 
   Args:
     path: the file to write.
-    probabilities: nucleus, membrane/cytoplasm, background.
+    probabilities: nucleus, membrane/cytoplasm, background; or their levels,
+      uint16, as they are in the file.
     pixel_size_um: goes into the resolution tags, if given.
     image_grid: of the image that they were made from, where it is another;
       goes into the description, for whoever makes masks of them.
@@ -166,10 +168,9 @@ def write_probabilities(
       f"{path}: found probabilities of shape {probabilities.shape}, expected "
       "(y, x, 3)"
     )
-  if not np.isfinite(probabilities).all():
-    raise ValueError(f"{path}: found probabilities that are not finite")
-  scaled = np.clip(probabilities, 0, 1) * np.float32(_MAX_UINT16)
-  data = np.rint(scaled).astype(np.uint16)
+  data = probabilities
+  if data.dtype != np.uint16:
+    data = _round_shares(path, probabilities, "probabilities")
   notes: dict[str, Any] = {}
   if image_grid is not None:
     notes = {
@@ -178,6 +179,23 @@ def write_probabilities(
       "image_pixel_size_um": image_grid.pixel_size_um,
     }
   _write_tiff(path, data, "YXS", pixel_size_um, photometric="rgb", notes=notes)
+
+
+def _round_shares(
+  path: str | pathlib.Path, shares: np.ndarray, what: str
+) -> np.ndarray:
+  """Returns 0..1 as whole numbers of 1/65535.
+
+  Raises:
+    ValueError: some are not finite.
+  """
+  rounded = storage.allocate(shares.shape, np.uint16)
+  for part in storage.cut_strips(shares.shape, 12):
+    if not np.isfinite(shares[part]).all():
+      raise ValueError(f"{path}: found {what} that are not finite")
+    scaled = np.clip(shares[part], 0, 1) * np.float32(_MAX_UINT16)
+    rounded[part] = np.rint(scaled)
+  return rounded
 
 
 def write_uncertainty(
@@ -198,13 +216,11 @@ def write_uncertainty(
     ValueError: not (y, x), or not finite.
     OSError: the file cannot be written.
   """
-  if uncertainty.ndim != 2 or not np.isfinite(uncertainty).all():
+  if uncertainty.ndim != 2:
     raise ValueError(
-      f"{path}: found uncertainty of shape {uncertainty.shape}, expected "
-      "(y, x) and finite"
+      f"{path}: found uncertainty of shape {uncertainty.shape}, expected (y, x)"
     )
-  scaled = np.clip(uncertainty, 0, 1) * np.float32(_MAX_UINT16)
-  data = np.rint(scaled).astype(np.uint16)
+  data = _round_shares(path, uncertainty, "uncertainty")
   _write_tiff(path, data, "YX", pixel_size_um)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Bool
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.types import Labels
 
@@ -94,7 +95,7 @@ def solve_blocks(
   Returns:
     The labels, none negative.
   """
-  labels = np.empty(shape, np.int32)
+  labels = storage.allocate(shape, np.int32)
   margin = max(block // 8, 1)
   for core in cut_blocks(shape, block):
     solved = _solve_core(shape, core, margin, solve, False)

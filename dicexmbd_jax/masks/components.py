@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.compiler import compile_kernel
+from dicexmbd_jax.types import Labels
 
 
-@compile_kernel
-def label_groups(mask):
+def label_groups(mask: np.ndarray) -> Labels:
   """Numbers the 8-connected groups of a mask.
 
   Args:
@@ -15,8 +16,20 @@ def label_groups(mask):
   Returns:
     int32 (y, x), 1..n in raster order of the groups' first pixels, 0 outside.
   """
+  labels = storage.allocate(mask.shape, np.int32)
+  fill_groups(mask, labels)
+  return labels
+
+
+@compile_kernel
+def fill_groups(mask, labels):
+  """Numbers the groups of a mask, as label_groups, in place.
+
+  Args:
+    mask: bool (y, x).
+    labels: int32 (y, x), zeros.
+  """
   height, width = mask.shape
-  labels = np.zeros((height, width), np.int32)
   # At most every fourth pixel begins a group, but for a single row or column.
   parent = np.zeros((height // 2 + 1) * (width // 2 + 1) + 1, np.int32)
   count = 0
@@ -48,7 +61,6 @@ def label_groups(mask):
   for y in range(height):
     for x in range(width):
       labels[y, x] = parent[labels[y, x]]
-  return labels
 
 
 @compile_kernel
@@ -98,14 +110,19 @@ def count_labels(labels, size):
   return counts
 
 
-@compile_kernel
-def replace_labels(labels, table):
+def replace_labels(labels: Labels, table: np.ndarray) -> np.ndarray:
   """Returns each label's entry in a table: (y, x), of the table's dtype."""
-  replaced = np.empty(labels.shape, table.dtype)
+  replaced = storage.allocate(labels.shape, table.dtype)
+  look_up(labels, table, replaced)
+  return replaced
+
+
+@compile_kernel
+def look_up(labels, table, found):
+  """Writes each label's entry in a table to `found`; may be `labels` itself."""
   for y in range(labels.shape[0]):
     for x in range(labels.shape[1]):
-      replaced[y, x] = table[labels[y, x]]
-  return replaced
+      found[y, x] = table[labels[y, x]]
 
 
 def list_edge_labels(labels: np.ndarray) -> np.ndarray:

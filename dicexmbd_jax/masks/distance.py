@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.types import Labels
 
 
@@ -17,6 +18,18 @@ def grow_labels(labels: Labels, reach_px: float) -> Labels:
     The labels, 0 elsewhere; ties as scipy.ndimage.distance_transform_edt
     breaks them. An empty image stays empty.
   """
+  if not labels.any():
+    return labels
+  grown = storage.allocate(labels.shape, labels.dtype)
+  margin = int(reach_px) + 1
+  for part in storage.cut_strips(labels.shape, 16):
+    first = max(part.start - margin, 0)
+    near = _grow_window(labels[first : part.stop + margin], reach_px)
+    grown[part] = near[part.start - first :][: part.stop - part.start]
+  return grown
+
+
+def _grow_window(labels: Labels, reach_px: float) -> Labels:
   if not labels.any():
     return labels
   is_free = labels == 0

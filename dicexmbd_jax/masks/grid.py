@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int32
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.types import Labels
 
@@ -24,7 +25,10 @@ def sample_labels(
   rows, columns = (
     find(size, wanted) for size, wanted in zip(labels.shape, shape, strict=True)
   )
-  return labels[np.ix_(rows, columns)]
+  sampled = storage.allocate(shape, labels.dtype)
+  for strip in storage.cut_strips(shape, labels.itemsize):
+    sampled[strip] = labels[np.ix_(rows[strip], columns)]
+  return sampled
 
 
 def _align_edges(size: int, wanted: int) -> np.ndarray:
@@ -36,8 +40,9 @@ def _align_corners(size: int, wanted: int) -> np.ndarray:
   return np.floor(np.arange(wanted) * step + 0.5).astype(int)
 
 
-@compile_kernel
-def halve_labels(labels, numbers):
+def halve_labels(
+  labels: Labels, numbers: np.ndarray
+) -> Int32[np.ndarray, "v u"]:
   """Halves labels by bilinear means; what is no whole number is background.
 
   Args:
@@ -48,21 +53,25 @@ def halve_labels(labels, numbers):
     int32 (y, x). The mean of four different labels can be a whole number and
     is then taken for a label, as CellProfiler's RescaleObjects does.
   """
-  height = labels.shape[0] // 2
-  width = labels.shape[1] // 2
-  halved = np.empty((height, width), np.int32)
-  for y in range(height):
-    for x in range(width):
+  height, width = labels.shape
+  halved = storage.allocate((height // 2, width // 2), np.int32)
+  fill_halved(labels, numbers, halved)
+  return halved
+
+
+@compile_kernel
+def fill_halved(labels, numbers, halved):
+  """Writes the labels of halve_labels into `halved`."""
+  for y in range(halved.shape[0]):
+    for x in range(halved.shape[1]):
       total = 0
       for row in (2 * y, 2 * y + 1):
         for column in (2 * x, 2 * x + 1):
           total += numbers[labels[row, column]]
       halved[y, x] = total // 4 if total % 4 == 0 else 0
-  return halved
 
 
-@compile_kernel
-def part_labels(labels):
+def part_labels(labels: Labels) -> Labels:
   """Clears the pixels that differ from one above, left or above left.
 
   Coordinates are clamped at the edge.
@@ -73,7 +82,14 @@ def part_labels(labels):
   Returns:
     int32 (y, x), with a line of background between neighbours.
   """
-  parted = np.zeros(labels.shape, np.int32)
+  parted = storage.allocate(labels.shape, np.int32)
+  fill_parted(labels, parted)
+  return parted
+
+
+@compile_kernel
+def fill_parted(labels, parted):
+  """Writes the labels of part_labels into `parted`, which is zeros."""
   for y in range(labels.shape[0]):
     for x in range(labels.shape[1]):
       label = labels[y, x]
@@ -85,4 +101,3 @@ def part_labels(labels):
         and labels[above, left] == label
       ):
         parted[y, x] = label
-  return parted

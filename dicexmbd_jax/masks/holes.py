@@ -7,6 +7,7 @@ order, the 4-connected groups of background.
 import numpy as np
 from jaxtyping import Bool
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.masks.components import (
   count_labels,
@@ -69,19 +70,24 @@ def fill_object_holes(labels: Labels) -> Labels:
   return replace_labels(regions, filling)
 
 
-@compile_kernel
-def number_regions(labels, num_objects):
+def number_regions(labels: np.ndarray, num_objects: int) -> tuple[Labels, int]:
   """Numbers objects and groups of background.
 
   Args:
-    labels: int32 (y, x), objects 1..num_objects, 0 = background.
+    labels: int8 or int32 (y, x), objects 1..num_objects, 0 = background.
     num_objects: the highest object.
 
   Returns:
     int32 (y, x), regions 1..n; and n.
   """
+  regions = storage.allocate(labels.shape, np.int32)
+  return regions, fill_numbers(labels, num_objects, regions)
+
+
+@compile_kernel
+def fill_numbers(labels, num_objects, regions):
+  """Writes the numbers of number_regions into `regions`; returns how many."""
   height, width = labels.shape
-  regions = np.empty((height, width), np.int32)
   # At most every other pixel begins a group; only what is used is touched.
   parent = np.empty(height * width // 2 + 2, np.int32)
   count = 0
@@ -109,7 +115,7 @@ def number_regions(labels, num_objects):
     for x in range(width):
       label = labels[y, x]
       regions[y, x] = label if label else parent[regions[y, x]]
-  return regions, num_regions
+  return num_regions
 
 
 @compile_kernel

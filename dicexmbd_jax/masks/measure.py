@@ -1,11 +1,12 @@
 """Tables of cells: intensities, shapes, neighbours, in steinbock's columns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.distance import grow_labels
 from dicexmbd_jax.types import Labels, Stack
 
@@ -46,14 +47,18 @@ def measure_intensities(
     )
   if len(set(names)) != len(names):
     raise ValueError(f"names repeat: {names}, expected unique names")
-  objects, index = _index_objects(cells)
-  places = index.ravel()
-  areas = np.bincount(places)[1:]
-  table = {"Object": objects}
-  for channel, name in enumerate(names):
-    counts = stack[..., channel].ravel()
-    table[name] = np.bincount(places, weights=counts)[1:] / areas
-  return pd.DataFrame(table)
+  objects = _list_objects(cells)
+  areas, *sums = np.zeros((1 + len(names), len(objects) + 1))
+  for part, index in _index_strips(cells, objects):
+    places = index.ravel()
+    areas = _add(areas, places)
+    for channel, total in enumerate(sums):
+      counts = stack[part, :, channel].ravel()
+      sums[channel] = _add(total, places, counts)
+  means = (total[1:] / areas[1:] for total in sums)
+  return pd.DataFrame(
+    {"Object": objects, **dict(zip(names, means, strict=True))}
+  )
 
 
 def measure_regions(cells: Labels) -> pd.DataFrame:
@@ -71,24 +76,23 @@ def measure_regions(cells: Labels) -> pd.DataFrame:
     centroid-0 (y), centroid-1 (x), axis_major_length, axis_minor_length in px
     and eccentricity (float64). No rows for an empty mask.
   """
-  objects, index = _index_objects(cells)
-  rows, columns = np.nonzero(index)
-  index = index[rows, columns] - 1
-  count = len(objects)
-  areas = np.bincount(index, minlength=count)
-  y = np.bincount(index, weights=rows, minlength=count) / areas
-  x = np.bincount(index, weights=columns, minlength=count) / areas
+  objects = _list_objects(cells)
+  areas, y, x, var_y, var_x, covariance = np.zeros((6, len(objects)))
+  for index, rows, columns in _walk_cells(cells, objects):
+    areas = _add(areas, index)
+    y, x = _add(y, index, rows), _add(x, index, columns)
+  y, x = y / areas, x / areas
   # Central moments from centred coordinates: raw ones would lose digits.
-  dy, dx = rows - y[index], columns - x[index]
-  var_y, var_x, covariance = (
-    np.bincount(index, weights=product, minlength=count) / areas
-    for product in (dy * dy, dx * dx, dy * dx)
-  )
+  for index, rows, columns in _walk_cells(cells, objects):
+    dy, dx = rows - y[index], columns - x[index]
+    var_y, var_x = _add(var_y, index, dy * dy), _add(var_x, index, dx * dx)
+    covariance = _add(covariance, index, dy * dx)
+  var_y, var_x, covariance = var_y / areas, var_x / areas, covariance / areas
   major, minor = _find_eigenvalues(var_y, var_x, covariance)
   with np.errstate(divide="ignore", invalid="ignore"):
     eccentricity = np.where(major > 0, np.sqrt(1 - minor / major), 0.0)
   axes = 4 * np.sqrt(major), 4 * np.sqrt(minor)
-  values = (areas, y, x, *axes, eccentricity)
+  values = (areas.astype(np.int64), y, x, *axes, eccentricity)
   return pd.DataFrame(
     {"Object": objects, **dict(zip(REGION_COLUMNS, values, strict=True))}
   )
@@ -112,16 +116,11 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
     Distance is NaN (float32). No rows for an empty mask.
   """
   grown = grow_labels(cells, distance_px)
-  sides = [(grown[1:], grown[:-1]), (grown[:, 1:], grown[:, :-1])]
   touching = [
-    (one[mask].astype(np.int64), other[mask].astype(np.int64))
-    for one, other in sides
-    for mask in [(one != other) & (one > 0) & (other > 0)]
+    _list_touching(grown[part.start : part.stop + 1])
+    for part in storage.cut_strips(grown.shape, 16)
   ]
-  # Both ids of a pair in one number, which sorts as the pair does.
-  one_way = [one << 32 | other for one, other in touching]
-  other_way = [other << 32 | one for one, other in touching]
-  pairs = np.unique(np.concatenate([*one_way, *other_way]))
+  pairs = np.unique(np.concatenate(touching))
   return pd.DataFrame(
     {
       "Object": pairs >> 32,
@@ -131,21 +130,74 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
   )
 
 
-def _index_objects(
-  cells: Labels,
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, "y x"]]:
-  """Lists the ids, rising, and numbers the pixels by their place in the list.
+def _list_touching(grown: Labels) -> Int64[np.ndarray, " n"]:
+  """Lists the pairs of ids whose pixels share an edge, rising.
 
   Returns:
-    The ids; and 1 where a pixel has the first of them, 0 for background.
+    Both ids of a pair in one number, which sorts as the pair does; both ways.
   """
-  flat = cells.ravel()
-  # Cells are wide: where a run begins tells all ids.
-  begins = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-  known = np.unique(np.concatenate([[0], flat[:1], flat[begins]]))
-  is_gapless = known[-1] + 1 == len(known)
-  index = cells if is_gapless else np.searchsorted(known, cells)
-  return known[1:].astype(np.int64), index.astype(np.int64)
+  sides = [(grown[1:], grown[:-1]), (grown[:, 1:], grown[:, :-1])]
+  touching = [
+    (one[mask].astype(np.int64), other[mask].astype(np.int64))
+    for one, other in sides
+    for mask in [(one != other) & (one > 0) & (other > 0)]
+  ]
+  one_way = [one << 32 | other for one, other in touching]
+  other_way = [other << 32 | one for one, other in touching]
+  return np.unique(np.concatenate([*one_way, *other_way]))
+
+
+def _list_objects(cells: Labels) -> Int64[np.ndarray, " n"]:
+  """Lists the ids, rising."""
+  found = [np.zeros(1, cells.dtype)]
+  for part in storage.cut_strips(cells.shape, 8):
+    flat = cells[part].ravel()
+    # Cells are wide: where a run begins tells all ids.
+    begins = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    found += [flat[:1], flat[begins]]
+  return np.unique(np.concatenate(found))[1:].astype(np.int64)
+
+
+def _index_strips(
+  cells: Labels, objects: Int64[np.ndarray, " n"]
+) -> Iterator[tuple[slice, Int64[np.ndarray, "y x"]]]:
+  """Numbers the pixels, strip by strip, by their ids' places in the list.
+
+  Yields:
+    The strip's rows; 1 where a pixel has the first id, 0 for background.
+  """
+  is_gapless = len(objects) == 0 or objects[-1] == len(objects)
+  known = np.append(0, objects)
+  for part in storage.cut_strips(cells.shape, 40):
+    strip = cells[part]
+    index = strip if is_gapless else np.searchsorted(known, strip)
+    yield part, index.astype(np.int64)
+
+
+def _walk_cells(
+  cells: Labels, objects: Int64[np.ndarray, " n"]
+) -> Iterator[tuple[Int64[np.ndarray, " k"], ...]]:
+  """Yields the cells' pixels, strip by strip, in raster order.
+
+  Yields:
+    The place of each pixel's id in the list, its row and its column.
+  """
+  for part, index in _index_strips(cells, objects):
+    rows, columns = np.nonzero(index)
+    yield index[rows, columns] - 1, rows + part.start, columns
+
+
+def _add(
+  sums: np.ndarray, places: np.ndarray, values: np.ndarray | None = None
+) -> np.ndarray:
+  """Returns sums with values, or ones, added in order, whatever the strips."""
+  if not sums.any():  # The same to the bit, and sooner.
+    return np.bincount(places, values, len(sums)).astype(np.float64)
+  if values is None:
+    return sums + np.bincount(places, minlength=len(sums))
+  # The sums come first, so that they go on where they ended.
+  places = np.concatenate([np.arange(len(sums)), places])
+  return np.bincount(places, np.concatenate([sums, values]), len(sums))
 
 
 def _find_eigenvalues(

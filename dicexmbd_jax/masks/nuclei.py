@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.blocks import (
   Sides,
   Window,
@@ -66,7 +67,7 @@ def mask_nuclei(
   )
   cut = settings.nucleus_correction * threshold
   cut = np.clip(cut, settings.min_nucleus_threshold, 1)
-  mask = np.empty(maps.shape, bool)
+  mask = storage.allocate(maps.shape, bool)
   for part in maps.cut_parts():
     mask[part.slices] = maps.read_thresholded_nucleus(part) >= cut
   max_diameter = settings.max_diameter_px * settings.scale
@@ -89,7 +90,7 @@ def mark_centres(
   groups = label_groups(mask)
   diameter = settings.min_diameter_px * settings.scale
   steps = list_disk(max(1.0, diameter / 1.5 - 0.5))
-  peaks = np.empty(maps.shape, bool)
+  peaks = storage.allocate(maps.shape, bool)
   for core in cut_blocks(maps.shape, settings.block):
     window = core.expand(int(np.abs(steps).max()), maps.shape)
     found = find_peaks(
@@ -128,8 +129,9 @@ def select_nuclei(
   seeds = replace_labels(filled, np.where(is_nucleus, ids, 0))
   is_rival = at_border & ~is_nucleus
   if is_rival.any():
-    rivals = replace_labels(found, np.where(is_rival, ids, 0))
-    seeds = np.where(seeds > 0, seeds, rivals)
+    rivals = np.where(is_rival, ids, 0)
+    for strip in storage.cut_strips(seeds.shape, 16):
+      np.copyto(seeds[strip], rivals[found[strip]], where=seeds[strip] == 0)
   return seeds, number_labels(is_nucleus)
 
 

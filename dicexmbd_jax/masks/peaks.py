@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.compiler import compile_kernel
 
 
@@ -89,7 +90,7 @@ SHRINK_TABLES = make_shrink_tables()
 
 
 @compile_kernel
-def shrink_points(places, is_set, width, tables):
+def shrink_points(places, is_set, stamps, width, tables):
   """Thins a padded binary image in place until nothing changes.
 
   A pass of one side looks at the pixels that lost a neighbour since the last
@@ -99,6 +100,8 @@ def shrink_points(places, is_set, width, tables):
   Args:
     places: int64 (n,), the set pixels, as indices of the flat image.
     is_set: bool (n,), the flat padded image with a clear rim; changed in place.
+    stamps: uint8 (n,), room for when a pixel last lost a neighbour: the number
+      of the pass modulo 8.
     width: of the padded image.
     tables: bool (4, 256) from make_shrink_tables.
   """
@@ -106,8 +109,7 @@ def shrink_points(places, is_set, width, tables):
     [-width - 1, -width, 1 - width, 1, width + 1, width, width - 1, -1]
   )
   nothing = np.uint8(255)
-  # When a pixel last lost a neighbour: the number of the pass modulo 8.
-  stamps = np.full(is_set.size, nothing, np.uint8)
+  stamps[:] = nothing
   for place in places:
     stamps[place] = 7  # By the pass before the first.
   none = places[:0]
@@ -163,7 +165,10 @@ def shrink_peaks(peaks: np.ndarray) -> np.ndarray:
   Returns:
     bool (y, x). Source: binary_shrink of CellProfiler's library.
   """
-  is_set = np.pad(peaks, 1)
+  height, width = peaks.shape
+  is_set = storage.allocate((height + 2, width + 2), bool)
+  is_set[1:-1, 1:-1] = peaks
   flat = is_set.reshape(-1)
-  shrink_points(np.flatnonzero(flat), flat, is_set.shape[1], SHRINK_TABLES)
+  stamps = storage.allocate(flat.shape, np.uint8)
+  shrink_points(np.flatnonzero(flat), flat, stamps, width + 2, SHRINK_TABLES)
   return is_set[1:-1, 1:-1]

@@ -5,10 +5,11 @@ import functools
 import numpy as np
 from jaxtyping import Bool
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.blocks import Sides, Window, solve_blocks
 from dicexmbd_jax.masks.cheapest_paths import grow_forest, weigh_steps
 from dicexmbd_jax.masks.compiler import compile_kernel
-from dicexmbd_jax.masks.components import label_groups
+from dicexmbd_jax.masks.components import label_groups, replace_labels
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.peaks import list_disk
 from dicexmbd_jax.masks.settings import Settings
@@ -24,7 +25,7 @@ def mask_cells(
     lambda: map(maps.read_foreground, maps.cut_parts()), settings.threshold
   )
   cut = min(settings.cell_correction * threshold, settings.max_cell_threshold)
-  mask = np.empty(maps.shape, bool)
+  mask = storage.allocate(maps.shape, bool)
   for part in maps.cut_parts():
     mask[part.slices] = maps.read_thresholded_foreground(part) >= cut
   return mask
@@ -91,9 +92,10 @@ def drop_seedless(
   """
   groups = label_groups(mask)
   has_seed = np.zeros(int(groups.max()) + 1, bool)
-  has_seed[groups[seeds > 0]] = True
+  for strip in storage.cut_strips(groups.shape, 16):
+    has_seed[groups[strip][seeds[strip] > 0]] = True
   has_seed[0] = False
-  return has_seed[groups]
+  return replace_labels(groups, has_seed)
 
 
 def limit_growth(cells: Labels, seeds: Labels, radius_px: float) -> Labels:
@@ -114,20 +116,21 @@ def limit_growth(cells: Labels, seeds: Labels, radius_px: float) -> Labels:
   """
   # The nearest first: most pixels find their nucleus in a few steps.
   near = np.pad(list_disk(radius_px), ((1, 0), (0, 0)))  # The pixel itself.
-  return _cut_far(cells, seeds, near)
+  kept = storage.allocate(cells.shape, np.int32)
+  _cut_far(cells, seeds, near, kept)
+  return kept
 
 
 @compile_kernel
-def _cut_far(cells, seeds, near):
+def _cut_far(cells, seeds, near, kept):
   """Keeps a pixel if its label's seed lies at one of the offsets `near`.
 
-  Example, near = [[0, 0], [0, -1], [0, 1]]:
+  Writes into `kept`, which is zeros. Example, near = [[0, 0], [0, -1], [0, 1]]:
 
       seeds 0 2 0 0    cells 2 2 2 2    result 2 2 2 0
             0 0 0 0          2 2 0 0           0 0 0 0
   """
   height, width = cells.shape
-  kept = np.zeros_like(cells)
   for y in range(height):
     for x in range(width):
       label = cells[y, x]
@@ -138,4 +141,3 @@ def _cut_far(cells, seeds, near):
         if 0 <= v < height and 0 <= u < width and seeds[v, u] == label:
           kept[y, x] = label
           break
-  return kept

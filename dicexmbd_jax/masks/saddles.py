@@ -65,12 +65,20 @@ def find_saddles(
       np.array([rows.start, rows.stop, columns.start, columns.stop]),
       peaks,
     )
+    pairs, values = keep_highest(pairs, values)
     all_pairs.append(pairs)
     all_values.append(values)
-  pairs, places = np.unique(np.concatenate(all_pairs), return_inverse=True)
-  saddles = np.zeros(pairs.size)
-  np.maximum.at(saddles, places.ravel(), np.concatenate(all_values))
-  return pairs, saddles
+  return keep_highest(np.concatenate(all_pairs), np.concatenate(all_values))
+
+
+def keep_highest(
+  pairs: Int64[np.ndarray, " n"], values: Float64[np.ndarray, " n"]
+) -> tuple[Int64[np.ndarray, " p"], Float64[np.ndarray, " p"]]:
+  """Returns each pair once, rising, and the highest of its values."""
+  distinct, places = np.unique(pairs, return_inverse=True)
+  highest = np.zeros(distinct.size)
+  np.maximum.at(highest, places.ravel(), values)
+  return distinct, highest
 
 
 @compile_kernel

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks import (
   flood,
   grid,
@@ -14,6 +15,7 @@ from dicexmbd_jax.masks import (
 from dicexmbd_jax.masks.components import (
   count_labels,
   list_edge_labels,
+  look_up,
   replace_labels,
 )
 from dicexmbd_jax.masks.distance import grow_labels
@@ -120,11 +122,12 @@ def segment_maps(
   if method == "distance":
     cells = grow_labels(seeds, settings.distance_px * settings.scale)
   else:
-    mask = propagate.mask_cells(maps, settings)
     spread = propagate.grow_cells
     if method == "watershed":
       spread = flood.spread_watershed
+    mask = propagate.mask_cells(maps, settings)
     cells = spread(maps, seeds, mask, settings)
+    del mask  # As large as the image, as are all planes in here.
   if limit_px:
     cells = propagate.limit_growth(cells, seeds, limit_px)
   cells = fill_object_holes(cells)
@@ -186,11 +189,13 @@ def finish_masks(
   occurs = count_labels(outer, numbers.size) > 0
   occurs[0] = False
   numbers = nuclei.number_labels(occurs)
-  cells = replace_labels(outer, numbers)
-  inner = replace_labels(np.where(inner == outer, inner, 0), numbers)
+  for strip in storage.cut_strips(shape, 16):
+    inner[strip][inner[strip] != outer[strip]] = 0
+  for labels in (inner, outer):  # Ours: changed in place.
+    look_up(labels, numbers, labels)
   is_border = np.zeros(np.count_nonzero(occurs) + 1, bool)
-  is_border[list_edge_labels(cells)] = True
-  return Segmentation(inner, cells, is_border[1:])
+  is_border[list_edge_labels(outer)] = True
+  return Segmentation(inner, outer, is_border[1:])
 
 
 def rescale_labels(

@@ -154,7 +154,7 @@ class ImageJob:
     if levels is not None:
       record = dataclasses.replace(
         record,
-        maps=chain.read_levels(levels, record.image),
+        maps=chain.blank_levels(levels, record.image),
         has_probabilities=True,
         magnification=factor,
         seconds={**record.seconds, "network": seconds},

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.image import channels, preparation
 from dicexmbd_jax.types import LoadedImage
 
@@ -286,3 +287,16 @@ def test_values_that_are_no_numbers_are_not_clipped(value):
 def test_a_stack_without_negative_values_is_not_copied():
   stack = make_stack([[0, 5], [10, 10]])
   assert channels.clip_negative(stack) == (stack, ())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_files_and_strips_do_not_matter(preset, cut_finely):
+  rng = np.random.default_rng(5)
+  stack = rng.gamma(0.4, 9, (83, 61, 3)).astype(np.float32)  # No whole counts.
+  stack[::17, ::13] += 200
+  config = make_config(preset, 99.7)
+  whole = channels.merge_channels(stack, (0, 1), (1, 2), config)
+  with cut_finely():
+    cut = channels.merge_channels(stack, (0, 1), (1, 2), config)
+  np.testing.assert_array_equal(cut[0], whole[0])
+  assert storage.is_mapped(cut[0]) and cut[1] == whole[1]

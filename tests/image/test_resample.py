@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.image import resample
 
 IMAGES = hnp.arrays(
@@ -139,3 +140,13 @@ def test_impossible_pixel_sizes_are_errors(size_um):
 def test_shapes_without_pixels_are_errors(old, new):
   with pytest.raises(ValueError, match="at least 1 x 1"):
     resample.resample_image(np.zeros((*old, 1), np.float32), new)
+
+
+@pytest.mark.parametrize("shape", [(31, 90), (120, 20), (64, 33), (50, 48)])
+def test_files_and_strips_do_not_matter(shape, cut_finely):
+  image = np.random.default_rng(0).random((64, 48, 2), np.float32)
+  whole = resample.resample_image(image, shape)
+  with cut_finely():
+    cut = resample.resample_image(image, shape)
+  np.testing.assert_array_equal(cut, whole)
+  assert storage.is_mapped(cut)

@@ -197,3 +197,24 @@ def test_five_thousand_cells_are_measured_in_a_second_each(real_data):
     started = time.process_time()
     function()
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_files_and_strips_do_not_matter(seed, cut_finely):
+  rng = np.random.default_rng(seed)
+  cells = rng.integers(1, 99, (60, 70), np.int32)
+  cells[rng.random(cells.shape) < (0.97, 0.9, 0.5)[seed % 3]] = 0
+  stack = rng.gamma(0.5, 9, (60, 70, 2)).astype(np.float32)
+
+  def measure_all():
+    return [
+      measure.measure_intensities(stack, cells, ["A", "B"]),
+      measure.measure_regions(cells),
+      measure.measure_neighbors(cells),
+      measure.measure_neighbors(cells, 7.3),
+    ]
+
+  whole = measure_all()
+  with cut_finely():
+    for cut, table in zip(measure_all(), whole, strict=True):
+      pd.testing.assert_frame_equal(cut, table, check_exact=True)

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from configs.default import get_config
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks import maps as maps_lib
 from dicexmbd_jax.masks import segment
 
@@ -114,6 +115,17 @@ def test_blocks_do_not_matter(preset, block_px, monkeypatch):
   whole = run(pixels, preset, block_px=10**6)
   monkeypatch.setattr(maps_lib, "_MAX_KEPT_PX", 0)
   same(run(pixels, preset, block_px=block_px), whole)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("shape", [None, (60, 81)])
+def test_files_and_strips_do_not_matter(preset, shape, cut_finely):
+  pixels = cellprofiler.make_maps((90, 77), 6)
+  pixels = np.round(pixels * 65535).astype(np.uint16)
+  with cut_finely():
+    cut = run(pixels, preset, shape, block_px=16)
+  assert storage.is_mapped(cut.cells) and storage.is_mapped(cut.nuclei)
+  same(cut, run(pixels, preset, shape, block_px=10**6))
 
 
 @hypothesis.settings(deadline=None, max_examples=25)

@@ -1,0 +1,134 @@
+"""Where large arrays lie, and how they are worked on, for all rooms.
+
+What is as large as a whole image and must be there at once lies in temporary
+files that are mapped into memory: the system keeps of them what it has room
+for. They have no names, so that nothing is left of them when a process dies.
+What need not be there at once is computed strip by strip.
+"""
+
+import contextlib
+import functools
+import mmap
+import os
+import pathlib
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+# The variable with the folder of temporary files: the processes that this one
+# starts find it, too.
+SCRATCH = "DICEXMBD_SCRATCH"
+LARGE_BYTES = 2**24  # From here on, an array lies in a file.
+STRIP_BYTES = 2**24  # What is computed at a time, where it is not kept.
+# How often, and of how many bytes on, the pages of files are handed back.
+_TRIM_S = 0.05
+_TRIM_BYTES = 2**25
+
+
+@contextlib.contextmanager
+def use_scratch(folder: pathlib.Path) -> Iterator[None]:
+  """Lets the large arrays of this process, and its children, lie in a folder.
+
+  Without it they lie in the system's folder for temporary files.
+  """
+  before = os.environ.get(SCRATCH)
+  os.environ[SCRATCH] = os.fspath(folder)
+  try:
+    yield
+  finally:
+    if before is None:
+      del os.environ[SCRATCH]
+    else:
+      os.environ[SCRATCH] = before
+
+
+def allocate(
+  shape: Sequence[int], dtype: np.typing.DTypeLike, large_bytes: int = 0
+) -> np.ndarray:
+  """Returns an array of zeros; a large one lies in a temporary file.
+
+  It lies in memory, too, where there is no place for such a file, or no system
+  that sets its bytes aside: a full disk would end the process later on.
+
+  Args:
+    shape: of the array.
+    dtype: of the array.
+    large_bytes: what counts as large; 0: LARGE_BYTES.
+  """
+  num_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+  if num_bytes >= max(large_bytes or LARGE_BYTES, 1):
+    with contextlib.suppress(OSError, AttributeError):
+      with tempfile.TemporaryFile(dir=os.environ.get(SCRATCH)) as file:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+        mapped = mmap.mmap(file.fileno(), num_bytes)
+      _keep_small(mapped)
+      return np.frombuffer(mapped, dtype).reshape(shape)
+  return np.zeros(shape, dtype)
+
+
+def is_mapped(array: np.ndarray) -> bool:
+  """Tells whether an array lies in a file."""
+  base: object = array
+  while isinstance(base, np.ndarray):
+    base = base.base
+  if isinstance(base, memoryview):
+    base = base.obj
+  return isinstance(base, mmap.mmap)
+
+
+def cut_strips(shape: Sequence[int], pixel_bytes: int) -> Iterator[slice]:
+  """Cuts the rows of an image into strips of about STRIP_BYTES.
+
+  Args:
+    shape: rows, columns and any further axes.
+    pixel_bytes: what a pixel takes while a strip is computed.
+  """
+  row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * pixel_bytes
+  step = max(STRIP_BYTES // max(row_bytes, 1), 1)
+  for top in range(0, shape[0], step):
+    yield slice(top, min(top + step, shape[0]))
+
+
+_mapped: "weakref.WeakSet[mmap.mmap]" = weakref.WeakSet()
+
+
+def _keep_small(mapped: mmap.mmap) -> None:
+  """Starts handing back the pages of a mapped file that are in memory.
+
+  The system would drop them when it needs room; but who watches a process
+  counts them as its own.
+  """
+  if not hasattr(mmap, "MADV_DONTNEED"):
+    return
+  _mapped.add(mapped)
+  if not any(one.name == _trim.__name__ for one in threading.enumerate()):
+    start = functools.partial(_trim, _measure_shared() + _TRIM_BYTES)
+    threading.Thread(target=start, name=_trim.__name__, daemon=True).start()
+
+
+def _trim(most: int) -> None:
+  """Hands back pages until no file is mapped any more.
+
+  Their content stays, in the system's cache or on disk: the mapping is shared.
+
+  Args:
+    most: bytes of files, the program's own among them, that may stay.
+  """
+  while _mapped:
+    if _measure_shared() > most:
+      for one in list(_mapped):
+        one.madvise(mmap.MADV_DONTNEED)
+    time.sleep(_TRIM_S)
+
+
+def _measure_shared() -> int:
+  """Returns the bytes of files that are in this process's memory."""
+  try:
+    text = pathlib.Path("/proc/self/statm").read_text()
+  except OSError:  # Not Linux.
+    return 0
+  return int(text.split()[2]) * mmap.PAGESIZE
