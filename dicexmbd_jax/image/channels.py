@@ -199,7 +199,7 @@ def _merge_as_paper(
   dim = []
   for index in indices:
     channel = _normalise(
-      _take_channel(stack, index),
+      np.ascontiguousarray(stack[..., index]),
       normalise.remove_hot_pixels_mean,
       config,
     )
@@ -228,12 +228,6 @@ def _merge_as_reference(
 
 
 MERGES = {"paper": _merge_as_paper, "reference": _merge_as_reference}
-
-
-def _take_channel(stack: Stack, index: int) -> Channel:
-  channel = storage.allocate(stack.shape[:2], np.float32)
-  channel[...] = stack[..., index]
-  return channel
 
 
 def _normalise(
