@@ -97,7 +97,10 @@ def _make_picture(
 ) -> Picture:
   """Shrinks to at most `edge_px`, then to at most `max_bytes`."""
   picture = rgb.copy()
-  picture.thumbnail((edge_px, edge_px), pillow.Resampling.LANCZOS)
+  # Means of whole pixels first, as far as they go: half the time.
+  picture.thumbnail(
+    (edge_px, edge_px), pillow.Resampling.LANCZOS, reducing_gap=1.0
+  )
   jpeg = _encode_jpeg(picture, max_bytes)
   while len(jpeg) > max_bytes and picture.width > 1 and picture.height > 1:
     picture = picture.reduce(2)

@@ -66,7 +66,7 @@ def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
     OSError: the file cannot be written; names it.
   """
   seal = _hash_text(write.dump_json(values))
-  write.write_json(path, {**values, "sha256": seal})
+  write.write_text(path, write.dump_json({**values, "sha256": seal}) + "\n")
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
