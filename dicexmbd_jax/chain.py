@@ -135,8 +135,9 @@ def magnify_record(
   if first_pass is not None:
     factor = config.predict.magnification
     if factor == sections.AUTO:
+      record = set_magnification(record, config, 1.0)
       factor = magnification.choose_magnification(
-        to_network_grid(record, config), config, first_pass
+        record.maps, config, first_pass
       )
   return set_magnification(record, config, factor, started)
 
@@ -150,14 +151,17 @@ def set_magnification(
   """Adds what the network sees where it is known how large that is to be.
 
   Args:
-    record: with the two channels.
+    record: with the two channels; if it has what the network sees at another
+      magnification, that is replaced.
     config: the whole configuration.
     factor: the magnification.
     started: when choosing it began, on time.perf_counter's clock; None: now.
   """
   if started is None:
     started = time.perf_counter()
-  maps = to_network_grid(record, config, factor)
+  maps = record.maps
+  if not maps.size or factor != record.magnification:
+    maps = to_network_grid(record, config, factor)
   return dataclasses.replace(
     record,
     magnification=float(factor),

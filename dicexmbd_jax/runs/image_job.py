@@ -91,8 +91,8 @@ class ImageJob:
     views: Sequence[Image] = ()
     factor = plan.config.predict.magnification
     if plan.method == chain.NETWORK and factor == sections.AUTO:
-      plain = chain.to_network_grid(record, plan.config)
-      views = magnification.list_views(plain)
+      record = chain.set_magnification(record, plan.config, 1.0)
+      views = magnification.list_views(record.maps)
     elif plan.method == chain.NETWORK:
       record = chain.set_magnification(record, plan.config, factor)
     self._held[source.stem] = record
@@ -106,6 +106,7 @@ class ImageJob:
     source: ImageSource,
     views: Sequence[Image],
     maps: Sequence[Probabilities],
+    seconds: float,
   ) -> tuple[float, Image]:
     """Chooses the magnification by the first pass' answers.
 
@@ -113,13 +114,15 @@ class ImageJob:
       source: the image.
       views: what the first pass looked at.
       maps: its answers.
+      seconds: that it took.
 
     Returns:
       The factor, and what the network is to see.
     """
     record = self._take(source)
     config = self._plan.config
-    started = time.perf_counter()
+    # All that it took so far counts.
+    started = time.perf_counter() - seconds - record.seconds.get("magnify", 0)
     factor = magnification.judge_views(views, maps, config)
     record = chain.set_magnification(record, config, factor, started)
     self._held[source.stem] = record

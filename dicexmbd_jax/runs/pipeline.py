@@ -74,6 +74,35 @@ Called = tuple[_Task, Wait]
 Answer = tuple[_Task, Levels | None]  # None for a baseline.
 
 
+def run_timed(
+  network: Network, images: Iterator[tuple[_Task, Any]]
+) -> Iterator[tuple[_Task, Any, float]]:
+  """Yields the network's answers, each with the seconds that it took.
+
+  What it waited for images is not the network's time.
+  """
+  waited_s = 0.0
+
+  def pull() -> Iterator[tuple[_Task, Any]]:
+    nonlocal waited_s
+    while True:
+      started = time.perf_counter()
+      item = next(images, None)
+      waited_s += time.perf_counter() - started
+      if item is None:
+        return
+      yield item
+
+  answers = network(pull())
+  while True:
+    started = time.perf_counter()
+    waited_s = 0.0
+    answer = next(answers, None)
+    if answer is None:
+      return
+    yield *answer, max(time.perf_counter() - started - waited_s, 0.0)
+
+
 class Pipeline:
   """Leads images through all steps.
 
@@ -153,11 +182,13 @@ class Pipeline:
 
     def call() -> Iterator[Called]:
       maps: list[Probabilities] = []
-      for task, answer in first_pass(look()):
+      total_s = 0.0
+      for task, answer, seconds in run_timed(first_pass, look()):
         maps.append(answer)
+        total_s += seconds
         if len(maps) == len(task.views):
-          yield task, self._call(task, "magnify", task.views, maps)
-          task.views, maps = (), []
+          yield task, self._call(task, "magnify", task.views, maps, total_s)
+          task.views, maps, total_s = (), [], 0.0
 
     for task, (factor, image) in self._collect(call()):
       task.factor, task.image = factor, image
@@ -166,28 +197,13 @@ class Pipeline:
   def _predict(
     self, tasks: Iterator[_Task], network: Network
   ) -> Iterator[Answer]:
-    waited_s = 0.0  # For images: not the network's time.
-
     def show() -> Iterator[tuple[_Task, Any]]:
-      nonlocal waited_s
-      while True:
-        started = time.perf_counter()
-        task = next(tasks, None)
-        waited_s += time.perf_counter() - started
-        if task is None:
-          return
+      for task in tasks:
         image, task.image = task.image, None
         yield task, image
 
-    answers = network(show())
-    while True:
-      started = time.perf_counter()
-      waited_s = 0.0
-      answer = next(answers, None)
-      if answer is None:
-        return
-      task, probabilities = answer
-      task.seconds = max(time.perf_counter() - started - waited_s, 0.0)
+    for task, probabilities, seconds in run_timed(network, show()):
+      task.seconds = seconds
       try:
         yield task, chain.round_to_levels(probabilities)
       except ValueError as error:

@@ -9,7 +9,9 @@ of the same images before. `real`: the shipped network itself.
 
 Elapsed seconds depend on what else the machine does, processor seconds less so.
 `share` is each stage's share of the time that images took, all processes
-together; `auto` is the time to choose magnifications.
+together; `magnify` is the time to choose magnifications, the network's first
+pass included. `peak_mb_main` and `peak_mb_worker`, the largest worker's, are of
+this run alone.
 """
 
 import contextlib
@@ -20,6 +22,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
@@ -115,7 +118,7 @@ def measure(folder, num_images, num_workers, magnification, known) -> None:
 
   before = measure_processor_s()
   started = time.perf_counter()
-  with replace_passes(fake):
+  with replace_passes(fake), watch_peaks() as peaks:
     record = run(folder, "img", num_workers, magnification)
   seconds = time.perf_counter() - started
   stages = {k: v for k, v in record["seconds"].items() if k != "total"}
@@ -131,8 +134,8 @@ def measure(folder, num_images, num_workers, magnification, known) -> None:
     images_per_s_and_core=rate / os.cpu_count(),
     processor_s_per_image=(measure_processor_s() - before) / num_images,
     share={stage: round(s / total, 3) for stage, s in stages.items()},
-    peak_mb_main=measure_peak_mb(resource.RUSAGE_SELF),
-    peak_mb_worker=measure_peak_mb(resource.RUSAGE_CHILDREN),
+    peak_mb_main=peaks["main"],
+    peak_mb_worker=peaks["worker"],
     load=os.getloadavg()[0],
   )
 
@@ -187,8 +190,48 @@ def measure_processor_s() -> float:
   )
 
 
-def measure_peak_mb(who: int) -> float:
-  return resource.getrusage(who).ru_maxrss / 1024
+@contextlib.contextmanager
+def watch_peaks():
+  """Yields what becomes the peak memory of this process and its largest child.
+
+  Not from getrusage: there a child begins with the peak of its parent, and
+  nothing ever falls.
+  """
+  pathlib.Path("/proc/self/clear_refs").write_text("5")  # Forgets the peak.
+  peaks = {"main": 0.0, "worker": 0.0}
+  is_over = threading.Event()
+
+  def watch():
+    while not is_over.wait(0.05):
+      found = map(read_peak_mb, list_children())
+      peaks["worker"] = max(peaks["worker"], *found, 0.0)
+
+  thread = threading.Thread(target=watch)
+  thread.start()
+  try:
+    yield peaks
+  finally:
+    is_over.set()
+    thread.join()
+    peaks["main"] = read_peak_mb("self")
+
+
+def list_children() -> list[str]:
+  return [
+    number
+    for task in pathlib.Path("/proc/self/task").iterdir()
+    for number in (task / "children").read_text().split()
+  ]
+
+
+def read_peak_mb(process: str) -> float:
+  """Returns the largest resident memory; 0 of a process that is gone."""
+  try:
+    lines = pathlib.Path(f"/proc/{process}/status").read_text().splitlines()
+  except OSError:
+    return 0.0
+  peaks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+  return float(peaks[0]) / 1024 if peaks else 0.0
 
 
 def report(**values) -> None:

@@ -8,6 +8,8 @@ import tifffile
 
 from configs.default import get_config
 from dicexmbd_jax import chain
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import source as source_lib
 from dicexmbd_jax.runs import image_job, pipeline, pool
 from dicexmbd_jax.types import ImageSource
@@ -32,7 +34,8 @@ class TellingJob:
       return image_job.PreparedImage(is_finished=True)
     return image_job.PreparedImage(("a warning",), views=[IMAGE] * 2)
 
-  def magnify(self, source, views, maps):
+  def magnify(self, source, views, maps, seconds):
+    assert seconds >= 0
     self._tell("magnify", source, len(views), len(maps))
     return 1.5, IMAGE
 
@@ -131,3 +134,32 @@ def test_another_process_finishes_what_one_that_died_prepared(tmp_path, method):
   assert found[0] == found[1]
   masks = [tmp_path / str(dies) / "masks/a.tiff" for dies in (False, True)]
   assert masks[0].read_bytes() == masks[1].read_bytes()
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_an_image_is_put_on_the_networks_grid_once(
+  tmp_path, monkeypatch, factor
+):
+  path = tmp_path / "a.tiff"
+  counts = np.random.default_rng(0).poisson(4, (2, 40, 36))
+  tifffile.imwrite(path, counts.astype(np.float32))
+  true_resample, factors = preparation.to_network_grid, []
+
+  def resample(image, pixel_size_um, config):
+    factors.append(pixel_size_um / 2.0)
+    return true_resample(image, pixel_size_um, config)
+
+  monkeypatch.setattr(preparation, "to_network_grid", resample)
+  monkeypatch.setattr(image_job.magnification, "judge_views", lambda *_: factor)
+  config = config_lib.resolve_config(
+    get_config(), None, {"predict.magnification": "auto"}
+  )
+  job = image_job.ImageJob(
+    image_job.RunPlan(config, None, 2.0, chain.NETWORK, tmp_path, {}, False)
+  )
+  views = job.prepare(ImageSource("a", path), None).views
+  _, image = job.magnify(ImageSource("a", path), views, [], 10.0)
+  assert factors == list(dict.fromkeys([1.0, factor]))
+  assert image.shape == (80 * factor, 72 * factor, 2)
+  # The time of the first pass counts.
+  assert 10 < job._held["a"].seconds["magnify"] < 20
