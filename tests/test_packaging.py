@@ -112,6 +112,7 @@ def test_a_missing_extra_is_one_line_that_names_it(tmp_path):
     "teach round --images=img --output=out": "teach",
     "export --format=onnx --output=out": "export",
     "predict --images=gs://bucket/images --output=out": "remote",
+    "predict --images=s3://bucket/a.ome.zarr --output=out": "remote",
   }
   codes, told = run_base(calls, tmp_path)
   assert codes == [2] * len(calls)
@@ -149,6 +150,8 @@ def test_a_worker_without_a_package_names_the_extra():
     "a.zip: found no package roifile, expected the extra teach: "
     "pip install 'dicexmbd-jax[teach]'"
   )
+  error = ValueError("s3://a/b.zarr: found nothing, expected an image")
+  assert pool.describe_error(error, pathlib.Path("s3://a/b.zarr")) == str(error)
   ours = ModuleNotFoundError("No module named 'x'", name="x")
   assert "unexpected ModuleNotFoundError" in pool.describe_error(ours, "a.zip")
 

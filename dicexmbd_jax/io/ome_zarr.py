@@ -138,11 +138,12 @@ def list_remote(url: str) -> list[pathlib.Path]:
   Raises:
     ValueError: nothing is there, or no package for it; one line.
   """
-  if re.search(r"\.zarr(\.zip)?/?$", url) and "*" not in url:
-    return [pathlib.Path(url)]
   try:
     import fsspec
 
+    fsspec.get_filesystem_class(url.partition("://")[0])
+    if re.search(r"\.zarr(\.zip)?/?$", url) and "*" not in url:
+      return [pathlib.Path(url)]
     system, place = fsspec.core.url_to_fs(url)
     names = system.glob(place) if "*" in url else system.ls(place, detail=False)
   except Exception as error:  # Of any file system.

@@ -8,6 +8,7 @@ import collections
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -192,7 +193,9 @@ def describe_error(error: Exception, file: str | os.PathLike) -> str:
     error, ValueError | OSError | MemoryError | WorkerDiedError
   ):
     text = f"found an unexpected {type(error).__name__}: {text}"
-  return text if str(file) in text else f"{file}: {text}"
+  # A path drops one slash of an address.
+  file = re.sub(r"^([a-z]\w+):/(?!/)", r"\1://", str(file))
+  return text if file in text else f"{file}: {text}"
 
 
 def _count_cores() -> int:
