@@ -21,6 +21,7 @@ from dicexmbd_jax.runs.failures import FailureLog, refuse_call
 from dicexmbd_jax.teach import (
   annotations,
   drawings,
+  features,
   fit,
   inputs,
   strokes,
@@ -46,6 +47,7 @@ class Request:
     num_crops: squares per image.
     crop_px: their edge.
     output: the output folder.
+    listed: the images, and the files that are none.
   """
 
   fit: FitRequest
@@ -54,6 +56,7 @@ class Request:
   num_crops: int
   crop_px: int
   output: Path
+  listed: file_maker.Listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +67,13 @@ class RoundMaker(file_maker.FileMaker):
     teacher: the teacher.
     panel: which channels are what, or None.
     segment: the config's section `segment`.
+    listed: the images, and the files that are none.
   """
 
   teacher: Teacher
   panel: Panel | None
   segment: Mapping[str, Any]
+  listed: file_maker.Listed
   SUFFIXES: ClassVar[Mapping[str, str]] = {
     "probabilities": ".tiff",
     "uncertainty": ".tiff",
@@ -78,8 +83,8 @@ class RoundMaker(file_maker.FileMaker):
   }
 
   def list_images(self) -> file_maker.Listed:
-    """Lists the images; see teach.inputs.list_inputs."""
-    return inputs.list_inputs(self.inputs)
+    """Returns the images."""
+    return self.listed
 
   def make_files(self, image: ImageSource) -> tuple[str, Sequence[str]]:
     """Makes one image's maps, masks and overlay.
@@ -143,7 +148,7 @@ def read_request(flags) -> Request:
   """Checks the call.
 
   Raises:
-    ValueError: a flag's value is wrong.
+    ValueError: a flag's value is wrong, or no image is there.
   """
   for name in ("num_images", "num_crops", "crop_px"):
     teach_rank.check_number(name, getattr(flags, name))
@@ -172,6 +177,8 @@ def read_request(flags) -> Request:
     num_crops=flags.num_crops,
     crop_px=flags.crop_px,
     output=output,
+    # Before anything is written: a wrong path must leave no folder.
+    listed=inputs.list_inputs(flags.images),
   )
 
 
@@ -185,19 +192,22 @@ def do_round(request: Request) -> int:
   """Does the round; returns the exit code.
 
   Raises:
-    ValueError: no image is there, or no teacher can be fit.
+    ValueError: no teacher can be fit.
     OSError: a file cannot be written.
   """
   failures = FailureLog()
   failures.write(request.fit.output)  # Tells at once whether one can write.
   items: list[Annotated] = []
   if request.fit.annotations:
-    items, lost, selection = fit.pair_strokes(request.fit)
+    items, lost = strokes.pair_labels(
+      request.fit.annotations, str(request.fit.images), request.listed
+    )
     for stem, file, error in lost:
       failures.add(stem, file, ValueError(error))
     items = [item for item in items if strokes.is_painted(item)]
   if not items and not failures:
     return start(request)
+  selection = features.list_features()
   rows = teach_fit.gather_images(request.fit, selection, items, failures)
   failures.write(request.fit.output)
   teacher = fit.fit_teacher(request.fit, selection, rows)
@@ -212,10 +222,9 @@ def start(request: Request) -> int:
   The images are spread evenly over the list.
 
   Raises:
-    ValueError: no image is there.
     OSError: a file cannot be written.
   """
-  found, unlisted = inputs.list_inputs(str(request.fit.images))
+  found, unlisted = request.listed
   failures = FailureLog()
   for path, line in unlisted:
     failures.add("", path, ValueError(line))
@@ -248,8 +257,9 @@ def predict_images(request: Request, teacher: Teacher) -> int:
     teacher=teacher,
     panel=request.fit.panel,
     segment=request.segment,
+    listed=request.listed,
   )
-  return file_maker.run_alone(maker, *maker.list_images())
+  return file_maker.run_alone(maker, *request.listed)
 
 
 def rank_images(
@@ -262,8 +272,7 @@ def rank_images(
     OSError: a file cannot be written.
   """
   failures = FailureLog()
-  sources, _ = inputs.list_inputs(str(request.fit.images))
-  by_stem = {source.stem: source for source in sources}
+  by_stem = {source.stem: source for source in request.listed[0]}
   maps, _ = pairing.list_sources(str(request.output / "uncertainty"))
   maps = {stem: one for stem, one in maps.items() if stem in by_stem}
   ranking = teach_rank.Request(

@@ -10,7 +10,7 @@ from absl import logging
 from dicexmbd_jax import __version__
 from dicexmbd_jax.teach import features, forest, project, strokes
 from dicexmbd_jax.teach.features import Feature
-from dicexmbd_jax.teach.inputs import view_image
+from dicexmbd_jax.teach.inputs import list_inputs, view_image
 from dicexmbd_jax.teach.strokes import Annotated, Failure
 from dicexmbd_jax.teach.teacher import Teacher, View, gather_rows
 from dicexmbd_jax.types import Panel
@@ -81,7 +81,9 @@ def pair_strokes(
     found, selection = project.open_project(request.annotations)
     return *strokes.pair_lanes(found, request.images), selection
   # Label files come with the images: the command sees to that.
-  pairs = strokes.pair_labels(request.annotations, request.images or "")
+  images = request.images or ""
+  listed = list_inputs(images)
+  pairs = strokes.pair_labels(request.annotations, images, listed)
   return *pairs, features.list_features()
 
 

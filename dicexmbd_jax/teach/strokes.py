@@ -111,14 +111,21 @@ def fit_strokes(
 
 
 def pair_labels(
-  annotations: str, images: str
+  annotations: str,
+  images: str,
+  listed: tuple[Sequence[ImageSource], Sequence[tuple[Path, str]]],
 ) -> tuple[list[Annotated], list[Failure]]:
   """Pairs drawings with images by stem; images without one are left out.
 
+  Args:
+    annotations: folder of drawings.
+    images: where the images are, for messages.
+    listed: the images, as list_inputs gives them.
+
   Raises:
-    ValueError: nothing is there.
+    ValueError: no drawing is there.
   """
-  sources, unlisted = list_inputs(images)
+  sources, unlisted = listed
   by_stem = {source.stem: source for source in sources}
   found, lost = list_drawings(annotations)
   labels = pairing.strip_tag({one.stem: one for one in found}, by_stem)

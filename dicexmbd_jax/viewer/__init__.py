@@ -3,3 +3,7 @@
 What needs no Qt (which layers an image has, how cells are merged and split)
 lies in modules of its own, and is tested without a screen.
 """
+
+
+class CancelledError(Exception):
+  """Ends the work of a thread whose result nobody waits for any more."""

@@ -1,16 +1,21 @@
 """The list of a study's images, one of which is shown at a time."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Layer
 from qtpy import QtCore, QtWidgets
+from qtpy.compat import isalive
 
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer.reader import tell
 from dicexmbd_jax.viewer.study import Study, find_study
 
 _KEPT = ("visible", "colormap", "opacity")  # From image to image, by name.
+
+# All lists, so that those of one window show the same image.
+_LISTS: "weakref.WeakSet[ImagesWidget]" = weakref.WeakSet()
 
 
 class ImagesWidget(QtWidgets.QWidget):
@@ -50,6 +55,7 @@ class ImagesWidget(QtWidgets.QWidget):
     box.addWidget(self.images, 1, 0, 1, 2)
     box.addWidget(self.message, 3, 0, 1, 2)
     self.images.itemClicked.connect(lambda item: self.show_image(item.text()))
+    _LISTS.add(self)
 
   def open_path(self, path: str | Path) -> None:
     """Opens a study and shows its first image."""
@@ -99,6 +105,10 @@ class ImagesWidget(QtWidgets.QWidget):
     self._mark_image()
     tell(lines)
     self.image_shown.emit(stem)
+    for other in list(_LISTS):
+      if other is not self and other._viewer is self._viewer and isalive(other):
+        other.list_study(study, stem)
+        other.image_shown.emit(stem)
 
   def _list_shown(self) -> list[Layer]:
     return [one for one in self._viewer.layers if layers_lib.get_origin(one)]

@@ -1,5 +1,6 @@
 """Opens what is dropped on napari: an image, or a folder of a study."""
 
+import pathlib
 from collections.abc import Callable, Sequence
 
 from dicexmbd_jax.viewer import layers as layers_lib
@@ -21,8 +22,7 @@ def get_reader(
     for one in paths:
       study_lib.find_study(one)
   except (ValueError, OSError):
-    is_mcd = all(one.lower().endswith(".mcd") for one in map(str, paths))
-    return read_paths if is_mcd else None
+    return read_paths if all(map(_is_mcd, paths)) else None
   return read_paths
 
 
@@ -45,6 +45,10 @@ def read_paths(path: str | Sequence[str]) -> list[layers_lib.LayerData]:
     if len(study.images) > 1:
       _show_list(study, stem)
   return found
+
+
+def _is_mcd(path: str) -> bool:
+  return path.lower().endswith(".mcd") and pathlib.Path(path).is_file()
 
 
 def tell(lines: Sequence[str]) -> None:

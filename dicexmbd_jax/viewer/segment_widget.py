@@ -13,8 +13,8 @@ from qtpy import QtCore, QtWidgets
 
 from dicexmbd_jax import api
 from dicexmbd_jax.masks.settings import PRESETS
+from dicexmbd_jax.viewer import CancelledError, models, segmentation
 from dicexmbd_jax.viewer import layers as layers_lib
-from dicexmbd_jax.viewer import models, segmentation
 from dicexmbd_jax.viewer.layers import LayerOrigin
 from dicexmbd_jax.viewer.segmentation import SegmentJob
 
@@ -22,10 +22,6 @@ _WAIT_MS = 300  # After the last turn of a setting, before cells follow.
 _ROLES = ("nuclear", "membrane")
 _OWN = "the model's own"  # In place of a preset.
 _PREFIX = "segmented "  # Of the layers' names.
-
-
-class CancelledError(Exception):
-  """Ends the work of a thread whose result nobody waits for any more."""
 
 
 class SegmentWidget(QtWidgets.QWidget):

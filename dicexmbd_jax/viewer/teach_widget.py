@@ -2,6 +2,8 @@
 
 import functools
 import pathlib
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from qtpy import QtCore, QtGui, QtWidgets
 
 from dicexmbd_jax.teach import forest, live, rank
+from dicexmbd_jax.viewer import CancelledError
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer.images_widget import ImagesWidget
 from dicexmbd_jax.viewer.study import find_study
@@ -22,6 +25,8 @@ _COLOURS: dict[int | None, str] = {1: "red", 2: "lime", 3: "dodgerblue"}
 _MAPS = ("blue", "green", "gray", "magenta")
 _ZOOM = 6  # Screen pixels per pixel of the image: one pixel can be painted.
 _VIEW_DELAY_MS = 300  # After the last move of the view.
+# All that were made: a window's newest goes on where an older one was.
+_WIDGETS: "weakref.WeakSet[TeachWidget]" = weakref.WeakSet()
 
 
 class TeachWidget(QtWidgets.QWidget):
@@ -48,17 +53,23 @@ class TeachWidget(QtWidgets.QWidget):
     self.session: Session | None = None
     self.maps: live.LiveMaps | None = None
     self._worker = live.Newest()
+    self._cancel = threading.Event()
     self._done.connect(lambda call: call())
     self.images = ImagesWidget(napari_viewer)
     self.images.image_shown.connect(self._start_image)
     self.message = QtWidgets.QLabel()
     self.message.setWordWrap(True)
     self.curve = QtWidgets.QLabel()
+    self.cancel = QtWidgets.QPushButton("Cancel")
+    self.cancel.setEnabled(False)
+    self.scale = QtWidgets.QCheckBox("twice the size, for small cells")
     self._add_controls()
     self._timer = QtCore.QTimer(self, singleShot=True, interval=_VIEW_DELAY_MS)
     self._timer.timeout.connect(self._look)
     napari_viewer.scene.camera.events.connect(lambda event: self._timer.start())
+    self._take_up_session()
     self._take_up_study()
+    _WIDGETS.add(self)
 
   # What the buttons do.
 
@@ -78,15 +89,17 @@ class TeachWidget(QtWidgets.QWidget):
     layer = self._get_strokes()
     if session is None or layer is None:
       return
-    strokes = layer.data.copy()
-    planes = session.planes
+    strokes, planes = session.enlarge(layer.data), session.planes
+    told = "looking for the most uncertain place"
 
     def find() -> None:
-      unsure = session.engine.measure(stem, planes)
-      place = live.find_place(unsure, strokes, PLACE_PX)
+      unsure = session.engine.measure(
+        stem, planes, lambda share: self._report(f"{told}, {share:.0%}")
+      )
+      place = live.find_place(unsure, strokes, PLACE_PX * session.scale)
       self._done.emit(lambda: self._show_place(place))
 
-    self._run(find, "looking for the most uncertain place ...")
+    self._run(find, f"{told} ...")
 
   def go_to_image(self) -> None:
     """Ends a round: measures every image and shows the most uncertain."""
@@ -95,9 +108,7 @@ class TeachWidget(QtWidgets.QWidget):
       return
 
     def measure() -> None:
-      means = session.measure_images(
-        lambda line: self._done.emit(lambda: self.message.setText(line))
-      )
+      means = session.measure_images(self._report)
       self._done.emit(lambda: self._end_round(means))
 
     self._run(measure, "measuring every image ...")
@@ -109,7 +120,7 @@ class TeachWidget(QtWidgets.QWidget):
       return
 
     def find() -> None:
-      cells = session.find_cells(stem)
+      cells = session.find_cells(stem, self._report)
       self._done.emit(lambda: self._show_cells(stem, cells))
 
     self._run(find, f"{forest.NUM_TREES} trees, then cells ...")
@@ -146,11 +157,38 @@ class TeachWidget(QtWidgets.QWidget):
 
     self._run(load, "reading strokes ...")
 
+  def stop(self) -> None:
+    """Ends what is at work, after the step that is on its way."""
+    self._cancel.set()
+    self.message.setText("Stopping ...")
+
+  def change_scale(self, scale: int) -> None:
+    """Works at the images' size, or at twice that."""
+    session, stem = self.session, self.images.stem
+    if session is None or session.scale == scale:
+      return
+
+    def change() -> None:
+      session.change_scale(scale)
+      self._done.emit(lambda: self._start_image(stem))
+
+    self._run(change, "reading the images again ...")
+
   def wait(self) -> None:
     """Waits for what is at work."""
     self._worker.wait()
 
   # What happens by itself.
+
+  def _take_up_session(self) -> None:
+    """Goes on with the strokes of a widget of this window that was closed."""
+    for other in list(_WIDGETS):
+      if other._viewer is self._viewer and other.session is not None:
+        self.session, other.session = other.session, None
+        self._worker = other._worker  # One at a time for one teacher.
+        self.scale.setChecked(self.session.scale > 1)
+        if self.session.history:
+          self._draw_curve()
 
   def _take_up_study(self) -> None:
     """Takes up the image that napari has opened already."""
@@ -168,10 +206,15 @@ class TeachWidget(QtWidgets.QWidget):
   def _start_image(self, stem: str) -> None:
     """Readies an image: its strokes, the brush, the maps."""
     study = self.images.study
-    if study is None:
-      return
-    if self.session is None or self.session.study is not study:
+    if study is None or any(
+      one.session
+      for one in _WIDGETS
+      if one._viewer is self._viewer and one is not self
+    ):
+      return  # A newer widget has taken over.
+    if self.session is None or self.session.study.path != study.path:
       self.session = Session(study)
+      self.scale.setChecked(False)
     session = self.session
     self.maps = None
     shape = self._try(lambda: session.open_image(stem))
@@ -205,7 +248,7 @@ class TeachWidget(QtWidgets.QWidget):
     part = self._find_view(strokes.shape)
 
     def learn() -> None:
-      session.engine.learn(stem, planes, strokes)
+      session.learn(stem, planes, strokes)
       if session.engine.fit():
         self._classify(session, stem, planes, part)
 
@@ -240,13 +283,15 @@ class TeachWidget(QtWidgets.QWidget):
       self._worker.fill(lambda: engine.prepare(stem, planes, part))
 
   def _find_view(self, shape: tuple[int, int]) -> live.Part:
-    """Returns the rows and columns of the image that are in view."""
+    """Returns the rows and columns in view, of the grid that is worked on."""
     layer = self._get_strokes()
+    scale = self.session.scale if self.session else 1
     if layer is None or not np.asarray(layer.corner_pixels).any():
       corners = np.array([[0, 0], shape])  # Nothing is drawn yet.
     else:
       corners = layer.corner_pixels[:, -2:] + np.array([[0, 0], [1, 1]])
-    return live.choose_view(shape, corners)
+    whole = shape[0] * scale, shape[1] * scale
+    return live.choose_view(whole, scale * corners)
 
   # What is shown.
 
@@ -254,9 +299,13 @@ class TeachWidget(QtWidgets.QWidget):
     if stem != self.images.stem or self.session is None:
       return  # Of an image that was left.
     self.maps = maps
-    size = self.session.pixel_um
+    pixel_um = self.session.pixel_um
+    size = pixel_um / self.session.scale
     planes = [*np.moveaxis(maps.probabilities, -1, 0), maps.uncertainty]
-    corner = [one.start * size for one in maps.part]
+    # The corners of both grids coincide, and napari places pixels' centres.
+    shift = (size - pixel_um) / 2
+    corner = [one.start * size + shift for one in maps.part]
+    num_layers = len(self._viewer.layers)
     for name, plane, colour in zip(
       self._name_maps(), planes, _MAPS, strict=True
     ):
@@ -278,7 +327,7 @@ class TeachWidget(QtWidgets.QWidget):
         visible=name == "live uncertainty",
       )
     layers, strokes = self._viewer.layers, self._get_strokes()
-    if strokes is not None and layers[-1] is not strokes:
+    if strokes is not None and len(layers) > num_layers:
       layers.move(layers.index(strokes), len(layers))
       layers.selection.active = strokes
     mean = float(maps.uncertainty[maps.is_known].mean())
@@ -287,16 +336,21 @@ class TeachWidget(QtWidgets.QWidget):
     )
     shape = self.session.planes.shape[:2]
     is_part = maps.uncertainty.shape != shape
-    told += "; the view's middle)" if is_part else ")"
+    told += "; a part of the image)" if is_part else ")"
     self.message.setText(told)
+    if maps.is_known.all():  # The view may have moved meanwhile.
+      self._timer.start()
 
   def _show_place(self, place: live.Part) -> None:
     assert self.session is not None
-    size = self.session.pixel_um
+    scale = self.session.scale
+    size = self.session.pixel_um / scale
     middle = [(one.start + one.stop) / 2 * size for one in place]
     camera = self._viewer.scene.camera
-    camera.center, camera.zoom = middle, _ZOOM / size
-    rows, columns = place
+    camera.center, camera.zoom = middle, _ZOOM / self.session.pixel_um
+    rows, columns = (
+      slice(one.start // scale, one.stop // scale) for one in place
+    )
     self.message.setText(
       f"paint near y {rows.start} to {rows.stop}, x {columns.start} to "
       f"{columns.stop}"
@@ -346,8 +400,15 @@ class TeachWidget(QtWidgets.QWidget):
 
   def _run(self, job: Callable[[], None], told: str) -> None:
     """Runs a job after all others; an error is one line."""
+    self._cancel.clear()
+    self.cancel.setEnabled(True)
     self.message.setText(told)
-    self._worker.call(lambda: self._guard(job))
+
+    def run() -> None:
+      self._guard(job)
+      self._done.emit(lambda: self.cancel.setEnabled(False))
+
+    self._worker.call(run)
 
   def _submit(self, job: Callable[[], None]) -> None:
     self._worker.submit(lambda: self._guard(job))
@@ -355,8 +416,16 @@ class TeachWidget(QtWidgets.QWidget):
   def _guard(self, job: Callable[[], None]) -> None:
     try:
       job()
+    except CancelledError:
+      self._tell("Stopped.")
     except (ValueError, OSError, MemoryError) as error:
       self._tell(str(error))
+
+  def _report(self, line: str) -> None:
+    """Shows how far a job is; ends it where that was asked for."""
+    if self._cancel.is_set():
+      raise CancelledError
+    self._tell(line)
 
   def _tell(self, line: str) -> None:
     """Shows a line, from the worker's thread."""
@@ -406,6 +475,10 @@ class TeachWidget(QtWidgets.QWidget):
       button = QtWidgets.QPushButton(text)
       button.clicked.connect(lambda checked=False, call=call: call())
       grid.addWidget(button, k // 2, k % 2)
+    grid.addWidget(self.cancel, 3, 0)
+    grid.addWidget(self.scale, 3, 1)
+    self.cancel.clicked.connect(self.stop)
+    self.scale.clicked.connect(lambda is_on: self.change_scale(1 + is_on))
     box.addLayout(grid)
     box.addWidget(self.message)
     box.addWidget(self.curve)

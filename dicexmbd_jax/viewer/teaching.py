@@ -40,8 +40,10 @@ class Session:
     engine: the teacher that follows the strokes; one thread at a time.
     strokes: by stem, uint8 (y, x), of every image that was opened.
     history: the rounds: image -> mean uncertainty.
-    planes: what the teacher sees of the image that is open.
-    pixel_um: edge of its pixels.
+    planes: what the teacher sees of the image that is open, of `scale` times
+      its rows and columns.
+    pixel_um: edge of the image's pixels.
+    scale: 1, or 2 for small cells.
   """
 
   def __init__(self, study: Study):
@@ -56,6 +58,11 @@ class Session:
     self.planes = np.empty((0, 0, 2), np.float32)
     self.pixel_um = 1.0
 
+  @property
+  def scale(self) -> int:
+    """Working pixels per pixel of the image."""
+    return self._view.scale
+
   def open_image(self, stem: str) -> tuple[int, int]:
     """Reads an image; returns its rows and columns.
 
@@ -63,13 +70,38 @@ class Session:
       ValueError: it cannot be read, or its channels are not known.
     """
     viewed = self._view_image(stem)
-    self.planes, self.pixel_um = viewed.planes, viewed.pixel_size_um or 1.0
-    shape = viewed.planes.shape[:2]
-    self.strokes.setdefault(stem, np.zeros(shape, np.uint8))
-    return shape[0], shape[1]
+    self.planes = viewed.planes
+    self.pixel_um = (viewed.pixel_size_um or 1 / self.scale) * self.scale
+    rows, columns = self._get_shape(viewed.planes)
+    self.strokes.setdefault(stem, np.zeros((rows, columns), np.uint8))
+    return rows, columns
+
+  def learn(self, stem: str, planes: np.ndarray, strokes: np.ndarray) -> None:
+    """Takes an image's strokes, on its own grid, in place of earlier ones."""
+    self.engine.learn(stem, planes, self.enlarge(strokes))
+
+  def enlarge(self, strokes: np.ndarray) -> np.ndarray:
+    """Returns strokes on the grid that the teacher works on."""
+    return strokes.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
+
+  def change_scale(self, scale: int) -> None:
+    """Works at another scale from now on; the strokes so far are kept.
+
+    Raises:
+      ValueError: an image with strokes cannot be read any more.
+    """
+    self._view = dataclasses.replace(self._view, scale=scale)
+    self.engine = LiveTeacher()
+    self.history = []  # Of another teacher.
+    for stem, drawn in self.strokes.items():
+      if drawn.any():
+        self.learn(stem, self._view_image(stem).planes, drawn)
 
   def measure_images(self, tell: Callable[[str], None]) -> dict[str, float]:
-    """Returns every image's mean uncertainty; tells how far it is.
+    """Returns every image's mean uncertainty.
+
+    Args:
+      tell: is called with how far it is; what it raises ends the call.
 
     Raises:
       ValueError: no teacher could be fit, or no image be read.
@@ -77,13 +109,18 @@ class Session:
     means, wrong = {}, ""
     stems = [stem for stem, one in self.study.images.items() if one]
     for number, stem in enumerate(stems, 1):
-      tell(f"{stem}: {number} of {len(stems)}")
+      told = f"{stem}: {number} of {len(stems)}"
+      tell(told)
       try:
         planes = self._view_image(stem).planes
       except ValueError as error:  # One bad image must not stop the others.
         wrong = str(error)
         continue
-      unsure = self.engine.measure(stem, planes)
+
+      def tell_share(share: float, told: str = told) -> None:
+        tell(f"{told}, {share:.0%}")
+
+      unsure = self.engine.measure(stem, planes, tell_share)
       means[stem] = round(float(unsure.mean(dtype=float)), 6)
     if not means:
       raise ValueError(wrong or "found no image, expected some")
@@ -116,18 +153,25 @@ class Session:
       rows[stem] = fit.gather_image(one, selection, item)
     return fit.fit_teacher(request, selection, rows)
 
-  def find_cells(self, stem: str) -> Labels:
-    """Returns the cells of an image by the whole teacher.
+  def find_cells(self, stem: str, tell: Callable[[str], None]) -> Labels:
+    """Returns the cells of an image by the whole teacher, on its own grid.
+
+    Args:
+      stem: the image.
+      tell: is called with what is done next; what it raises ends the call.
 
     Raises:
       ValueError: as fit_teacher.
     """
     teacher = self.fit_teacher()
+    tell(f"{stem}: probabilities ...")
     viewed = self._view_image(stem)
     maps = classify_planes(viewed.planes, teacher.selection, teacher.forest)
+    tell(f"{stem}: cells ...")
     size_um = viewed.pixel_size_um or 1.0
     section = self._config.segment.to_dict()
-    return segment.segment_image(maps, section, None, size_um).cells
+    shape = None if self.scale == 1 else self._get_shape(viewed.planes)
+    return segment.segment_image(maps, section, shape, size_um).cells
 
   def save_teacher(self, folder: str | Path) -> None:
     """Writes the whole teacher.
@@ -166,21 +210,27 @@ class Session:
     for source in found:
       try:
         planes = self._view_image(source.stem).planes
-        drawn = drawings.read_strokes(source.path, planes.shape[:2], legend)
-        if drawn.shape != planes.shape[:2]:
+        shape = self._get_shape(planes)
+        drawn = drawings.read_strokes(source.path, shape, legend)
+        if drawn.shape != shape:
           raise ValueError(
             f"{source.path}: found an annotation of {drawn.shape}, expected "
-            f"the image's {planes.shape[:2]}"
+            f"the image's {shape}"
           )
       except ValueError as error:  # One bad drawing must not stop the others.
         lines.append(str(error))
         continue
       self.strokes[source.stem] = drawn.astype(np.uint8)
-      self.engine.learn(source.stem, planes, drawn)
+      self.learn(source.stem, planes, drawn)
     self.history = list(
       annotations.read_history(Path(folder) / HISTORY_FILE) or self.history
     )
     return lines
+
+  def _get_shape(self, planes: np.ndarray) -> tuple[int, int]:
+    """Returns an image's own rows and columns."""
+    rows, columns = planes.shape[:2]
+    return rows // self.scale, columns // self.scale
 
   def _view_image(self, stem: str) -> Viewed:
     source = self._find_source(stem)

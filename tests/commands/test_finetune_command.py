@@ -14,8 +14,11 @@ import tifffile
 import tiny_models
 
 from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.io import labels, write
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.simulate import study
+from dicexmbd_jax.train import targets
+from dicexmbd_jax.viewer import corrections
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -108,6 +111,63 @@ def test_the_model_predicts(tuned, tissue, tmp_path):
     ]
   )  # fmt: skip
   assert code == 0
+
+
+def read_truth(tissue, kind):
+  return {
+    path.stem: labels.read_labels(path)
+    for path in sorted((tissue / "truth" / kind).glob("*.tiff"))
+  }
+
+
+@pytest.mark.slow
+def test_corrected_cells_alone_are_learnt_from(tissue, small_model, tmp_path):
+  number = 0
+  for stem, cells in read_truth(tissue, "masks").items():
+    # Every third cell was lost, and is drawn.
+    before = np.where(cells % 3 == 0, 0, cells)
+    author = {"user": "me", "time": "2026-01-31T12:00:00Z"}
+    table = corrections.write_corrections(
+      tmp_path / "out", stem, before, cells, author
+    )
+    assert set(table["action"]) == {"added"}
+    number += len(table)
+  output = tmp_path / "model"
+  flags = f"--masks={tmp_path / 'out/corrected'}"
+  assert call(tissue, small_model, output, flags, masks=None) == 0
+  found = read_result(output)
+  # Of two images a part judges, with a quarter of the labels.
+  assert 0 < found["scores"]["after"]["num_labelled"] < number / 2
+  assert found["num_steps"] > 0
+
+
+@pytest.mark.slow
+def test_a_teachers_maps_are_learnt_from(tissue, small_model, tmp_path):
+  nuclei = read_truth(tissue, "nuclei")
+  for stem, cells in read_truth(tissue, "masks").items():
+    maps = targets.make_target(cells, 0.7, nuclei[stem])
+    write.write_probabilities(tmp_path / f"probabilities/{stem}.tiff", maps)
+  output = tmp_path / "model"
+  flags = f"--teacher={tmp_path}"
+  assert call(tissue, small_model, output, flags, masks=None) == 0
+  found = read_result(output)
+  assert found["scores"]["after"]["num_labelled"] > 0
+  assert "Fine-tuned model" in (output / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_membranes_alone_are_learnt_from(tissue, small_model, tmp_path):
+  nuclei = read_truth(tissue, "nuclei")
+  for stem, cells in read_truth(tissue, "masks").items():
+    drawn = (cells > 0) & (nuclei[stem] == 0)
+    path = tmp_path / f"drawn/{stem}.tiff"
+    write.write_labels(path, drawn.astype(np.int32))
+  output = tmp_path / "model"
+  flags = f"--membrane={tmp_path / 'drawn'}"
+  assert call(tissue, small_model, output, flags, masks=None) == 0
+  assert 0 <= read_result(output)["scores"]["after"]["f1"] <= 1
+  page = (output / "report.html").read_text()
+  assert page.count("data:image/png;base64,") == 2
 
 
 @pytest.mark.parametrize(

@@ -173,3 +173,27 @@ def test_the_legend_goes_along(folder):
   assert teach_round.run(flags) == 0
   path = folder / "out" / "round_01" / "templates" / "classes.csv"
   assert path.read_text() == legend
+
+
+def test_images_that_are_not_there_leave_no_folder(folder, caplog):
+  flags = make_flags(folder, images=str(folder / "nowhere"))
+  assert teach_round.run(flags) == 2
+  assert "nowhere: found" in caplog.text
+  assert not (folder / "out").exists()
+
+
+def test_images_are_listed_once_a_round(folder, monkeypatch):
+  calls = []
+  listing = teach_round.inputs.list_inputs
+
+  def count(pattern):
+    calls.append(pattern)
+    return listing(pattern)
+
+  for module in (teach_round.inputs, teach_round.fit):
+    monkeypatch.setattr(module, "list_inputs", count)
+  assert teach_round.run(make_flags(folder)) == 0
+  assert len(calls) == 1
+  paint(folder / "out/round_00/templates/a.tiff")
+  assert teach_round.run(make_flags(folder)) == 0
+  assert len(calls) == 2

@@ -2,6 +2,9 @@
 
 napari's canvas needs OpenGL, which few machines without a screen have. Its
 `ViewerModel` has the layers, and the mouse on them, without a canvas.
+
+The fixtures are our own, since pytest-qt ends every call of pytest, that of
+other tests too, where Qt's system libraries are missing.
 """
 
 import os

@@ -73,3 +73,7 @@ def test_the_reader_gives_napari_layers(viewer, output, tmp_path):
   note.write_text("no image")
   with pytest.raises(ValueError, match="note.txt: found"):
     reader.get_reader(str(note))([str(note)])
+  broken = tmp_path / "broken.mcd"
+  broken.write_text("no image")
+  with pytest.raises(ValueError, match="broken.mcd: found"):
+    reader.get_reader(str(broken))(str(broken))

@@ -1,6 +1,7 @@
 """Paints through the layer, waits for the refit, steps on, saves, reloads."""
 
 import importlib
+import threading
 import types
 
 import numpy as np
@@ -137,3 +138,94 @@ def test_what_is_wrong_is_one_line(widget, wait_until, tmp_path):
   wait_until(lambda: "nowhere: found" in widget.message.text())
   widget.go_to_place()
   wait_until(lambda: "fewer than two classes" in widget.message.text())
+
+
+def test_at_twice_the_size_strokes_and_cells_stay_on_the_images_grid(
+  widget, viewer, wait_until
+):
+  paint_all(viewer.layers["strokes"])
+  painted = viewer.layers["strokes"].data.copy()
+  widget.scale.click()
+  shape = viewer_studies.SHAPE
+  wait_until(
+    lambda: (
+      widget.maps is not None and widget.maps.uncertainty.shape == (80, 100)
+    )
+  )
+  np.testing.assert_array_equal(viewer.layers["strokes"].data, painted)
+  layer = viewer.layers["live nucleus"]
+  assert layer.scale.tolist() == [0.5, 0.5]
+  assert layer.translate.tolist() == [-0.25, -0.25]
+  assert layer.data[16:24, 16:24].mean() > 0.8
+  widget.go_to_place()
+  wait_until(lambda: "paint near" in widget.message.text())
+  assert "y 0 to 40, x 0 to 50" in widget.message.text()
+  widget.find_cells()
+  wait_until(lambda: "cells" in viewer.layers)
+  assert viewer.layers["cells"].data.shape == shape
+  assert viewer.layers["cells"].data.max() > 0
+
+
+def test_what_is_at_work_can_be_cancelled(widget, viewer, wait_until):
+  paint_all(viewer.layers["strokes"])
+  widget.wait()
+  shown = widget.images.stem
+  started, go = threading.Event(), threading.Event()
+  measure = widget.session.engine.measure
+
+  def wait_for_cancel(*arguments):
+    started.set()
+    go.wait(30)
+    return measure(*arguments)
+
+  widget.session.engine.measure = wait_for_cancel
+  widget.go_to_image()
+  wait_until(started.is_set)
+  assert widget.cancel.isEnabled()
+  widget.cancel.click()
+  go.set()
+  wait_until(lambda: widget.message.text() == "Stopped.")
+  wait_until(lambda: not widget.cancel.isEnabled())
+  assert widget.images.stem == shown
+  assert not widget.session.history
+
+
+def test_a_closed_widgets_strokes_are_in_the_next(widget, viewer, wait_until):
+  paint_all(viewer.layers["strokes"])
+  widget.images.step(1)
+  other = type(widget)(viewer)
+  assert other.images.stem == "ROI2"
+  other.images.step(-1)
+  assert viewer.layers["strokes"].data.any()
+  assert widget.session is None
+  assert [one.name for one in viewer.layers].count("strokes") == 1
+  other.wait()
+
+
+def test_the_images_list_of_the_window_leads_the_widget(
+  widget, viewer, wait_until, study
+):
+  module = importlib.import_module("dicexmbd_jax.viewer.images_widget")
+  images = module.ImagesWidget(viewer)
+  images.list_study(module.find_study(study / "img"), "ROI1")
+  paint_all(viewer.layers["strokes"])
+  images.step(1)
+  assert widget.images.stem == "ROI2"
+  assert not viewer.layers["strokes"].data.any()
+  widget.images.step(-1)
+  assert images.stem == "ROI1"
+  assert viewer.layers["strokes"].data.any()
+
+
+def test_maps_leave_the_chosen_layer_alone(widget, viewer, wait_until):
+  layer = viewer.layers["strokes"]
+  paint_all(layer)
+  wait_until(lambda: "live uncertainty" in viewer.layers)
+  widget.wait()
+  wait_until(lambda: True)
+  other = viewer.add_labels(np.zeros(viewer_studies.SHAPE, int), name="mine")
+  widget.maps = None
+  paint(layer, 1, 11, range(8, 12))
+  wait_until(lambda: widget.maps is not None)
+  assert viewer.layers.selection.active is other
+  assert viewer.layers[-1] is other
