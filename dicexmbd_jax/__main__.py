@@ -129,6 +129,11 @@ FLAGS = {
     "cpu:8. They need not be there.",
   ),
   "num_processes": Flag(WHOLE, None, "How many processes train together."),
+  "profile_steps": Flag(
+    TEXT,
+    None,
+    "FIRST:LAST: records these steps in WORKDIR/profile, for TensorBoard.",
+  ),
   "process_id": Flag(WHOLE, None, "This one's number, from 0 on."),
   "probabilities": Flag(TEXT, None, "Folder, file or glob of maps: TIFF, .h5."),
   "classes": Flag(
@@ -237,7 +242,8 @@ COMMANDS = {
   ),
   "train": Command(
     "From records to a model folder, on one device or many.",
-    ("workdir", "checkpoint", "coordinator", "num_processes", "process_id"),
+    ("workdir", "checkpoint", "coordinator", "num_processes", "process_id")
+    + ("profile_steps",),
     ("workdir",),
     config="file",
     extra="train",
@@ -335,7 +341,7 @@ def main(arguments: Sequence[str]) -> int:
   except (ValueError, flags.Error) as error:
     return refuse(f"{error}", f"see: python -m dicexmbd_jax {name} --help")
   start_logging()
-  if name in ("predict", "benchmark"):
+  if name in ("predict", "benchmark", "train"):
     compiled.keep_machine_code()
   if name in ("predict", "benchmark", "train", "finetune"):
     allocator.keep_freed_memory()

@@ -202,6 +202,8 @@ def resolve_config(
   if file is not None:
     _set(config.update, config, changes)
     _check_from(f"--config: {file}", config)
+  for name in overrides:
+    _add_source(config, name)
   for name, value in overrides.items():
     *parents, last = name.split(".")
     section: Any = config
@@ -220,6 +222,14 @@ def resolve_config(
     _set(section.__setitem__, section, last, value)
   check_config(config)
   return config
+
+
+def _add_source(config: ConfigDict, name: str):
+  """Adds records to train on under a new name, as train.data.mine.path has."""
+  found = re.fullmatch(r"train\.data\.([^.]+)\.path", name)
+  data = config.get("train", {}).get("data")
+  if found and data is not None and found[1] not in data:
+    data[found[1]] = {"path": "", "weight": 1.0}
 
 
 def _set(change: Callable[..., None], section: ConfigDict, *arguments: Any):

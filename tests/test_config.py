@@ -300,3 +300,13 @@ def test_a_run_means_its_best_model(tmp_path):
   assert find(tmp_path) == tmp_path / "best"
   assert find(tmp_path / "best") == tmp_path / "best"
   assert find(tmp_path / "last") == tmp_path / "last"
+
+
+def test_records_can_be_added_under_a_new_name(base):
+  base.train = {"data": {"first": {"path": "a", "weight": 2.0}}}
+  overrides = {"train.data.new.weight": 3.0, "train.data.new.path": "b"}
+  found = config_lib.resolve_config(base, None, overrides).train.data
+  assert found.first.path == "a"
+  assert found.new.to_dict() == {"path": "b", "weight": 3.0}
+  with pytest.raises(ValueError, match="train.data.nwe.weight: found no such"):
+    config_lib.resolve_config(base, None, {"train.data.nwe.weight": 0.0})

@@ -14,10 +14,11 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.model.unet import UNet, build_model
 from dicexmbd_jax.runs import pool
-from dicexmbd_jax.train import check, loop, processes
+from dicexmbd_jax.train import check, loop, optimizer, processes
 from dicexmbd_jax.train import log as log_lib
 from dicexmbd_jax.train.checkpoints import Checkpoints
 from dicexmbd_jax.train.program import Program, make_program, trace_step
+from dicexmbd_jax.train.speed import Profile
 from dicexmbd_jax.train.step import TrainState
 
 Path = pathlib.Path
@@ -29,7 +30,7 @@ def run(flags) -> int:
 
   Args:
     flags: workdir, checkpoint (the weights to start from), config,
-      coordinator, num_processes, process_id.
+      coordinator, num_processes, process_id, profile_steps.
   """
   workdir = Path(flags.workdir)
   try:
@@ -37,6 +38,7 @@ def run(flags) -> int:
       flags.coordinator, flags.num_processes, flags.process_id
     )
     log_lib.name_process()
+    profile = Profile(flags.profile_steps, workdir / "profile")
     config = check.complete_config(flags.config)
     check.check_config(config)
     check.check_workdir(workdir)
@@ -53,7 +55,8 @@ def run(flags) -> int:
     logging.error("%s", pool.describe_error(error, workdir))
     return 2
   try:
-    return run_training(program, state, config, checkpoints, workdir)
+    logging.info("%s", optimizer.describe_batch(config.train))
+    return run_training(program, state, config, checkpoints, workdir, profile)
   except (FloatingPointError, ValueError, OSError) as error:
     logging.error("%s", describe_failure(error, workdir))
     return 1
@@ -65,6 +68,7 @@ def run_training(
   config: ConfigDict,
   checkpoints: Checkpoints,
   workdir: Path,
+  profile: Profile,
 ) -> int:
   """Trains from the restored state, or from the start; returns the exit code.
 
@@ -81,12 +85,14 @@ def run_training(
   try:
     with log_lib.open_log(workdir, config, step) as log:
       is_done = loop.train_and_evaluate(
-        program, state, config, checkpoints, log
+        program, state, config, checkpoints, log, profile=profile
       )
   except BaseException:
     with contextlib.suppress(Exception):  # The first error says it.
       checkpoints.close()
     raise
+  finally:
+    profile.close()
   checkpoints.close()
   if not is_done:
     logging.info("stopped and saved; the same call goes on")

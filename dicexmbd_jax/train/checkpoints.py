@@ -13,9 +13,9 @@ import os
 import pathlib
 import re
 import threading
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 from dicexmbd_jax import config as config_lib
 
 Path = pathlib.Path
+_Read = TypeVar("_Read")
 _MAX_WAIT_S = 60.0  # For a thread that writes, where another has failed.
 # What may change when a run goes on. All else would make it another run.
 HARMLESS = (
@@ -149,34 +150,36 @@ class Checkpoints:
         force=True,
       )
 
-  def restore(self, shapes: Any, config: ConfigDict) -> Any:
-    """Returns the newest whole checkpoint's state, in memory, or None.
+  def restore(
+    self, shapes: Any, config: ConfigDict, shardings: Any = None
+  ) -> Any:
+    """Returns the newest whole checkpoint's state, or None.
 
     One that is damaged is moved away, and the one before is taken.
 
     Args:
       shapes: the state's shapes and types.
       config: of the run that goes on.
+      shardings: where its arrays shall lie; each process reads what its devices
+        hold. None: all of it, as NumPy's arrays.
 
     Raises:
-      ValueError: none is whole, or the newest whole one is of another
+      ValueError: none is whole, or the newest that can be read is of another
         configuration or of other records.
     """
+    ways = {} if shardings is None else name_arrays(shardings)
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       try:
-        arrays, about = read_checkpoint(self._manager, step)
-      except ValueError as error:
+        about = read_about(self._manager, step)
+        self._check_run(about, config)
+        check_shapes(about, shapes, self._folder / str(step))
+        arrays = read_arrays(self._manager, step, about, ways)
+      except DamagedError as error:
         logging.warning("%s; going back to the one before", error)
         continue
-      check_same_config(
-        ConfigDict(about["config"]),
-        config,
-        about.get("records", {}),
-        self._records,
-      )
       self._kept.add(**about["best"])
-      state = fill_shapes(shapes, arrays, self._folder / str(step))
+      state = fill_shapes(shapes, arrays)
       self._set_aside([other for other in steps if other > step])
       return state
     if steps:
@@ -185,6 +188,15 @@ class Checkpoints:
         "start anew choose another --workdir"
       )
     return None
+
+  def _check_run(self, about: dict[str, Any], config: ConfigDict):
+    """Raises ValueError where a checkpoint is of another run."""
+    check_same_config(
+      ConfigDict(about["config"]),
+      config,
+      about.get("records", {}),
+      self._records,
+    )
 
   def _set_aside(self, steps: list[int]):
     """Renames damaged checkpoints, so that these steps can be saved again."""
@@ -239,41 +251,86 @@ def _name_folder(folder: Path) -> Iterator[None]:
     raise OSError(number, os.strerror(number), str(folder)) from error
 
 
-def read_checkpoint(
-  manager: ocp.CheckpointManager, step: int
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-  """Returns a checkpoint's arrays by name, and what it says about itself.
+class DamagedError(ValueError):
+  """A checkpoint that cannot be read whole, by any of the processes."""
 
-  Read whole by every process, so that all of them see the same damage.
+
+def read_about(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+  """Returns what a checkpoint says about itself.
 
   Raises:
-    ValueError: it is damaged.
+    DamagedError: it cannot be read, or has not its checksum.
+  """
+
+  def read() -> dict[str, Any]:
+    wanted = ocp.args.Composite(about=ocp.args.JsonRestore())
+    signed = manager.restore(step, args=wanted).about
+    if sign(signed["about"]) != signed:
+      raise ValueError("wrong checksum of itself")
+    return signed["about"]
+
+  return _agree(manager.directory / str(step), read)
+
+
+def read_arrays(
+  manager: ocp.CheckpointManager,
+  step: int,
+  about: dict[str, Any],
+  ways: Mapping[str, jax.sharding.Sharding] = MappingProxyType({}),
+) -> dict[str, Any]:
+  """Returns a checkpoint's arrays by name.
+
+  Args:
+    manager: of the checkpoints.
+    step: which one.
+    about: from read_about.
+    ways: where the arrays shall lie, wherever they lay when they were saved;
+      each process reads its part. Those that are not named: whole, of NumPy.
+
+  Raises:
+    DamagedError: they cannot be read, or have not their checksums.
   """
   path = manager.directory / str(step)
-  try:
-    signed = manager.restore(
-      step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
-    ).about
-    about = signed["about"]
-    if sign(about) != signed:
-      raise ValueError("wrong checksum of itself")
-    # As NumPy arrays, wherever the arrays lay when they were saved.
-    wanted = {
-      name: np.empty(array["shape"], array["dtype"])
-      for name, array in about["arrays"].items()
-    }
-    arrays = manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-    ).state
-    found = describe_arrays(arrays)
-  except Exception as error:  # Orbax and what is below it have dozens.
-    text = " ".join(str(error).split())[:200]
-    raise ValueError(
-      f"{path}: found a damaged checkpoint ({type(error).__name__}: {text})"
-    ) from error
+  wanted = {
+    name: jax.ShapeDtypeStruct(
+      array["shape"], array["dtype"], sharding=ways[name]
+    )
+    if name in ways
+    else np.empty(array["shape"], array["dtype"])
+    for name, array in about["arrays"].items()
+  }
+  target = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
+  arrays = _agree(path, lambda: manager.restore(step, args=target).state)
+  # Of all parts together: all processes find the same.
+  found = _agree(path, lambda: describe_arrays(arrays))
   if found != about["arrays"]:
-    raise ValueError(f"{path}: found a damaged checkpoint (wrong checksums)")
-  return arrays, about
+    raise DamagedError(f"{path}: found a damaged checkpoint (wrong checksums)")
+  return arrays
+
+
+def _agree(path: Any, read: Callable[[], _Read]) -> _Read:
+  """Returns what is read, if all processes can; they call it together.
+
+  Raises:
+    DamagedError: one of them cannot.
+  """
+  failure: Exception | None = None
+  try:
+    found = read()
+  except Exception as error:  # Orbax and what is below it have dozens.
+    failure = error
+  is_read = np.asarray(failure is None)
+  if jax.process_count() > 1:
+    is_read = multihost_utils.process_allgather(is_read)
+  if is_read.all():
+    return found
+  text = "another process cannot read it"
+  if failure is not None:
+    text = " ".join(str(failure).split())[:200]
+    text = f"{type(failure).__name__}: {text}"
+  raise DamagedError(
+    f"{path}: found a damaged checkpoint ({text})"
+  ) from failure
 
 
 def sign(about: dict[str, Any]) -> dict[str, Any]:
@@ -304,18 +361,19 @@ def name_arrays(state: Any) -> dict[str, Any]:
   }
 
 
-def fill_shapes(shapes: Any, arrays: dict[str, np.ndarray], path: Path) -> Any:
-  """Returns the tree of these shapes with the arrays of the same names.
-
-  Raises:
-    ValueError: an array is missing, or has another shape.
-  """
+def check_shapes(about: dict[str, Any], shapes: Any, path: Path):
+  """Raises a ValueError where a checkpoint lacks an array of these shapes."""
   for name, wanted in name_arrays(shapes).items():
-    found = arrays[name].shape if name in arrays else "nothing"
+    array = about["arrays"].get(name)
+    found = tuple(array["shape"]) if array else "nothing"
     if found != wanted.shape:
       raise ValueError(
         f"{path}: {name}: found {found}, expected {wanted.shape}"
       )
+
+
+def fill_shapes(shapes: Any, arrays: dict[str, Any]) -> Any:
+  """Returns the tree of these shapes with the arrays of the same names."""
   leaves = [arrays[name] for name in name_arrays(shapes)]
   return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 

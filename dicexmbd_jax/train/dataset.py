@@ -16,7 +16,7 @@ _HEAD_BYTES = 1 << 18  # Of a shard; its records begin after 1 << 16.
 
 
 class Records:
-  """The records of one split of one dataset, decoded, by position."""
+  """The records of one split of one dataset, as they are stored."""
 
   def __init__(self, path: str, split: str):
     """Opens the split; reads no record.
@@ -41,7 +41,7 @@ class Records:
         f"{self.path}: record {position} of {self.split!r} cannot be read "
         f"({_first_line(error)}); expected a whole dataset, build it again"
       ) from error
-    return records.decode_record(raw)
+    return records.complete_record(raw)
 
 
 def write_dataset(

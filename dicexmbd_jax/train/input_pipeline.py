@@ -5,7 +5,7 @@ random state is carried along. So the state of the pipeline that a checkpoint
 keeps is the step alone, and `start_step` goes on exactly there, also in the
 middle of an epoch, whatever the number of workers or processes.
 
-Nothing here augments: that belongs on the device.
+Nothing here decodes or augments: that belongs on the device.
 """
 
 import dataclasses
@@ -40,16 +40,16 @@ class Source:
 
 
 class Batch(TypedDict):
-  """What a process feeds to its devices in one step.
+  """What a process feeds to its devices in one step, as it is stored.
 
   `is_real` is False where the last batch of an evaluation was filled up; all
   arrays are zero there, record_id is empty.
   """
 
   image: np.ndarray  # f32[b, p, p, 2], 0..255
-  target: np.ndarray  # f32[b, p, p, 3], 0..1
-  valid: np.ndarray  # f32[b, p, p, 1], 1 = image, 0 = padding
-  known: np.ndarray  # f32[b, p, p, 3], 0 = the teacher does not know this class
+  target: np.ndarray  # u16[b, p, p, 3], 65535 = 1
+  valid: np.ndarray  # u8[b, p, p, 1], 1 = image, 0 = padding
+  known: np.ndarray  # u8[b, p, p, 3], 0 = the teacher does not know this class
   is_real: np.ndarray  # bool[b]
   record_id: list[str]
 
@@ -107,9 +107,9 @@ class BatchReader:
     size, p = len(indices), self._patch_px
     batch = Batch(
       image=np.zeros((size, p, p, 2), np.float32),
-      target=np.zeros((size, p, p, 3), np.float32),
-      valid=np.zeros((size, p, p, 1), np.float32),
-      known=np.zeros((size, p, p, 3), np.float32),
+      target=np.zeros((size, p, p, 3), np.uint16),
+      valid=np.zeros((size, p, p, 1), np.uint8),
+      known=np.zeros((size, p, p, 3), np.uint8),
       is_real=np.array([i < self._num_records for i in indices], bool),
       record_id=[""] * size,
     )
@@ -244,7 +244,7 @@ def _read_ahead(batches, num_workers: int) -> Iterator[Batch]:
   num_threads = count_read_threads(num_workers)
   stream = batches.to_iter_dataset(
     # Twice as many batches as threads: none waits for the slowest. At 16
-    # patches of 512 x 512 each batch is about 100 MB.
+    # patches of 512 x 512 each batch is about 75 MB.
     grain.ReadOptions(
       num_threads=num_threads, prefetch_buffer_size=2 * num_threads
     )

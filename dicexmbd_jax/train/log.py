@@ -29,7 +29,9 @@ TRAINING = (
   "learning_rate",
   "gradient_norm",
   "images_per_second",
+  "model_tflops",
   "mfu",
+  "input_wait",
 )
 
 

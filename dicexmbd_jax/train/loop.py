@@ -18,7 +18,7 @@ from dicexmbd_jax.train import checkpoints as checkpoints_lib
 from dicexmbd_jax.train import dataset, input_pipeline, metrics, sharding
 from dicexmbd_jax.train.processes import StopRequest
 from dicexmbd_jax.train.program import Program
-from dicexmbd_jax.train.speed import Speed
+from dicexmbd_jax.train.speed import Profile, Speed
 from dicexmbd_jax.train.step import Example, TrainState, Weights
 
 # Of a batch, on the device.
@@ -62,6 +62,7 @@ def train_and_evaluate(
   checkpoints: checkpoints_lib.Checkpoints,
   observer: Observer,
   pace: Pace | None = None,
+  profile: Profile | None = None,
 ) -> bool:
   """Trains to config.train.num_steps, or until asked to stop.
 
@@ -72,6 +73,7 @@ def train_and_evaluate(
     checkpoints: where the state is saved.
     observer: told of all that is measured.
     pace: of a run that ends by the clock; None: as the configuration says.
+    profile: which steps are recorded; None: none.
 
   Returns:
     Whether the run is complete; else it was asked to stop, and has saved.
@@ -86,10 +88,15 @@ def train_and_evaluate(
   recent: collections.deque = collections.deque()  # Steps not looked at yet.
   batches = read_batches(config, "train", start)
   for step in range(start + 1, train.num_steps + 1):
-    batch = next(batches)
+    with speed.waiting():
+      batch = next(batches)
     if pace is not None:
       state = set_scale(program, state, pace.scale())
+    if profile is not None:
+      profile.begin(step)
     state, found = program.take_step(state, place_batch(batch, program.mesh))
+    if profile is not None:
+      profile.end(step, found)
     recent.append((step, batch["record_id"], found))
     is_over = pace is not None and pace.is_over()
     is_last = is_over or step == train.num_steps
@@ -311,9 +318,9 @@ def restore_state(
   Raises:
     ValueError: the checkpoint is of another configuration, or none is whole.
   """
-  state = checkpoints.restore(program.shapes, config)
+  state = checkpoints.restore(program.shapes, config, program.shardings)
   if state is None:
     return None
   # It may be the one before a step that failed.
-  state = dataclasses.replace(state, is_finite=np.ones((), bool))
-  return sharding.place_state(state, program.shardings)
+  is_finite = sharding.place_everywhere(np.ones((), bool), program.mesh)
+  return dataclasses.replace(state, is_finite=is_finite)

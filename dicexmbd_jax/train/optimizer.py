@@ -27,6 +27,19 @@ def make_schedule(config: ConfigDict) -> optax.Schedule:
   return optax.warmup_constant_schedule(0.0, rate, warmup)
 
 
+def describe_batch(config: ConfigDict) -> str:
+  """Says what belongs together when a batch is changed, one line.
+
+  Args:
+    config: `config.train`.
+  """
+  return (
+    f"batch_size {config.batch_size}, learning_rate {config.learning_rate:g} "
+    f"and num_steps {config.num_steps} belong together; "
+    f"{advise_batch(config, 4 * config.batch_size)}"
+  )
+
+
 def advise_batch(config: ConfigDict, batch_size: int) -> str:
   """Says what to change with the batch, one line.
 

@@ -87,9 +87,9 @@ def describe_step(
   describe = functools.partial(jax.ShapeDtypeStruct, sharding=spread)
   batch = {
     "image": describe((*shape, 2), jnp.float32),
-    "target": describe((*shape, 3), jnp.float32),
-    "valid": describe((*shape, 1), jnp.float32),
-    "known": describe((*shape, 3), jnp.float32),
+    "target": describe((*shape, 3), jnp.uint16),
+    "valid": describe((*shape, 1), jnp.uint8),
+    "known": describe((*shape, 3), jnp.uint8),
     "is_real": describe(shape[:1], jnp.bool_),
   }
   # As the run will call it, so that the first step is not traced again.

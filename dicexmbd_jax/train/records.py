@@ -99,11 +99,43 @@ def decode_record(raw: Mapping[str, Any]) -> dict[str, Any]:
   """Turns what is stored into what the network takes.
 
   Args:
+    raw: as `complete_record` takes it.
+
+  Returns:
+    As `complete_record`, but image, target (0..1), valid and known float32.
+
+  Raises:
+    ValueError: a record of a newer schema.
+  """
+  return decode_arrays(complete_record(raw))
+
+
+def decode_arrays(stored: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a record or a batch whose arrays are as the network takes them.
+
+  For arrays of NumPy and of JAX, which give the same bits: batches travel to
+  the devices as they are stored, in half of the bytes.
+
+  Args:
+    stored: image, target, valid and known; a target of floats is 0..1 already.
+      All else stays as it is.
+  """
+  target = stored["target"]
+  if target.dtype == np.uint16:
+    target = target.astype(np.float32) / np.float32(FULL)
+  masks = {name: stored[name].astype(np.float32) for name in ("valid", "known")}
+  return {**stored, **masks, "target": target}
+
+
+def complete_record(raw: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a record as it is stored, with what it lacks.
+
+  Args:
     raw: one example as TFDS reads it, of this schema or an older one.
 
   Returns:
-    image float32 (p, p, 2), target float32 (p, p, 3) in 0..1, valid float32
-    (p, p, 1), known float32 (p, p, 3), origin (y, x) as a tuple, scale float,
+    image float32 (p, p, 2), target uint16 (p, p, 3), 65535 = 1, valid uint8
+    (p, p, 1), known uint8 (p, p, 3), origin (y, x) as a tuple, scale float,
     schema int, texts as str; a text that the record lacks is "".
 
   Raises:
@@ -119,9 +151,9 @@ def decode_record(raw: Mapping[str, Any]) -> dict[str, Any]:
   texts = {name: _read_text(raw, name) for name in _TEXTS}
   return texts | {
     "image": np.asarray(raw["image"], np.float32),
-    "target": raw["target"].astype(np.float32) / np.float32(FULL),
-    "valid": raw["valid"].astype(np.float32),
-    "known": _get_known(raw).astype(np.float32),
+    "target": np.asarray(raw["target"], np.uint16),
+    "valid": np.asarray(raw["valid"], np.uint8),
+    "known": _get_known(raw),
     "origin": tuple(int(value) for value in raw.get("origin", (0, 0))),
     "scale": float(raw.get("scale", 1.0)),
     "schema": schema,

@@ -87,12 +87,8 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
   }
 
 
-def place_state(state: Any, shardings: Any) -> Any:
-  """Puts a state that every process has on the host on the devices."""
-  return jax.tree.map(
-    lambda leaf, way: jax.make_array_from_callback(
-      leaf.shape, way, lambda index: leaf[index]
-    ),
-    state,
-    shardings,
+def place_everywhere(values: np.ndarray, mesh: Mesh) -> jax.Array:
+  """Puts what every process has on the host on all devices, whole."""
+  return jax.make_array_from_callback(
+    values.shape, replicate(mesh), lambda index: values[index]
   )

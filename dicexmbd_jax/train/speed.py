@@ -1,6 +1,11 @@
-"""How fast a run trains: images per second, and the share of the peak."""
+"""How fast a run trains, what holds it up, and a trace of some steps."""
 
+import contextlib
+import pathlib
+import re
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -29,21 +34,82 @@ class Speed:
 
   def restart(self, step: int):
     """Starts to count after a step."""
-    self._step, self._start_s = step, time.perf_counter()
+    self._step, self._start_s, self._waited_s = step, time.perf_counter(), 0.0
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Counts the time inside as one in which the devices get no batch."""
+    start_s = time.perf_counter()
+    yield
+    self._waited_s += time.perf_counter() - start_s
 
   def read(self, step: int) -> dict[str, float]:
     """Returns the rates since the last look, and starts anew.
 
     Args:
       step: the last one that is done, on the device too.
+
+    Returns:
+      images_per_second; model_tflops, of the network's own arithmetic on all
+      devices per second; mfu, its share of their peak, where that is known;
+      input_wait, the share of the time in which the host waited for records.
     """
     seconds = time.perf_counter() - self._start_s
-    num_steps = step - self._step
+    num_steps, waited_s = step - self._step, self._waited_s
     self.restart(step)
     if not num_steps:
       return {}
     rate = num_steps * self.batch_size / seconds
-    found = {"images_per_second": rate}
+    flops = rate * self.flops_per_image
+    found = {"images_per_second": rate, "model_tflops": flops / 1e12}
     if self.peak_flops:
-      found["mfu"] = rate * self.flops_per_image / self.peak_flops
-    return found
+      found["mfu"] = flops / self.peak_flops
+    return found | {"input_wait": waited_s / seconds}
+
+
+class Profile:
+  """Records some steps as a trace for TensorBoard or XProf."""
+
+  def __init__(self, steps: str | None, folder: pathlib.Path):
+    """Records nothing yet.
+
+    Args:
+      steps: FIRST:LAST, both recorded; None: none is.
+      folder: where the trace comes.
+
+    Raises:
+      ValueError: `steps` is no such window.
+    """
+    self._folder, self._is_on = folder, False
+    self._window = range(0)
+    if steps is not None:
+      found = re.fullmatch(r"(\d+):(\d+)", steps)
+      first, last = (int(text) for text in found.groups()) if found else (0, 0)
+      if not 1 <= first <= last:
+        raise ValueError(
+          f"--profile_steps: found {steps!r}, expected FIRST:LAST, as 100:105"
+        )
+      self._window = range(first, last + 1)
+
+  def begin(self, step: int) -> None:
+    """Starts to record where the window begins; called before each step."""
+    if step in self._window and not self._is_on:
+      jax.profiler.start_trace(str(self._folder))
+      self._is_on = True
+
+  def end(self, step: int, found: Any) -> None:
+    """Writes the trace where the window ends; called after each step.
+
+    Args:
+      step: the one that was started.
+      found: what it gives, which is waited for.
+    """
+    if self._is_on and step + 1 not in self._window:
+      jax.block_until_ready(found)
+      self.close()
+
+  def close(self) -> None:
+    """Writes what was recorded, if anything was."""
+    if self._is_on:
+      self._is_on = False
+      jax.profiler.stop_trace()

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.train import augment, losses, metrics
+from dicexmbd_jax.train import augment, losses, metrics, records
 from dicexmbd_jax.train import optimizer as optimizer_lib
 
 Weights = dict[str, nnx.State]  # "params", "stats"
@@ -85,9 +85,9 @@ def take_step(
     config: the whole configuration.
     state: before the step.
     batch: image (b, p, p, c) 0..255, target (b, p, p, 3), valid (b, p, p, 1),
-      known (b, p, p, 3).
+      known (b, p, p, 3), as records.decode_arrays takes them.
   """
-  train = config.train
+  train, batch = config.train, records.decode_arrays(batch)
   # Of seed and step alone: the same on any number of devices, and again.
   key = jax.random.fold_in(jax.random.key(config.seed), state.step)
   patches = augment.augment_batch(
@@ -219,6 +219,7 @@ def score_batch(
   graph: nnx.GraphDef, config: ConfigDict, weights: Weights, batch
 ) -> dict[str, Any]:
   """Returns sums over what is known of a batch's real examples."""
+  batch = records.decode_arrays(batch)
   logits = run_network(graph, weights, batch)
   valid = batch["valid"] * batch["known"]
   valid = valid * batch["is_real"][:, None, None, None]
@@ -232,7 +233,8 @@ def score_batch(
 
 
 def predict_batch(graph: nnx.GraphDef, weights: Weights, batch) -> Example:
-  """Returns the batch with its probabilities."""
+  """Returns the batch, decoded, with its probabilities."""
+  batch = records.decode_arrays(batch)
   logits = run_network(graph, weights, batch)
   return {**batch, "probabilities": jax.nn.sigmoid(logits)}
 

@@ -119,14 +119,16 @@ def stock_gradients():
   unet.pool, unet.UpConv.__call__, convolution.convolve_3x3 = kept
 
 
-def make_torch(width, dtype, edge_px, memory_format, is_compiled=False):
+def make_torch(
+  width, dtype, edge_px, memory_format, is_compiled=False, num_images=1
+):
   """Returns the same calls of PyTorch's network."""
   device = "cuda" if torch.cuda.is_available() else "cpu"
   options = {"memory_format": memory_format}
   net = make_torch_reference.make_network(width).to(device, **options)
   if is_compiled:
     net = torch.compile(net)
-  image = torch.from_numpy(make_image(edge_px)).permute(0, 3, 1, 2)
+  image = torch.from_numpy(make_image(edge_px, num_images)).permute(0, 3, 1, 2)
   image = image.to(device).contiguous(**options)
   target = torch.zeros_like(image)
   optimizer = torch.optim.Adam(net.parameters(), 3e-4)
@@ -157,10 +159,10 @@ def make_torch(width, dtype, edge_px, memory_format, is_compiled=False):
   return {"inference": infer, "training": train}
 
 
-def make_image(edge_px):
-  """Returns a random image, float32 (1, edge, edge, 3)."""
+def make_image(edge_px, number=1):
+  """Returns random images, float32 (number, edge, edge, 3)."""
   rng = np.random.default_rng(0)
-  return rng.uniform(0, 255, (1, edge_px, edge_px, 3)).astype(np.float32)
+  return rng.uniform(0, 255, (number, edge_px, edge_px, 3)).astype(np.float32)
 
 
 def measure_peak(dtype, edge=4096):

@@ -40,8 +40,8 @@ def test_a_step_is_planned_without_records(config, tmp_path, capsys):
   assert "costliest operations, by bytes" in text
   found = json.loads((tmp_path / "plan.json").read_text())
   assert found["num_parameters"] == 471
-  # Of 8 patches of 16 x 16 px, nine numbers a pixel, and is_real.
-  assert found["memory"]["batch"] == 8 * (16 * 16 * 9 * 4 + 1)
+  # Of 8 patches of 16 x 16 px, 18 bytes a pixel, and is_real.
+  assert found["memory"]["batch"] == 8 * (16 * 16 * 18 + 1)
   # Adam's two moments, and its count of steps twice.
   assert found["memory"]["optimizer"] == pytest.approx(2 * 471 * 4, abs=16)
   assert found["compiled_flops"] > found["model_flops"] > 0
@@ -61,7 +61,7 @@ def test_eight_devices_share_the_batch_and_the_state(config, tmp_path):
   )
   found = json.loads((tmp_path / "plan.json").read_text())
   assert found["num_devices"] == 8
-  assert found["memory"]["batch"] == 16 * 16 * 9 * 4 + 1
+  assert found["memory"]["batch"] == 16 * 16 * 18 + 1
   assert found["collectives"]["all-reduce"][1] > 0
   # Adam's two moments, of which an eighth is left of all big arrays.
   whole = 2 * 4 * found["num_parameters"]

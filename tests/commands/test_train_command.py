@@ -3,6 +3,7 @@
 import json
 import re
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pandas as pd
@@ -41,7 +42,7 @@ def folder(tmp_path_factory):
     folder / "records", 16, train=5, validation=3
   )
   (folder / "mine.py").write_text(CONFIG.format(records=str(records)))
-  assert call(folder) == 0
+  assert call(folder, "--profile_steps=2:3") == 0
   return folder
 
 
@@ -67,10 +68,32 @@ def test_the_workdir_has_numbers_and_checkpoints(folder):
   assert list(log.index) == [2, 4]
   names = {"loss", "learning_rate", "gradient_norm", "images_per_second"}
   names |= {"validation_loss", "f1_against_teachers_cells"}
+  names |= {"model_tflops", "input_wait"}
   assert names <= set(log)
   assert 0 <= log.loc[4, "f1_against_teachers_cells"] <= 1
+  assert log["input_wait"].between(0, 1).all()
   steps = {path.name for path in (folder / "model/checkpoints").iterdir()}
   assert steps == {"2", "4"}
+
+
+def test_the_steps_asked_for_are_in_a_trace(folder):
+  [path] = (folder / "model/profile").rglob("*.xplane.pb")
+  trace = jax.profiler.ProfileData.from_file(str(path))
+  calls = [
+    event.name
+    for plane in trace.planes
+    for line in plane.lines
+    for event in line.events
+    if event.name == "PjitFunction(take_step)"
+  ]
+  assert len(calls) == 2
+
+
+@pytest.mark.parametrize("steps", ["3:2", "0:4", "5", "a:b"])
+def test_windows_of_no_steps_are_refused(folder, steps, caplog):
+  assert call(folder, f"--profile_steps={steps}", workdir="never") == 2
+  assert f"--profile_steps: found '{steps}', expected" in caplog.text
+  assert not (folder / "never").exists()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +156,8 @@ def test_records_that_are_left_out_make_no_epoch_longer(folder):
 def read_average(checkpoints, step):
   """Returns the averaged weights of a checkpoint, by their path."""
   with ocp.CheckpointManager(checkpoints) as manager:
-    arrays, _ = checkpoints_lib.read_checkpoint(manager, step)
+    about = checkpoints_lib.read_about(manager, step)
+    arrays = checkpoints_lib.read_arrays(manager, step, about)
   names = re.compile(r"average\.(?:params|stats)\.(.+)\.value")
   found = {names.fullmatch(name): array for name, array in arrays.items()}
   return {m[1].replace(".", "/"): array for m, array in found.items() if m}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import default
 from dicexmbd_jax import __main__ as program
@@ -148,6 +149,20 @@ def test_a_change_of_numbers_alone_is_seen(tmp_path, config):
   path.write_text(json.dumps(checkpoints_lib.sign(about)))
   with pytest.raises(ValueError, match="found no checkpoint that is whole"):
     restore(tmp_path, config)
+
+
+def test_arrays_come_where_they_shall_lie(tmp_path, config):
+  save(tmp_path, config, [None])
+  mesh = jax.make_mesh((1,), ("data",))
+  spread = NamedSharding(mesh, PartitionSpec(None, "data"))
+  whole = NamedSharding(mesh, PartitionSpec())
+  ways = {"params": [spread], "step": whole, "is_finite": whole}
+  checkpoints = open_checkpoints(tmp_path)
+  state = checkpoints.restore(SHAPES, config, ways)
+  checkpoints.close()
+  assert state["params"][0].sharding == spread
+  np.testing.assert_array_equal(state["params"][0], make_state(1)["params"][0])
+  assert state["step"].sharding == whole
 
 
 def test_another_configuration_is_named_by_its_values(tmp_path, config):

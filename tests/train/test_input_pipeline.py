@@ -41,15 +41,15 @@ def take_ids(batches, number):
   return [batch["record_id"] for batch in itertools.islice(batches, number)]
 
 
-def test_a_batch_holds_the_records_in_float(folder):
+def test_a_batch_holds_the_records_as_they_are_stored(folder):
   batch = next(make([folder], seed=3))
   value = int(batch["record_id"][0].split("-")[-1])
   assert batch["image"].dtype == np.float32
   assert batch["image"].shape == (4, 4, 4, 2)
   assert np.all(batch["image"][0, :-1] == value)
-  assert batch["target"].dtype == np.float32
-  assert np.all(batch["target"][0, :-1] == np.eye(3)[value % 3])
-  assert batch["valid"].dtype == np.float32
+  assert batch["target"].dtype == np.uint16
+  assert np.all(batch["target"][0, :-1] == 65535 * np.eye(3)[value % 3])
+  assert batch["valid"].dtype == batch["known"].dtype == np.uint8
   assert np.all(batch["valid"][:, :-1] == 1)
   assert np.all(batch["valid"][:, -1] == 0)
   assert batch["is_real"].tolist() == [True] * 4

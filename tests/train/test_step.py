@@ -11,7 +11,7 @@ from flax import nnx
 
 from configs import default
 from dicexmbd_jax.model import unet
-from dicexmbd_jax.train import loop, step
+from dicexmbd_jax.train import loop, records, step
 from dicexmbd_jax.train import program as program_lib
 
 
@@ -150,6 +150,21 @@ def test_nothing_is_learnt_of_what_is_unknown(config):
   assert found == loss
   for one, two in zip(grads, others, strict=True):
     np.testing.assert_array_equal(one, two)
+
+
+def test_batches_as_they_are_stored_give_the_same_bits(config):
+  stored = draw_batch()
+  levels = np.arange(stored["target"].size, dtype=np.uint16)
+  stored["target"] = (31 * levels).reshape(stored["target"].shape)
+  stored["valid"][:, :4] = 0
+  for name in ("valid", "known"):
+    stored[name] = stored[name].astype(np.uint8)
+  decoded = records.decode_arrays(stored)
+  np.testing.assert_array_equal(
+    jax.jit(records.decode_arrays)(stored)["target"], decoded["target"]
+  )
+  one, two = (take_steps(config, [b])[2] for b in (stored, decoded))
+  assert one == two
 
 
 def test_a_bad_step_changes_nothing_and_neither_do_those_after_it(config):

@@ -77,12 +77,12 @@ def test_a_stopped_run_goes_on_on_any_number_of_devices(
   )
 
 
-def start_pair(runs):
+def start_pair(runs, *more):
   port = train_runs.find_port()
   return [
     runs.start(
       "pair", f"--coordinator=localhost:{port}", "--num_processes=2",
-      f"--process_id={index}", num_devices=4,
+      f"--process_id={index}", *more, num_devices=4,
     )
     for index in range(2)
   ]  # fmt: skip
@@ -90,16 +90,21 @@ def start_pair(runs):
 
 @pytest.mark.slow
 def test_two_processes_stop_together_go_on_and_are_as_one_device(runs):
-  pair = start_pair(runs)
+  sharded = "--config.train.shard_above=64"
+  pair = start_pair(runs, sharded)
   runs.wait_for("pair", "metrics.csv", pair[0])
   pair[1].send_signal(signal.SIGTERM)  # One is asked, both stop.
   for process in pair:
     runs.wait(process, 75)
-  told = [runs.wait(process) for process in start_pair(runs)]
+  # Each has written its part of the state, and reads its part.
+  shutil.copytree(runs.folder / "pair", runs.folder / "alone")
+  told = [runs.wait(process) for process in start_pair(runs, sharded)]
   assert "process 0 of 2: going on after step" in told[0]
   assert "process 0 of 2: 12 of 12 steps" in told[0]
   assert "12 of 12 steps" not in told[1]
   assert_same(runs.read("pair"), runs.read("whole"))
+  assert "going on after step" in runs.finish("alone")
+  assert_same(runs.read("alone"), runs.read("whole"))
   with (
     np.load(runs.folder / "pair/best/params.npz") as found,
     np.load(runs.folder / "whole/best/params.npz") as wanted,
