@@ -18,7 +18,7 @@ from dicexmbd_jax.train import checkpoints as checkpoints_lib
 from dicexmbd_jax.train import dataset, input_pipeline, metrics, sharding
 from dicexmbd_jax.train.processes import StopRequest
 from dicexmbd_jax.train.program import Program
-from dicexmbd_jax.train.speed import Profile, Speed
+from dicexmbd_jax.train.speed import NO_PROFILE, Profile, Speed
 from dicexmbd_jax.train.step import Example, TrainState, Weights
 
 # Of a batch, on the device.
@@ -62,7 +62,7 @@ def train_and_evaluate(
   checkpoints: checkpoints_lib.Checkpoints,
   observer: Observer,
   pace: Pace | None = None,
-  profile: Profile | None = None,
+  profile: Profile = NO_PROFILE,
 ) -> bool:
   """Trains to config.train.num_steps, or until asked to stop.
 
@@ -73,7 +73,7 @@ def train_and_evaluate(
     checkpoints: where the state is saved.
     observer: told of all that is measured.
     pace: of a run that ends by the clock; None: as the configuration says.
-    profile: which steps are recorded; None: none.
+    profile: which steps are recorded.
 
   Returns:
     Whether the run is complete; else it was asked to stop, and has saved.
@@ -92,11 +92,9 @@ def train_and_evaluate(
       batch = next(batches)
     if pace is not None:
       state = set_scale(program, state, pace.scale())
-    if profile is not None:
-      profile.begin(step)
-    state, found = program.take_step(state, place_batch(batch, program.mesh))
-    if profile is not None:
-      profile.end(step, found)
+    with profile.record(step):
+      state, found = program.take_step(state, place_batch(batch, program.mesh))
+    profile.end(step, found)
     recent.append((step, batch["record_id"], found))
     is_over = pace is not None and pace.is_over()
     is_last = is_over or step == train.num_steps

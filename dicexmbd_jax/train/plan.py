@@ -292,7 +292,9 @@ def _describe_times(plan: StepPlan) -> list[str]:
       f"({plan.cycles / 1e6:.4g} million cycles), {100 * share:.2g} % of the "
       "matrix units' peak"
     )
-  return [*lines, ""]
+  longest_s = plan.estimated_s or plan.seconds[plan.bound]
+  rate = plan.batch_size / longest_s
+  return [*lines, f"  {'records to read':<24}{rate:.3g} a second at most", ""]
 
 
 def _describe_batch(plan: StepPlan, config: ConfigDict) -> list[str]:

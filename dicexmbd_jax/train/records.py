@@ -122,7 +122,8 @@ def decode_arrays(stored: Mapping[str, Any]) -> dict[str, Any]:
   """
   target = stored["target"]
   if target.dtype == np.uint16:
-    target = target.astype(np.float32) / np.float32(FULL)
+    # Not divided, which compilers round in other ways than NumPy.
+    target = target.astype(np.float32) * np.float32(1 / FULL)
   masks = {name: stored[name].astype(np.float32) for name in ("valid", "known")}
   return {**stored, **masks, "target": target}
 

@@ -91,17 +91,23 @@ class Profile:
         )
       self._window = range(first, last + 1)
 
-  def begin(self, step: int) -> None:
-    """Starts to record where the window begins; called before each step."""
-    if step in self._window and not self._is_on:
+  @contextlib.contextmanager
+  def record(self, step: int) -> Iterator[None]:
+    """Records what is done inside as a step, if it is in the window."""
+    if step not in self._window:
+      yield
+      return
+    if not self._is_on:
       jax.profiler.start_trace(str(self._folder))
       self._is_on = True
+    with jax.profiler.StepTraceAnnotation("train", step_num=step):
+      yield
 
   def end(self, step: int, found: Any) -> None:
-    """Writes the trace where the window ends; called after each step.
+    """Writes the trace where the window ends.
 
     Args:
-      step: the one that was started.
+      step: the one that was started last.
       found: what it gives, which is waited for.
     """
     if self._is_on and step + 1 not in self._window:
@@ -113,3 +119,6 @@ class Profile:
     if self._is_on:
       self._is_on = False
       jax.profiler.stop_trace()
+
+
+NO_PROFILE = Profile(None, pathlib.Path())

@@ -4,7 +4,7 @@
 # One JSON line each.
 # Needs: this checkout, Python >= 3.11 and, on a machine without a network, a
 # folder of wheels made elsewhere for the same Python:
-#   python -m pip download -d wheels -r requirements.txt "jax[cuda12]"
+#   python -m pip download -d wheels ".[train,gpu]"
 # usage: WHEELS=wheels bash tests/benchmarks/bench_accelerator.sh [--tiny]
 # PYTHON names a Python that has all of it already; then nothing is installed.
 set -euo pipefail
@@ -20,7 +20,7 @@ if [ -z "${PYTHON:-}" ] && [ ! -x "$python" ]; then
     sources=()
   fi
   "$python" -m pip install --quiet ${sources[@]+"${sources[@]}"} \
-    -r requirements.txt "jax[cuda12]" >&2
+    "setuptools>=77" ".[train,gpu]" >&2
 fi
 export PYTHONPATH="$PWD:$PWD/tests/benchmarks" XLA_PYTHON_CLIENT_PREALLOCATE=false
 exec "$python" tests/benchmarks/bench_accelerator.py \

@@ -1,6 +1,6 @@
 """Speed of records: written, and read into batches, one JSON line each.
 
-  python tests/benchmarks/bench_records.py [ROUNDS]
+  python tests/benchmarks/bench_records.py [ROUNDS] [read]
 
 Patches of 512 x 512 of simulated tissue, as the builder makes them. `needed`
 lines are the rates that training asks for, with their arithmetic; `build` lines
@@ -11,7 +11,8 @@ are input_pipeline.make_batches with shuffling, decoding and batching, after its
 start; `startup_s` is the time to the first batch. The rounds go through all
 numbers of workers in turn; each line is the median of its rounds. Processor
 time, unlike the rates, hardly depends on what else the machine does; that of
-worker processes is not seen.
+worker processes is not seen. records_per_core_s is what a core reads that does
+nothing else. `read` leaves out the builds.
 """
 
 import json
@@ -33,13 +34,10 @@ sys.path[:0] = [str(ROOT), str(ROOT.parent)]
 import record_datasets
 
 from configs import default
-from data_builders import (
-  build,
-  targets,
-)
+from data_builders import build
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.simulate import study
-from dicexmbd_jax.train import input_pipeline
+from dicexmbd_jax.train import input_pipeline, targets
 from dicexmbd_jax.types import LoadedImage
 
 PATCH_PX = 512
@@ -56,11 +54,12 @@ UTILISATION = 0.4  # Planned share of it; convolutions rarely get more.
 CPU_STEP_S = 0.75  # Measured: width 16, one patch, two cores, float32.
 
 
-def main(num_rounds: int) -> None:
+def main(num_rounds: int, builds: bool) -> None:
   print_needed()
   records = make_records()
   folder = tempfile.mkdtemp()
-  report_building(num_rounds)
+  if builds:
+    report_building(num_rounds)
   try:
     written = [measure_writing(records, folder) for _ in range(num_rounds)]
     report_writing(written, folder)
@@ -229,6 +228,7 @@ def report_paces(paces, num_workers: int, **values) -> None:
   rate, processor_ms = (statistics.median(column) for column in paces)
   if not num_workers:
     values["processor_ms_per_record"] = processor_ms
+    values["records_per_core_s"] = 1e3 / processor_ms
   report(**values, num_workers=num_workers, records_per_s=rate)
 
 
@@ -251,4 +251,5 @@ def report(**values) -> None:
 
 if __name__ == "__main__":
   flags.FLAGS.mark_as_parsed()
-  main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+  words = sys.argv[1:]
+  main(int((words or [3])[0]), builds="read" not in words)

@@ -72,6 +72,7 @@ def test_the_text_says_all_of_it():
   assert "all-reduce              1 GB in 3" in text
   assert "links                   0.03 s  <- bounds it" in text
   assert "0.04 s (40 million cycles), 50 % of the matrix units' peak" in text
+  assert "records to read         200 a second at most" in text
   assert "largest batch: about 24" in text
   assert " 75.0 %  mul" in text
   failed = make_plan(failure="Used 20G of 15.75G hbm", ranking=[])
