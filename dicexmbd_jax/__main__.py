@@ -253,6 +253,7 @@ COMMANDS = {
     ("topology", "output"),
     ("topology",),
     config="file",
+    extra="train",
   ),
   "finetune": Command(
     "From a few labelled images to a better model for their study.",
