@@ -136,8 +136,9 @@ def test_napari(run_page):
     layer = values["layer"]
     assert layer.features["area"].to_list()[1] == 36
   if "viewer" in values and HAS_ALL:
-    names = [one.name for one in values["viewer"].layers]
-    assert {"DNA1", "CD45"} <= set(names)
+    layers = {one.name: one for one in values["viewer"].layers}
+    for name in ("ROI2: DNA1", "ROI2: CD45", "labels/labels/cells"):
+      assert layers[name].scale.tolist() == [finished_runs.PIXEL_UM] * 2
 
 
 def test_qupath(run_page, study):
