@@ -11,6 +11,7 @@ import functools
 import mmap
 import os
 import pathlib
+import shutil
 import tempfile
 import threading
 import time
@@ -23,6 +24,7 @@ import numpy as np
 # starts find it, too.
 SCRATCH = "DICEXMBD_SCRATCH"
 LARGE_BYTES = 2**24  # From here on, an array lies in a file.
+STACK_BYTES = 2**28  # The same of counts, which many channels make large.
 STRIP_BYTES = 2**24  # What is computed at a time, where it is not kept.
 # How often, and of how many bytes on, the pages of files are handed back.
 _TRIM_S = 0.05
@@ -68,6 +70,19 @@ def allocate(
       _keep_small(mapped)
       return np.frombuffer(mapped, dtype).reshape(shape)
   return np.zeros(shape, dtype)
+
+
+def is_large_stack(num_pixels: int) -> bool:
+  """Tells whether counts of as many pixels, of all channels, lie in a file."""
+  return 4 * num_pixels >= STACK_BYTES
+
+
+def has_room(num_bytes: int) -> bool:
+  """Tells whether there is room for an array in a temporary file."""
+  folder = os.environ.get(SCRATCH) or tempfile.gettempdir()
+  with contextlib.suppress(OSError):
+    return num_bytes < shutil.disk_usage(folder).free
+  return False
 
 
 def is_mapped(array: np.ndarray) -> bool:

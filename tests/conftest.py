@@ -57,6 +57,7 @@ def cut_finely() -> Callable[[], contextlib.AbstractContextManager]:
   def cut():
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(storage, "LARGE_BYTES", 1)
+      patch.setattr(storage, "STACK_BYTES", 1)
       patch.setattr(storage, "STRIP_BYTES", 2000)
       yield
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from dicexmbd_jax import extras, memory
+from dicexmbd_jax import extras, memory, storage
 from dicexmbd_jax.io.metadata import UNITS_UM
 from dicexmbd_jax.io.tiff import Select
 from dicexmbd_jax.sections import MAX_PIXEL_UM, MIN_PIXEL_UM
@@ -23,6 +23,7 @@ _MARKS = ("zarr.json", ".zattrs", ".zgroup")
 # What a path makes of a URL: one slash less.
 _URL = re.compile(r"(s3|gs|gcs|memory|https?|file):/+")
 _BLOCK = 1 << 20
+_MAX_RATIO = 1100  # Of pixels' to stored bytes, as for TIFF.
 
 
 def is_url(path: str | pathlib.Path) -> bool:
@@ -264,21 +265,52 @@ def _read_pixel_size(
 def _read_channels(
   path: pathlib.Path, array: Any, axes: str, channels: Sequence[int]
 ) -> np.ndarray:
+  """Reads channels as float32 (y, x, m), some rows of chunks at a time."""
   height, width = (array.shape[axes.index(name)] for name in "yx")
-  told = f"{len(channels)} channels of {width} x {height} pixels"
-  chunk = math.prod(array.shards or array.chunks) * array.dtype.itemsize
-  memory.check_size(_spell(path), told, 4 * height * width * len(channels))
-  memory.check_size(_spell(path), f"chunks of {array.chunks}", chunk)
-  stack = np.empty((height, width, len(channels)), np.float32)
+  edge = (array.shards or array.chunks)[axes.index("y")]
+  row_bytes = width * array.dtype.itemsize
+  _check_memory(path, array, (height, width, len(channels)), edge * row_bytes)
+  stack = storage.allocate(
+    (len(channels), height, width), np.float32, storage.STACK_BYTES
+  )
+  is_turned = axes.index("x") < axes.index("y")
+  step = edge * max(storage.STRIP_BYTES // (edge * row_bytes), 1)
   for at, channel in enumerate(channels):
-    place = tuple(
-      slice(None) if name in "yx" else channel if name == "c" else 0
-      for name in axes
-    )
-    plane = np.asarray(array[place])
-    is_turned = axes.index("x") < axes.index("y")
-    stack[..., at] = plane.T if is_turned else plane
-  return stack
+    for top in range(0, height, step):
+      wanted = {"c": channel, "y": slice(top, top + step), "x": slice(None)}
+      rows = np.asarray(array[tuple(wanted.get(name, 0) for name in axes)])
+      stack[at, top : top + step] = rows.T if is_turned else rows
+  return np.moveaxis(stack, 0, -1)
+
+
+def _check_memory(
+  path: pathlib.Path, array: Any, shape: tuple[int, int, int], row_bytes: int
+) -> None:
+  """Refuses what takes too much memory.
+
+  A large image lies in a file, and may be larger than memory if what is stored
+  suffices for it.
+
+  Args:
+    path: for the message.
+    array: the pixels.
+    shape: (y, x, m) of what is to be read.
+    row_bytes: that a row of chunks takes.
+  """
+  chunk = math.prod(array.shards or array.chunks) * array.dtype.itemsize
+  memory.check_size(_spell(path), f"chunks of {array.chunks}", chunk)
+  memory.check_size(_spell(path), f"rows of chunks {array.chunks}", row_bytes)
+  num_bytes = 4 * math.prod(shape)
+  is_cut = storage.is_large_stack(math.prod(shape))
+  if (
+    is_cut
+    and storage.has_room(num_bytes)
+    and array.nbytes <= _MAX_RATIO * array.nbytes_stored()
+  ):
+    return
+  height, width, num_channels = shape
+  told = f"{num_channels} channels of {width} x {height} pixels"
+  memory.check_size(_spell(path), told, num_bytes)
 
 
 def _tell_missing(path: pathlib.Path, array: Any) -> list[str]:

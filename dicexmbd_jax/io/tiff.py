@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from dicexmbd_jax import memory
+from dicexmbd_jax import memory, storage
 from dicexmbd_jax.io import metadata, ome
 from dicexmbd_jax.io.ifds import open_tiff
 from dicexmbd_jax.io.selection import ChannelSelection
@@ -22,6 +22,7 @@ from dicexmbd_jax.types import LoadedImage
 
 Select = Callable[[Sequence[str], int], ChannelSelection]
 _Page = tifffile.TiffPage | tifffile.TiffFrame
+_MAX_RATIO = 1100  # Of pixels' to stored bytes: deflate reaches 1032.
 
 
 def read_tiff(
@@ -66,14 +67,13 @@ def read_tiff(
     selection = select(names, layout.num_channels)
     if layout.odd_axes and not selection.has_panel:
       raise ValueError(_describe_axes(layout, shown))
-    _check_memory(layout, selection.channels, shown)
-    with _explain(shown):
-      planes = _read_planes(layout, selection.channels)
-      if planes.dtype.kind not in "buif":
-        raise _ClearError(
-          f"{shown}: found {planes.dtype} pixels, expected real numbers"
-        )
-      with np.errstate(over="ignore"):  # Infinite then, and told as such.
+    is_cut = _check_memory(layout, selection.channels, shown, may_cut=True)
+    with _explain(shown), np.errstate(over="ignore"):  # Infinite is told later.
+      if is_cut:
+        stack = _read_by_strips(layout, selection.channels)
+      else:
+        planes = _read_planes(layout, selection.channels)
+        _check_dtype(planes.dtype, shown)
         stack = _lay_together(planes)
   if layout.odd_axes:
     lines.append(
@@ -81,6 +81,11 @@ def read_tiff(
       "channels, in order"
     )
   return selection.load(stack, pixel_size_um, (*layout.warnings, *lines))
+
+
+def _check_dtype(dtype: np.dtype, shown: pathlib.Path) -> None:
+  if dtype.kind not in "buif":
+    raise _ClearError(f"{shown}: found {dtype} pixels, expected real numbers")
 
 
 def _describe_axes(layout: "_Layout", shown: pathlib.Path) -> str:
@@ -191,6 +196,13 @@ class _Layout:
     """Whether each channel of an axis is a page."""
     one = self.series[0]
     return len(one) == self.num_channels and one.keyframe.axes == "YX"
+
+  @property
+  def can_be_cut(self) -> bool:
+    """Whether each channel is a page of one sample, whatever file it is in."""
+    if self.series and (self.axis is None or not self.has_pages):
+      return False
+    return all(one is not None and one.ndim == 2 for one in self.pages)
 
 
 @contextlib.contextmanager
@@ -414,9 +426,19 @@ def _check_stored(
 
 
 def _check_memory(
-  layout: _Layout, channels: Sequence[int], shown: pathlib.Path
-) -> None:
-  """Refuses what takes too much memory: as it is stored, and as float32."""
+  layout: _Layout,
+  channels: Sequence[int],
+  shown: pathlib.Path,
+  may_cut: bool = False,
+) -> bool:
+  """Refuses what takes too much memory: as it is stored, and as float32.
+
+  A large image whose channels are pages can be read strip by strip, into a
+  file. It may then be larger than memory, if what is stored suffices for it.
+
+  Returns:
+    Whether it is to be read so.
+  """
   page = next(page for page in layout.pages if page is not None)
   assert page.keyframe is not None
   height, width = page.keyframe.imagelength, page.keyframe.imagewidth
@@ -432,12 +454,61 @@ def _check_memory(
   num_decoded = len(channels)
   if layout.axis is not None and not layout.has_pages:
     num_decoded = layout.num_channels  # All at once.
+  num_pixels = height * width * len(channels)
+  if may_cut and layout.can_be_cut and storage.is_large_stack(num_pixels):
+    _check_dtype(np.dtype(page.dtype), shown)
+    rows = min(page.keyframe.rowsperstrip, height)
+    memory.check_size(shown, f"strips of {rows} rows", rows * width * itemsize)
+    stored = sum(_count_stored(layout.pages[i]) for i in channels)
+    is_there = num_pixels * itemsize <= _MAX_RATIO * stored
+    if is_there and storage.has_room(4 * num_pixels):
+      return True
   memory.check_size(
     shown,
     f"{len(channels)} of {layout.num_channels} channels of {width} x {height} "
     "pixels",
-    height * width * (itemsize * num_decoded + 4 * len(channels)),
+    height * width * itemsize * num_decoded + 4 * num_pixels,
   )
+  return False
+
+
+def _count_stored(page: _Page | None) -> int:
+  return 0 if page is None else sum(page.databytecounts)
+
+
+def _read_by_strips(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
+  """Reads channels that are pages as float32 (y, x, m), into a file."""
+  stack = None
+  for at, channel in enumerate(channels):
+    page = layout.pages[channel]
+    assert page is not None
+    if stack is None:
+      shape = len(channels), *page.shape[-2:]
+      stack = storage.allocate(shape, np.float32, storage.STACK_BYTES)
+    for top, left, pixels in _list_segments(page):
+      place = stack[at, top:, left:][: len(pixels), : pixels.shape[1]]
+      place[...] = pixels[: place.shape[0], : place.shape[1]]
+  assert stack is not None
+  return np.moveaxis(stack, 0, -1)
+
+
+def _list_segments(page: _Page) -> Iterator[tuple[int, int, np.ndarray]]:
+  """Yields first row, first column and pixels of a page's parts."""
+  handle = page.parent.filehandle
+  was_closed = handle.closed
+  handle.open()
+  try:
+    if page.is_memmappable:
+      plane = page.asarray(out="memmap")
+      for part in storage.cut_strips(plane.shape, 8):
+        yield part.start, 0, plane[part]
+      return
+    for pixels, (_, _, top, left, _), _ in page.segments():
+      assert pixels is not None  # Else it was refused.
+      yield top, left, pixels[0, ..., 0]
+  finally:
+    if was_closed:
+      handle.close()
 
 
 def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:

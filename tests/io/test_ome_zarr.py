@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zarr
 
+from dicexmbd_jax import memory, storage
 from dicexmbd_jax.io import images, listing, ome_zarr_writer, source
 from dicexmbd_jax.io.panel import read_panel
 from tests import finished_runs
@@ -36,6 +37,21 @@ def read_first(pattern, panel):
   found, failures = listing.list_stacks(str(pattern), panel)
   assert not failures
   return images.read_image(found[0], panel)
+
+
+def test_large_images_are_read_in_strips(
+  stores, stack, cut_finely, monkeypatch
+):
+  panel = read_panel(stores / "panel.csv")
+  with cut_finely():
+    monkeypatch.setattr(storage, "STRIP_BYTES", 1)
+    monkeypatch.setenv(memory.VARIABLE, "8e-6")  # A channel takes 4800 bytes.
+    for name in "ab":
+      loaded = read_first(stores / f"{name}.ome.zarr", panel)
+      np.testing.assert_array_equal(loaded.stack, stack[..., [1, 0]])
+      assert storage.is_mapped(loaded.stack)
+  with pytest.raises(ValueError, match="2 channels of 40 x 30 pixels, .* GB"):
+    read_first(stores / "a.ome.zarr", panel)
 
 
 def test_a_blank_image_is_one(tmp_path, stack):

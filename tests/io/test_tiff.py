@@ -5,6 +5,7 @@ import PIL.Image
 import pytest
 import tifffile
 
+from dicexmbd_jax import memory, storage
 from dicexmbd_jax.io import ifds, tiff, write
 from dicexmbd_jax.io.selection import ChannelSelection
 
@@ -106,6 +107,40 @@ def test_asked_channels_of_every_layout(tmp_path, layout):
   assert num_channels == 5
   is_named = layout in NAMED or layout.startswith("ome")
   assert names == (NAMES if is_named else [])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_large_stacks_are_read_in_strips(
+  tmp_path, layout, cut_finely, monkeypatch
+):
+  """Also where they are larger than memory, if each channel is a page."""
+  path = tmp_path / "stack.tif"
+  LAYOUTS[layout](path)
+  whole = read(path, 3, 0)[0].stack
+  with tiff._open_tiff(path, path) as opened:
+    can_be_cut = opened.can_be_cut
+  with cut_finely():
+    cut = read(path, 3, 0)[0].stack
+    np.testing.assert_array_equal(cut, whole)
+    assert storage.is_mapped(cut) == can_be_cut
+    monkeypatch.setenv(memory.VARIABLE, "1.1e-5")  # 11 kB.
+    if can_be_cut:
+      np.testing.assert_array_equal(read(path, 3, 0)[0].stack, whole)
+    else:
+      with pytest.raises(memory.TooLargeError, match="channels of 33 x 40"):
+        read(path, 3, 0)
+
+
+def test_a_large_stack_that_is_only_declared_is_refused(
+  tmp_path, cut_finely, monkeypatch
+):
+  path = tmp_path / "stack.tif"
+  planes = np.zeros((2, 400, 500), np.uint16)
+  tifffile.imwrite(path, planes, compression="zlib", rowsperstrip=10)
+  monkeypatch.setattr(tiff, "_MAX_RATIO", 5)  # Zeros shrink to a thousandth.
+  monkeypatch.setenv(memory.VARIABLE, "1e-3")
+  with cut_finely(), pytest.raises(memory.TooLargeError, match="500 x 400"):
+    read(path, 0, 1)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
