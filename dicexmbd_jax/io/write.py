@@ -114,7 +114,9 @@ def write_labels(
       f"{labels.min(initial=0)} to {highest}, expected (y, x) from 0 to 2**32-1"
     )
   dtype = np.uint16 if highest <= _MAX_UINT16 else np.uint32
-  _write_tiff(path, labels.astype(dtype), "YX", pixel_size_um)
+  data = storage.allocate(labels.shape, dtype)
+  data[...] = labels
+  _write_tiff(path, data, "YX", pixel_size_um)
 
 
 def write_strokes(

@@ -6,9 +6,10 @@ brightness or hue for the common forms of colour blindness.
 """
 
 import numpy as np
-from jaxtyping import Bool, Real, Shaped, UInt8
+from jaxtyping import Bool, Float32, Real, Shaped, UInt8
 from PIL import Image as pillow
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.types import Image, Labels
 
 Rgb = UInt8[np.ndarray, "y x 3"]
@@ -28,6 +29,7 @@ MAX_ENLARGED_PX = 2300
 # At factor 1 an outline covers a good part of a cell: let the cell through.
 PLAIN_CELL_OPACITY = 0.5
 PLAIN_NUCLEUS_OPACITY = 0.4
+MAX_JUDGED = 2**22  # Pixels that tell how bright an image is.
 _MAX_PALETTE = 256
 
 
@@ -66,6 +68,8 @@ def draw_overlay(image: Image, cells: Labels, nuclei: Labels) -> pillow.Image:
   """
   _check_grid(image, cells, nuclei)
   factor = choose_factor(image.shape)
+  if factor == 1 and image.nbytes >= storage.LARGE_BYTES:
+    return _draw_in_strips(image, cells, nuclei)
   nuclear, membrane = (
     enlarge_channel(stretch_channel(image[..., i]), factor) for i in (0, 1)
   )
@@ -82,6 +86,29 @@ def draw_overlay(image: Image, cells: Labels, nuclei: Labels) -> pillow.Image:
       codes = codes + outlines * np.uint16(len(palette))
       palette = np.append(palette, _mix(palette, colour, opacity), axis=0)
   return make_picture(codes, palette)
+
+
+def _draw_in_strips(
+  image: Image, cells: Labels, nuclei: Labels
+) -> pillow.Image:
+  """Draws an image at factor 1, without a palette, strip by strip."""
+  ranges = [find_range(image[..., i]) for i in (0, 1)]
+  palette = make_palette()
+  picture = pillow.new("RGB", image.shape[1::-1])
+  for part in storage.cut_strips(image.shape, 40):
+    nuclear, membrane = (
+      stretch_values(image[part, :, i], *ranges[i]) for i in (0, 1)
+    )
+    rgb = np.take(palette, code_channels(nuclear, membrane), axis=0)
+    for labels, colour, opacity in (
+      (nuclei, NUCLEUS_RGB, PLAIN_NUCLEUS_OPACITY),
+      (cells, CELL_RGB, PLAIN_CELL_OPACITY),
+    ):
+      # With the row below, whose ids count.
+      outlines = find_outlines(labels[part.start : part.stop + 1])
+      paint_outline(rgb, outlines[: len(rgb)], colour, opacity)
+    picture.paste(pillow.fromarray(rgb), (0, part.start))
+  return picture
 
 
 def _shrink(labels: Labels) -> Shaped[np.ndarray, "y x"]:
@@ -134,17 +161,38 @@ def stretch_channel(
   Returns:
     uint8 (y, x); zeros where all pixels are equal or the channel is empty.
   """
-  values = np.nan_to_num(
-    channel.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0
-  )
+  return stretch_values(channel, *find_range(channel))
+
+
+def find_range(channel: Real[np.ndarray, "y x"]) -> tuple[float, float]:
+  """Returns a channel's values for black and for full signal; twice 0: none.
+
+  Of a channel of more than MAX_JUDGED pixels, every n-th row and column tell.
+  """
+  step = int(np.ceil(np.sqrt(channel.size / MAX_JUDGED)))
+  values = _clear_odd(channel[::step, ::step] if step > 1 else channel)
   if values.size == 0 or values.max() == values.min():
-    return np.zeros(values.shape, np.uint8)
+    return 0.0, 0.0
   black = np.percentile(values, 2)
   if black == values.max():
     black = values.min()
-  white = np.percentile(values[values > black], 99.5)
-  scaled = np.clip((values - black) / (white - black), 0, 1)
+  return black, np.percentile(values[values > black], 99.5)
+
+
+def stretch_values(
+  channel: Real[np.ndarray, "y x"], black: float, white: float
+) -> UInt8[np.ndarray, "y x"]:
+  """Maps values from black to white to 0..255; see stretch_channel."""
+  if black == white:
+    return np.zeros(channel.shape, np.uint8)
+  scaled = np.clip((_clear_odd(channel) - black) / (white - black), 0, 1)
   return np.rint(255 * scaled**0.75).astype(np.uint8)
+
+
+def _clear_odd(channel: Real[np.ndarray, "y x"]) -> Float32[np.ndarray, "y x"]:
+  """Returns a channel in which NaN and infinite values are 0."""
+  values = channel.astype(np.float32)
+  return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def enlarge_channel(

@@ -52,7 +52,8 @@ def make_pictures(
   """
   if 0 in overlay.size:
     return {}
-  rgb = overlay.convert("RGB")
+  # Of a large picture no copy.
+  rgb = overlay if overlay.mode == "RGB" else overlay.convert("RGB")
   pictures = {
     "small": _make_picture(rgb, SMALL_PX, SMALL_BYTES, um_per_px),
     "overview": _make_picture(rgb, OVERVIEW_PX, OVERVIEW_BYTES, um_per_px),

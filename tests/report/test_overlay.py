@@ -215,3 +215,15 @@ def test_a_large_overlay_mixes_outlines_and_tissue():
     assert lines.any()
     overlay.paint_outline(expected, lines, colour, opacity)
   np.testing.assert_array_equal(rgb, expected)
+
+
+def test_large_images_are_drawn_in_strips(cut_finely):
+  rng = np.random.default_rng(0)
+  image = rng.gamma(1, 50, (1200, 3, 2)).astype(np.float32)
+  cells = rng.integers(0, 3, (1200, 3), np.int32)
+  nuclei = np.where(rng.random(cells.shape) < 0.5, cells, 0)
+  whole = overlay.draw_overlay(image, cells, nuclei)
+  with cut_finely():
+    cut = overlay.draw_overlay(image, cells, nuclei)
+  assert cut.mode == "RGB"
+  np.testing.assert_array_equal(np.asarray(cut), whole.convert("RGB"))
