@@ -43,7 +43,9 @@ def get_config() -> ConfigDict:
   # "auto" for the one that brings each image's nuclei to the size that the
   # shipped weights find best.
   config.predict.magnification = 1.0
-  config.predict.batch_size = 1  # Tiles at once; a GPU is faster with 4 to 8.
+  # Tiles at once on each device; 0: 1 on a processor, else up to 8, as many as
+  # its memory allows.
+  config.predict.batch_size = 0
 
   # From probabilities to cells: masks/settings.py has every setting with its
   # unit, and the presets "touching", "dice_xmbd" (the published masks) and

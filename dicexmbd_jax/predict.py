@@ -4,10 +4,13 @@ Tiles of several images share a batch, and the next batch is on its way before
 the answers of the last one are fetched. Only images in flight are held.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
 from typing import Any, TypeVar
 
 import jax
@@ -33,9 +36,52 @@ VIEWS = {
   8: tuple(itertools.product((False, True), repeat=3)),
 }
 MAX_BATCH_BYTES = 4 * 2**30
+# The same on a device that tells its memory, as a share of what is free there;
+# and the most tiles that are chosen: more would wait for one another.
+MEMORY_SHARE = 0.5
+MAX_BATCH_TILES = 8
 # Planes at full resolution that live at once, per channel of the first level:
 # 4 by XLA's own count (memory_analysis, CPU), and two batches are on their way.
 NUM_LIVE_PLANES = 8
+
+
+class DeviceClock:
+  """Measures how long each device works on batches.
+
+  A device works from the moment that it has a batch, or is done with the one
+  before, until the answer is there. A thread waits for that, so that a program
+  that is late to ask does not count.
+  """
+
+  def __init__(self) -> None:
+    self._busy_s: dict[str, float] = collections.defaultdict(float)
+    self._free_at: dict[str, float] = {}
+    self._started = time.perf_counter()
+    self._watcher = futures.ThreadPoolExecutor(1)
+
+  def watch(self, answer: Array) -> None:
+    """Counts the work on an answer that was asked for just now."""
+    self._watcher.submit(self._wait, answer, time.perf_counter())
+
+  def _wait(self, answer: Array, since: float) -> None:
+    for shard in answer.addressable_shards:
+      shard.data.block_until_ready()
+      now = time.perf_counter()
+      name = f"{shard.device.platform}:{shard.device.id}"
+      self._busy_s[name] += now - max(since, self._free_at.get(name, 0.0))
+      self._free_at[name] = now
+
+  def close(self) -> None:
+    """Waits for all answers that are watched."""
+    self._watcher.shutdown()
+
+  def describe(self) -> dict[str, float]:
+    """Returns by device the share, 0 to 1, of the time since the beginning."""
+    total_s = max(time.perf_counter() - self._started, 1e-9)
+    return {
+      name: round(min(busy_s / total_s, 1.0), 3)
+      for name, busy_s in sorted(self._busy_s.items())
+    }
 
 
 def predict_images(
@@ -44,6 +90,7 @@ def predict_images(
   config: Any,
   devices: Sequence[jax.Device] | None = None,
   tell_px: Callable[[int], None] | None = None,
+  clock: DeviceClock | None = None,
 ) -> Iterator[tuple[Key, Probabilities]]:
   """Yields the probabilities of images as soon as all their tiles are back.
 
@@ -57,11 +104,13 @@ def predict_images(
       mode it is in. A network with more inputs than the image has channels
       gets zeros in the rest (the published one has a third, empty input).
     config: the config's section `predict`: tile_px (0: chosen for each
-      image, so that the least is computed), batch_size, views.
+      image, so that the least is computed), batch_size (0: what the
+      devices' memory allows), views.
     devices: a batch has batch_size tiles for each of them; None: as
       list_devices says.
     tell_px: is called with the number of pixels that each batch has finished;
       what it raises ends the work.
+    clock: measures the devices' work, if given.
 
   Yields:
     Key and probabilities, float32 (y, x, 3) in 0..1, in the input's order.
@@ -70,10 +119,14 @@ def predict_images(
     ValueError: a tile_px that is not a multiple of 2**depth above two halos,
       or an image without pixels.
   """
-  sizes = list_tile_sizes(model, config)
-  pieces = _list_pieces(images, model.depth, sizes)
   devices = devices or list_devices()
-  for done, probabilities in _run_ahead(pieces, model, config, devices):
+  budget = measure_budget(devices)
+  sizes = list_tile_sizes(model, config, budget)
+  pieces = _list_pieces(images, model.depth, sizes)
+  batch_size = choose_batch(model, config, max(sizes), budget)
+  watch = None if clock is None else clock.watch
+  run = functools.partial(_run_ahead, pieces, model, config.views, devices)
+  for done, probabilities in run(batch_size * len(devices), watch):
     answers = np.asarray(probabilities)  # Waits for them.
     if tell_px is not None:
       tell_px(sum(piece.tile.num_px for piece in done))
@@ -91,6 +144,7 @@ def load_passes(
   config: Any,
   first_px: int,
   tell_px: Callable[[int], None] | None = None,
+  clock: DeviceClock | None = None,
 ) -> tuple[Network, Network]:
   """Returns the network as the first pass and as the second one runs it.
 
@@ -99,6 +153,7 @@ def load_passes(
     config: the config's section `predict`.
     first_px: edge of the images of the first pass, which sees one view.
     tell_px: of the second pass, as of predict_images.
+    clock: of both passes, as of predict_images.
 
   Returns:
     Two functions, each as predict_images once it knows its model.
@@ -106,8 +161,8 @@ def load_passes(
   first = config.copy_and_resolve_references()
   fits = first_px > 2 * tiling.receptive_halo(model.depth)
   first.tile_px = first_px if fits else 0
-  first.views, first.batch_size = 1, 1
-  run = functools.partial(predict_images, model=model)
+  first.views, first.batch_size = 1, 0
+  run = functools.partial(predict_images, model=model, clock=clock)
   return (
     functools.partial(run, config=first),
     functools.partial(run, config=config, tell_px=tell_px),
@@ -123,24 +178,71 @@ def list_devices() -> list[jax.Device]:
   return devices[:1] if devices[0].platform == "cpu" else devices
 
 
-def list_tile_sizes(model: UNet, config: Any) -> list[int]:
+def measure_budget(devices: Sequence[jax.Device]) -> int | None:
+  """Returns the bytes that batches may take on each device.
+
+  Returns:
+    The least of MEMORY_SHARE of what is free; None where devices do not tell,
+    as processors.
+  """
+  told = [device.memory_stats() or {} for device in devices]
+  if not all("bytes_limit" in one for one in told):
+    return None
+  free = min(one["bytes_limit"] - one.get("bytes_in_use", 0) for one in told)
+  return int(MEMORY_SHARE * free)
+
+
+def choose_batch(
+  model: UNet, config: Any, tile_px: int, budget: int | None
+) -> int:
+  """Returns the number of tiles at once on each device.
+
+  Args:
+    model: the network.
+    config: the config's section `predict`; its batch_size, unless that is 0.
+    tile_px: edge of the largest tiles.
+    budget: of measure_budget; without one, 1: a processor's cores share a tile.
+  """
+  if config.batch_size:
+    return config.batch_size
+  if budget is None:
+    return 1
+  # Views lie beside one another on devices that tell their memory.
+  tile_bytes = tile_px**2 * _count_pixel_bytes(model) * config.views
+  return min(max(budget // tile_bytes, 1), MAX_BATCH_TILES)
+
+
+def _count_pixel_bytes(model: UNet) -> int:
+  return 4 * NUM_LIVE_PLANES * model.encoders[0].conv1.out_features
+
+
+def list_tile_sizes(
+  model: UNet, config: Any, budget: int | None = None
+) -> list[int]:
   """Returns the edges of tiles in px that a run may use; each is compiled once.
 
   Large tiles waste less on halos, but small images on nothing. The largest is
-  bounded by memory: a batch's planes at full resolution stay below
-  MAX_BATCH_BYTES.
+  bounded by memory: a batch's planes at full resolution stay below the budget.
+
+  Args:
+    model: the network.
+    config: the config's section `predict`.
+    budget: of measure_budget; None: MAX_BATCH_BYTES.
   """
   if config.tile_px:
     # Refused for small images, too, which alone it would do for.
     tiling.check_tile(config.tile_px, model.depth)
     return [config.tile_px]
   halo_px = tiling.receptive_halo(model.depth)
-  plane_bytes = 4 * NUM_LIVE_PLANES * model.encoders[0].conv1.out_features
+  num_tiles = config.batch_size or 1
+  most_bytes = MAX_BATCH_BYTES
+  if budget is not None:
+    num_tiles, most_bytes = num_tiles * config.views, budget
   sizes = [
     tile_px
     for tile_px in TILE_SIZES_PX
     if tile_px % 2**model.depth == 0
-    and tile_px**2 * plane_bytes * config.batch_size <= MAX_BATCH_BYTES
+    and tile_px**2 * _count_pixel_bytes(model) * num_tiles <= most_bytes
   ]
   if max(sizes, default=0) <= 2 * halo_px:  # Two halos do not fit.
     sizes.append(max(512, 4 * halo_px))
@@ -191,19 +293,34 @@ def _list_batches(
 def _run_ahead(
   pieces: Iterator[_Piece],
   model: UNet,
-  config: Any,
+  num_views: int,
   devices: Sequence[jax.Device],
+  size: int,
+  watch: Callable[[Array], None] | None = None,
 ) -> Iterator[tuple[list[_Piece], Array]]:
-  """Yields each batch and its answers once the next one is on its way."""
+  """Yields each batch and its answers once the next one is on its way.
+
+  Args:
+    pieces: tiles, in order.
+    model: the network.
+    num_views: of each tile.
+    devices: that a batch is dealt to.
+    size: tiles in a batch, a multiple of the number of devices.
+    watch: is given each answer as soon as it is asked for.
+  """
   mesh = jax.sharding.Mesh(np.array(devices), "tiles")
   dealt = NamedSharding(mesh, PartitionSpec("tiles"))
   graph, state = nnx.split(model)
   state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-  size = config.batch_size * len(devices)
+  # An accelerator is filled by all views at once; a processor is by one, whose
+  # planes stay in its cache.
+  is_folded = devices[0].platform != "cpu"
   previous = None
   for batch in _list_batches(pieces, size):
     pixels, valid = jax.device_put(_cut_batch(batch, size), dealt)
-    answer = predict_tiles(graph, state, pixels, valid, config.views)
+    answer = predict_tiles(graph, state, pixels, valid, num_views, is_folded)
+    if watch is not None:
+      watch(answer)
     current = batch, answer
     if previous:
       yield previous
@@ -226,13 +343,14 @@ def _cut_batch(
   return np.concatenate(pixels), np.concatenate(valid)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def predict_tiles(
   graph: nnx.GraphDef,
   state: nnx.State,
   pixels: Float[Array, "n t t c"],
   valid: Bool[Array, "n t t 1"],
   num_views: int = 1,
+  is_folded: bool = False,
 ) -> Float[Array, "n t t 3"]:
   """Returns the probabilities of a batch of tiles, float32 in 0..1.
 
@@ -247,6 +365,8 @@ def predict_tiles(
     pixels: values 0..255, zero outside the image.
     valid: which pixels lie inside the image.
     num_views: 1, 4 or 8, see VIEWS.
+    is_folded: whether all views of a tile are seen at once, beside one
+      another in the batch, in place of one after the other.
   """
   model = nnx.merge(graph, state)
   model.eval()
@@ -257,9 +377,21 @@ def predict_tiles(
     logits = model(_turn(pixels, view), _turn(valid, view))
     return total + _turn_back(jax.nn.sigmoid(logits), view), None
 
+  views = jnp.array(VIEWS[num_views])
+  if is_folded:
+    # A tile's views follow one another, so that they stay on its device.
+    seen = jax.vmap(_turn, (None, 0), 1)
+    pixels, valid = (
+      x.reshape(-1, *x.shape[2:])
+      for x in (seen(pixels, views), seen(valid, views))
+    )
+    answers = jax.nn.sigmoid(model(pixels, valid))
+    answers = answers.reshape(-1, num_views, *answers.shape[1:])
+    return jax.vmap(_turn_back, (1, 0), 1)(answers, views).mean(1)
+
   # A scan, so that the network is compiled once and one view is in memory.
   start = jnp.zeros((*pixels.shape[:3], NUM_CLASSES))
-  total, _ = jax.lax.scan(add_view, start, jnp.array(VIEWS[num_views]))
+  total, _ = jax.lax.scan(add_view, start, views)
   return total / num_views
 
 

@@ -242,7 +242,7 @@ class PredictSection(Section):
   Attributes:
     tile_px: edge of the tiles; 0: what computes least.
     views: mirrored views of each tile.
-    batch_size: tiles at once.
+    batch_size: tiles at once on each device; 0: what its memory allows.
     magnification: how many times larger than it is the network sees the
       tissue, see magnification.py.
   """
@@ -251,5 +251,5 @@ class PredictSection(Section):
 
   tile_px: Annotated[int, whole(0)]
   views: Annotated[int, choice(1, 4, 8)]
-  batch_size: Annotated[int, whole(1)]
+  batch_size: Annotated[int, whole(0)]
   magnification: Annotated[float | str, word_or(AUTO, number(0.1, 10))]

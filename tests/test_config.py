@@ -145,8 +145,8 @@ def test_a_file_may_have_all_that_the_default_has(base, tmp_path):
     ("predict.tile_px", 192, "config.predict.tile_px: found 192, .* above 192"),
     (
       "predict.batch_size",
-      0,
-      "batch_size: found 0, expected a whole number of 1",
+      -1,
+      "batch_size: found -1, expected a whole number of 0",
     ),
     ("predict.views", 2, "config.predict.views: found 2, expected 1, 4 or 8"),
     ("predict.views", True, "predict.views: found True, expected 1, 4 or 8"),

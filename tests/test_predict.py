@@ -341,7 +341,8 @@ import jax
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 import test_predict as t
-from dicexmbd_jax import predict
+from dicexmbd_jax import chain, predict
+from dicexmbd_jax.masks import segment
 
 answers, predict_tiles = [], predict.predict_tiles
 def keep(*arguments):
@@ -351,11 +352,14 @@ predict.predict_tiles = keep
 
 # Several tiles and one: batches of 8, of which the last is not full.
 images = [("a", t.make_image((100, 100))), ("b", t.make_image((40, 30), 1))]
-model, config = t.make_model(depth=2), t.make_config(64)
+model, config = t.make_model(depth=2), t.make_config(64, views=4)
+clock = predict.DeviceClock()
 assert len(predict.list_devices()) == 1
 one = dict(predict.predict_images(images, model, config))
 answers.clear()
-four = dict(predict.predict_images(images, model, config, jax.devices()))
+four = dict(
+  predict.predict_images(images, model, config, jax.devices(), clock=clock)
+)
 assert answers and {a.shape for a in answers} == {(8, 64, 64, 3)}
 for answer in answers:
   shards = answer.addressable_shards
@@ -363,6 +367,31 @@ for answer in answers:
   assert {s.device for s in shards} == set(jax.devices())
 for key in one:
   np.testing.assert_array_equal(one[key], four[key])
+clock.close()
+busy = clock.describe()
+assert set(busy) == {f"cpu:{n}" for n in range(4)}
+assert all(0 < share <= 1 for share in busy.values()), busy
+
+# All views at once, as on accelerators: each device has those of its tiles.
+def fold(*arguments):
+  answers.append(predict_tiles(*arguments[:5], True))
+  return answers[-1]
+predict.predict_tiles = fold
+answers.clear()
+folded = dict(predict.predict_images(images, model, config, jax.devices()))
+for answer in answers:
+  shards = answer.addressable_shards
+  assert [s.data.shape for s in shards] == [(2, 64, 64, 3)] * 4
+for key in one:
+  np.testing.assert_allclose(one[key], folded[key], atol=t.TOLERANCE)
+settings = {"preset": "touching"}
+masks = [
+  segment.segment_image(chain.round_to_levels(maps["a"]), settings).cells
+  for maps in (one, four, folded)
+]
+assert masks[0].any()
+for other in masks[1:]:
+  np.testing.assert_array_equal(masks[0], other)
 print("equal")
 """
 
@@ -376,3 +405,49 @@ def test_tiles_are_dealt_to_all_devices():
     text=True,
   )
   assert done.stdout == "equal\n", done.stderr
+
+
+@pytest.mark.parametrize("views", [4, 8])
+def test_views_at_once_are_views_one_after_another(views):
+  graph, state = nnx.split(make_model(depth=2))
+  image = make_image((64, 64))[None]
+  valid = np.ones((1, 64, 64, 1), bool)
+  valid[:, 50:] = False
+  one, folded = (
+    predict.predict_tiles(graph, state, image, valid, views, is_folded)
+    for is_folded in (False, True)
+  )
+  np.testing.assert_allclose(folded, one, atol=TOLERANCE)
+
+
+class Device:
+  def __init__(self, limit=None, used=0):
+    told = {"bytes_limit": limit, "bytes_in_use": used}
+    self.memory_stats = lambda: None if limit is None else told
+
+
+def test_a_batch_is_as_large_as_the_devices_memory_allows():
+  model = make_model(depth=2)  # Width 2: 64 bytes for a pixel.
+  config = make_config(tile_px=0, batch_size=0, views=4)
+  tile = 64 * 512**2 * 4
+
+  def choose(*devices):
+    budget = predict.measure_budget(devices)
+    return predict.choose_batch(model, config, 512, budget)
+
+  assert choose(Device()) == 1
+  assert choose(Device(10 * tile), Device()) == 1
+  assert choose(Device(2**50)) == predict.MAX_BATCH_TILES
+  assert choose(Device(11 * tile)) == 5
+  assert choose(Device(2**50), Device(11 * tile, used=3 * tile)) == 4
+  assert choose(Device(100)) == 1
+  config.batch_size = 3
+  assert choose(Device(11 * tile)) == 3
+
+
+def test_tiles_fit_the_devices_memory():
+  model = make_model(depth=4)
+  config = make_config(tile_px=0, batch_size=0, views=4)
+  budget = 64 * 512**2 * 4
+  assert max(predict.list_tile_sizes(model, config, budget)) == 512
+  assert max(predict.list_tile_sizes(model, config)) == 1024

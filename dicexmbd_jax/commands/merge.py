@@ -27,7 +27,7 @@ from dicexmbd_jax.types import ImageSource
 Path = pathlib.Path
 
 # Of a share's record; the run's has `shards` instead.
-_OF_SHARES_ALONE = ("state", "shard", "panel")
+_OF_SHARES_ALONE = ("state", "shard", "panel", "devices_busy")
 
 
 @dataclasses.dataclass(frozen=True)

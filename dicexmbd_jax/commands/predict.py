@@ -110,6 +110,7 @@ class Inputs:
     model: the network; None for a baseline.
     hashes: of panel, config and weights, and what else decides the results:
       one part of each image's key.
+    clock: measures the work of the devices that the network runs on.
   """
 
   sources: tuple[ImageSource, ...]
@@ -117,6 +118,7 @@ class Inputs:
   panel: Panel | None
   model: unet.UNet | None
   hashes: Mapping[str, str]
+  clock: predict.DeviceClock
 
 
 def run(flags) -> int:
@@ -284,6 +286,7 @@ def read_inputs(request: Request) -> Inputs:
       "pixel_size_um": str(request.pixel_size_um),
       "version": __version__,
     },
+    clock=predict.DeviceClock(),
   )
 
 
@@ -359,7 +362,11 @@ def make_pipeline(
   first_pass = network = None
   if inputs.model is not None:
     first_pass, network = predict.load_passes(
-      inputs.model, config.predict, magnification.WINDOW_PX
+      inputs.model,
+      config.predict,
+      magnification.WINDOW_PX,
+      None,
+      inputs.clock,
     )
   is_open = config.predict.magnification == sections.AUTO
   return pipeline.Pipeline(
@@ -418,6 +425,7 @@ def describe_run(
     "panel_sha256": inputs.hashes["panel"],
     "hashes": dict(inputs.hashes),
     "device": predict.describe_device() if is_network else "CPU",
+    "devices_busy": inputs.clock.describe(),
     "versions": describe_versions(),
     "seconds": {"total": round(time.perf_counter() - started, 3)},
   }

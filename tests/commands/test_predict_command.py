@@ -145,6 +145,8 @@ def test_every_file_is_there_and_they_agree(study, model_folder):
   run = json.loads((out / "run.json").read_text())
   assert run["num_images"] == 3
   assert run["model"]["sha256"] == config_lib.hash_model(model_folder)
+  assert list(run["devices_busy"]) == ["cpu:0"]
+  assert 0 < run["devices_busy"]["cpu:0"] <= 1
 
 
 def test_anndata_holds_all_cells(study, model_folder):
