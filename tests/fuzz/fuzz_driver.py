@@ -15,7 +15,6 @@ Exit code 1 where there is any "else", or a difference that is not explained.
 
 import argparse
 import contextlib
-import itertools
 import multiprocessing
 import os
 import pathlib
@@ -123,7 +122,8 @@ def run_cases(
   with tempfile.TemporaryDirectory() as folder:
     worker = Worker(pathlib.Path(folder), samples)
     try:
-      for number, sample in itertools.product(numbers, samples):
+      # itertools.product would list the numbers, which need not end.
+      for number, sample in ((n, one) for n in numbers for one in samples):
         if time.monotonic() > until:
           return
         kind, data = make_case(sample, seed, number)

@@ -168,6 +168,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
       "shape of pixels": _LOST_PAGE,
     },
   ),
+  **dict.fromkeys(
+    ("zarr attributes", "zarr 3 group"),
+    dict.fromkeys(("names", "size"), "JSON has no checksum"),
+  ),
   "map h5": {"pixels": "HDF5 has no checksum, unless it is asked for"},
   "ilp": {
     **dict.fromkeys(

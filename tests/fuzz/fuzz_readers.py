@@ -63,6 +63,18 @@ def _read_image(source):
   }
 
 
+def read_store(path):
+  """Reads an OME-Zarr whose group's metadata are the file."""
+  link = path.parent.with_suffix(".zarr")  # By its name it is a store.
+  link.symlink_to(path.parent)
+  try:
+    source = ImageSource("a", link)
+    hash_source(source)
+    return _read_image(source)
+  finally:
+    link.unlink()
+
+
 def read_mask(path):
   return {"pixels": labels.read_labels(path)}
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import pathlib
+import shutil
 import zipfile
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ import PIL.Image
 import tifffile
 import txt_files
 
-from dicexmbd_jax.io import write
+from dicexmbd_jax.io import ome_zarr_writer, write
 from dicexmbd_jax.runs import state
 
 HERE = pathlib.Path(__file__).parent
@@ -96,6 +97,31 @@ def _write_zip(method):
     text.unlink()
 
   return write_archive
+
+
+def _write_zarr(path, version="0.4"):
+  ome_zarr_writer.write_ome_zarr(path, COUNTS, NAMES, 1.0, {}, version)
+
+
+def _write_zarr_zip(version):
+  def write_archive(path):
+    folder = path.with_suffix("")
+    _write_zarr(folder, version)
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    with zipfile.ZipFile(path, "w") as archive:
+      for file in files:
+        archive.write(file, file.relative_to(folder))
+    shutil.rmtree(folder)
+
+  return write_archive
+
+
+def _write_zarr_group(version):
+  def write_store(path):
+    path.parent.rmdir()
+    _write_zarr(path.parent, version)
+
+  return write_store
 
 
 LABELS = np.kron(np.arange(12).reshape(3, 4), np.ones((4, 4), int))
@@ -208,6 +234,12 @@ _SAMPLES = {
   "imagej": ("a.tif", _write_imagej, _TIFF),
   "zip": ("a.zip", _write_zip(zipfile.ZIP_DEFLATED), readers.read_images),
   "zip stored": ("a.zip", _write_zip(zipfile.ZIP_STORED), readers.read_images),
+  "zarr zip": ("a.ome.zarr.zip", _write_zarr_zip("0.4"), readers.read_images),
+  "zarr 3 zip": (
+    *("a.ome.zarr.zip", _write_zarr_zip("0.5"), readers.read_images),
+  ),
+  "zarr attributes": (".zattrs", _write_zarr_group("0.4"), readers.read_store),
+  "zarr 3 group": ("zarr.json", _write_zarr_group("0.5"), readers.read_store),
   "mask tiff": ("a.tiff", _write_mask, readers.read_mask),
   "mask png": ("a.png", _write_png(np.uint8), readers.read_mask),
   "mask png 16": ("a.png", _write_png(np.uint16), readers.read_mask),

@@ -25,6 +25,11 @@ def test_the_same_seed_damages_alike(samples):
     assert (kind, data) == fuzz_driver.make_case(sample, 3, 4)
 
 
+def test_the_numbers_of_damages_need_not_end(samples):
+  numbers = range(1 << 40)
+  assert list(fuzz_driver.run_cases(samples[:1], 0, numbers, seconds=0)) == []
+
+
 class Reader:
   """A sample whose reader does what it is told."""
 
