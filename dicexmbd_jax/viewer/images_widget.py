@@ -35,6 +35,7 @@ class ImagesWidget(QtWidgets.QWidget):
     """
     super().__init__()
     self._viewer = napari_viewer
+    self._window = layers_lib.find_window(napari_viewer)
     self.study: Study | None = None
     self.stem = ""
     self._left: Layer | None = None  # Whose unsaved corrections were told.
@@ -106,7 +107,7 @@ class ImagesWidget(QtWidgets.QWidget):
     tell(lines)
     self.image_shown.emit(stem)
     for other in list(_LISTS):
-      if other is not self and other._viewer is self._viewer and isalive(other):
+      if other is not self and other._window is self._window and isalive(other):
         other.list_study(study, stem)
         other.image_shown.emit(stem)
 

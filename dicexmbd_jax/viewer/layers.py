@@ -51,6 +51,11 @@ class LayerOrigin:
   role: str = ""
 
 
+def find_window(napari_viewer: Any) -> Any:
+  """Returns napari's viewer itself: each widget gets a proxy of its own."""
+  return getattr(napari_viewer, "__wrapped__", napari_viewer)
+
+
 def get_origin(layer: Any) -> LayerOrigin | None:
   """Returns what a napari layer shows; None for layers of others."""
   return layer.metadata.get(KEY)

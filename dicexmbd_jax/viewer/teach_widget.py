@@ -50,6 +50,7 @@ class TeachWidget(QtWidgets.QWidget):
     """
     super().__init__()
     self._viewer = napari_viewer
+    self._window = layers_lib.find_window(napari_viewer)
     self.session: Session | None = None
     self.maps: live.LiveMaps | None = None
     self._worker = live.Newest()
@@ -183,7 +184,7 @@ class TeachWidget(QtWidgets.QWidget):
   def _take_up_session(self) -> None:
     """Goes on with the strokes of a widget of this window that was closed."""
     for other in list(_WIDGETS):
-      if other._viewer is self._viewer and other.session is not None:
+      if other._window is self._window and other.session is not None:
         self.session, other.session = other.session, None
         self._worker = other._worker  # One at a time for one teacher.
         self.scale.setChecked(self.session.scale > 1)
@@ -209,7 +210,7 @@ class TeachWidget(QtWidgets.QWidget):
     if study is None or any(
       one.session
       for one in _WIDGETS
-      if one._viewer is self._viewer and one is not self
+      if one._window is self._window and one is not self
     ):
       return  # A newer widget has taken over.
     if self.session is None or self.session.study.path != study.path:

@@ -32,7 +32,8 @@ def main(work: pathlib.Path, output: pathlib.Path) -> None:
   plugins = npe2.PluginManager.instance()
   if PLUGIN not in [one.name for one in plugins.iter_manifests()]:
     plugins.register(npe2.PluginManifest.from_file(manifest))
-  window = napari.Viewer(show=False)
+  # Only what is shown lays out its status line.
+  window = napari.Viewer(show=True)
   window.window.resize(*SIZE_PX)
   show_images(window, work / "out", output / "images.png")
   show_segment(window, output / "segment.png")
@@ -118,6 +119,7 @@ def wait(condition, longest_s: float = 600.0) -> None:
 
 def take_picture(window: napari.Viewer, path: pathlib.Path) -> None:
   """Writes a picture of the whole window."""
+  window.help = ""  # napari's hints take the place of the status.
   for _ in range(20):
     get_qapp().processEvents()
   pixels = window.screenshot(canvas_only=False, flash=False)

@@ -56,3 +56,11 @@ def viewer(app):
   from napari.components import ViewerModel
 
   return ViewerModel()
+
+
+@pytest.fixture
+def hand_out(viewer):
+  """Gives a function that hands out the viewer as napari does to a widget."""
+  from napari.utils._proxies import PublicOnlyProxy
+
+  return lambda: PublicOnlyProxy(viewer)

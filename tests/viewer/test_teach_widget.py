@@ -26,9 +26,9 @@ def study(tmp_path_factory):
 
 
 @pytest.fixture
-def widget(viewer, wait_until, study):
+def widget(hand_out, wait_until, study):
   module = importlib.import_module("dicexmbd_jax.viewer.teach_widget")
-  made = module.TeachWidget(viewer)
+  made = module.TeachWidget(hand_out())
   made.images.open_path(study / "img")
   yield made
   made.wait()
@@ -105,7 +105,7 @@ def test_the_loop(widget, viewer, wait_until, study, tmp_path):
 
 
 def test_images_keep_their_strokes_and_a_session_comes_back(
-  widget, viewer, wait_until, study, tmp_path
+  widget, viewer, hand_out, wait_until, study, tmp_path
 ):
   paint_all(viewer.layers["strokes"])
   painted = viewer.layers["strokes"].data.copy()
@@ -121,7 +121,7 @@ def test_images_keep_their_strokes_and_a_session_comes_back(
   widget.wait()
   # Another session.
   viewer.layers.clear()
-  other = type(widget)(viewer)
+  other = type(widget)(hand_out())
   other.images.open_path(study / "img")
   other.load_strokes(tmp_path / "strokes")
   wait_until(lambda: "taken from" in other.message.text() or other.maps)
@@ -190,10 +190,12 @@ def test_what_is_at_work_can_be_cancelled(widget, viewer, wait_until):
   assert not widget.session.history
 
 
-def test_a_closed_widgets_strokes_are_in_the_next(widget, viewer, wait_until):
+def test_a_closed_widgets_strokes_are_in_the_next(
+  widget, viewer, hand_out, wait_until
+):
   paint_all(viewer.layers["strokes"])
   widget.images.step(1)
-  other = type(widget)(viewer)
+  other = type(widget)(hand_out())
   assert other.images.stem == "ROI2"
   other.images.step(-1)
   assert viewer.layers["strokes"].data.any()
@@ -203,10 +205,10 @@ def test_a_closed_widgets_strokes_are_in_the_next(widget, viewer, wait_until):
 
 
 def test_the_images_list_of_the_window_leads_the_widget(
-  widget, viewer, wait_until, study
+  widget, viewer, hand_out, wait_until, study
 ):
   module = importlib.import_module("dicexmbd_jax.viewer.images_widget")
-  images = module.ImagesWidget(viewer)
+  images = module.ImagesWidget(hand_out())
   images.list_study(module.find_study(study / "img"), "ROI1")
   paint_all(viewer.layers["strokes"])
   images.step(1)
