@@ -259,13 +259,9 @@ def _check_points(points: np.ndarray) -> Points:
 
 def _read_zarr(path: Path) -> np.ndarray:
   """Reads the labels of an OME-Zarr, or the array of a plain one."""
-  try:
-    import zarr
-  except ImportError as error:
-    raise ValueError(
-      f"{path}: found Zarr, expected TIFF or PNG, or the library zarr: pip "
-      "install zarr"
-    ) from error
+  # Only here, so that other strokes are read without zarr.
+  import zarr
+
   try:
     array = _find_array(zarr.open(path, mode="r"))
     shape = tuple(size for size in array.shape if size != 1)

@@ -73,8 +73,7 @@ def read_image(path: pathlib.Path, select: Select) -> LoadedImage:
   with open_store(path) as root:
     scale = _read_multiscales(root)
     if scale is None:
-      kind = "a plate" if "plate" in _describe(root) else "no multiscales"
-      raise ValueError(f"{_spell(path)}: found {kind}, expected {_WANTED}")
+      raise ValueError(f"{_spell(path)}: {_describe_other(root)}")
     level = scale["datasets"][0]
     array = root[level["path"]]
     if not isinstance(array, zarr.Array):
@@ -209,6 +208,19 @@ def _describe(root: zarr.Group) -> Mapping[str, Any]:
   attributes = dict(root.attrs)
   inner = attributes.get("ome")
   return inner if isinstance(inner, dict) else attributes
+
+
+def _describe_other(root: zarr.Group) -> str:
+  """Says what a store is that is no image, and what to do about it."""
+  plate = _describe(root).get("plate")
+  if plate is None:
+    return f"found no multiscales, expected {_WANTED}"
+  wells = [well["path"] for well in plate["wells"]]
+  place = f"{wells[0]}/0" if wells else "A/1/0"
+  return (
+    f"found a plate of {len(wells)} wells, expected {_WANTED}: copy its fields "
+    f"({place}) to folders NAME.zarr of their own"
+  )
 
 
 def _read_multiscales(root: zarr.Group) -> Mapping[str, Any] | None:

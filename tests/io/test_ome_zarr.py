@@ -161,6 +161,28 @@ def test_bad_stores_are_one_line(stores, tmp_path, damage):
   assert "\n" not in line
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_plate_is_told_and_its_fields_are_images(
+  stores, stack, tmp_path, name
+):
+  path, version = tmp_path / "plate.zarr", {"a": 2, "b": 3}[name]
+  plate = {"wells": [{"path": "B/2"}, {"path": "B/3"}]}
+  inner = {"plate": plate} if version == 2 else {"ome": {"plate": plate}}
+  zarr.create_group(path, zarr_format=version, attributes=inner)
+  shutil.copytree(stores / f"{name}.ome.zarr", path / "B/2/0")
+  panel = read_panel(stores / "panel.csv")
+  [found], _ = listing.list_stacks(path, panel)
+  with pytest.raises(ValueError) as told:
+    images.read_image(found, panel)
+  assert str(told.value) == (
+    f"{path}: found a plate of 2 wells, expected an OME-Zarr image: copy its "
+    "fields (B/2/0) to folders NAME.zarr of their own"
+  )
+  shutil.copytree(path / "B/2/0", tmp_path / "B2.zarr")
+  loaded = read_first(tmp_path / "B2.zarr", panel)
+  np.testing.assert_array_equal(loaded.stack, stack[..., [1, 0]])
+
+
 def test_chunks_that_are_not_stored_are_told(stores, tmp_path):
   path = tmp_path / "a.ome.zarr"
   shutil.copytree(stores / "a.ome.zarr", path)
