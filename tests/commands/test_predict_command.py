@@ -218,7 +218,9 @@ def test_segment_repeats_the_masks_from_the_probabilities(
     )
 
 
-def test_neither_workers_nor_tiles_change_anything(study, model_folder):
+def test_neither_workers_nor_tiles_nor_strips_change_anything(
+  study, model_folder, cut_finely
+):
   assert call(study, model_folder, output="one") == 0
   assert call(study, model_folder, "--num_workers=2", output="two") == 0
   tiles = ["--config.predict.tile_px=32", "--config.predict.batch_size=3"]
@@ -228,6 +230,9 @@ def test_neither_workers_nor_tiles_change_anything(study, model_folder):
   third = read_results(study / "three")
   exact = [name for name in first if not name.startswith("probabilities")]
   assert all(first[name] == third[name] for name in exact)
+  with cut_finely():
+    assert call(study, model_folder, output="four") == 0
+  assert first == read_results(study / "four")
 
 
 def test_masks_lie_on_the_input_grid(study, model_folder):
