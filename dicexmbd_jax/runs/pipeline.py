@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
-from dicexmbd_jax import chain
+from dicexmbd_jax import chain, memory
 from dicexmbd_jax.io import source as source_lib
 from dicexmbd_jax.runs.pool import Workers
 from dicexmbd_jax.types import (
@@ -26,6 +26,8 @@ from dicexmbd_jax.types import (
   Probabilities,
 )
 
+# Of the limit of memory: what the images that wait for one step may take.
+_WAITING_SHARE = 0.1
 Wait = Callable[[], Any]  # Waits for the answer of a step, or its Exception.
 
 
@@ -124,7 +126,8 @@ class Pipeline:
       first_pass: the network, for parts of images; None where magnifications
         are known.
       network: the network; None for a baseline.
-      ahead: images that may wait at each step; 0: none.
+      ahead: images that may wait at each step; 0: none. Fewer where they are
+        so large that they would fill the memory.
       needs_hash: whether an image may be finished already, which its hash says.
     """
     self._workers = workers
@@ -167,6 +170,7 @@ class Pipeline:
       task.warnings = prepared.warnings
       task.views, task.image = prepared.views, prepared.image
       task.factor = prepared.factor
+      self._note_size(prepared.image)
       if prepared.is_finished:
         self._end(task, None)
       else:
@@ -192,6 +196,7 @@ class Pipeline:
 
     for task, (factor, image) in self._collect(call()):
       task.factor, task.image = factor, image
+      self._note_size(image)
       yield task
 
   def _predict(
@@ -219,6 +224,12 @@ class Pipeline:
       self._end(task, num_cells)
       yield
 
+  def _note_size(self, image: Image | None) -> None:
+    """Lets fewer images wait where they are large: here, they lie in memory."""
+    if image is not None:
+      room = _WAITING_SHARE * memory.get_limit_gb() * 1e9
+      self._ahead = min(self._ahead, int(room // max(image.nbytes, 1)))
+
   def _call(self, task: _Task, method: str, *values: Any) -> Wait:
     return self._workers.submit(task.worker, method, task.source, *values)
 
@@ -238,7 +249,8 @@ class Pipeline:
     """Yields answers in order, some calls behind; ends images that failed."""
     pending: collections.deque[Called] = collections.deque()
     while True:
-      pending.extend(itertools.islice(called, self._ahead + 1 - len(pending)))
+      room = max(self._ahead + 1 - len(pending), 0)
+      pending.extend(itertools.islice(called, room))
       if not pending:
         return
       task, wait = pending.popleft()

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from configs.default import get_config
-from dicexmbd_jax import chain
+from dicexmbd_jax import chain, memory
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import source as source_lib
@@ -163,3 +163,21 @@ def test_an_image_is_put_on_the_networks_grid_once(
   assert image.shape == (80 * factor, 72 * factor, 2)
   # The time of the first pass counts.
   assert 10 < job._held["a"].seconds["magnify"] < 20
+
+
+@pytest.mark.parametrize(("limit_gb", "num_held"), [("1", 3), ("1e-6", 0)])
+def test_few_large_images_wait(limit_gb, num_held, monkeypatch):
+  """An image has 128 bytes, of which a tenth of a kilobyte holds none."""
+  monkeypatch.setenv(memory.VARIABLE, limit_gb)
+  job = TellingJob()
+  line = pipeline.Pipeline(
+    pool.Workers(0, lambda: job), answer, answer, 3, lambda source: False
+  )
+  sources = [make_source(f"image {k}") for k in range(12)]
+  held = []
+  for _ in line.run(sources):
+    steps = [call[0] for call in job.calls]
+    held.append(steps.count("magnify") - steps.count("finish"))
+  line.close()
+  assert len(held) == 12
+  assert max(held[4:-4]) == num_held, held
