@@ -12,7 +12,6 @@ import pandas as pd
 from napari.layers import Labels
 from qtpy import QtWidgets
 
-from dicexmbd_jax.masks import measure
 from dicexmbd_jax.viewer import corrections, tune_box, tuning
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer.layers import LayerOrigin
@@ -108,7 +107,9 @@ class CorrectWidget(QtWidgets.QWidget):
       return
     saved = dataclasses.replace(origin, results=folder, saved=cells)
     layer.metadata = {**layer.metadata, layers_lib.KEY: saved}
-    layer.features = self._measure_cells(cells, origin)
+    layer.features = layers_lib.measure_cells(
+      cells, self._viewer.layers, origin.stem
+    )
     self.message.setText(describe_changes(table, folder, origin.stem))
     self._choose_output()
 
@@ -279,22 +280,6 @@ class CorrectWidget(QtWidgets.QWidget):
     if self._redrawn and self.layer is not None:
       self._redrawn = 0
       self.layer.undo()
-
-  def _measure_cells(
-    self, cells: np.ndarray, origin: LayerOrigin
-  ) -> pd.DataFrame:
-    """Returns the cells' rows anew, of the markers that are shown."""
-    shown = {
-      layer.name: np.asarray(layer.data)
-      for layer in layers_lib.list_markers(self._viewer.layers, origin.stem)
-      if layer.data.shape == cells.shape
-    }
-    table = measure.measure_regions(cells)
-    if shown:
-      stack = np.stack(list(shown.values()), axis=-1)
-      counts = measure.measure_intensities(stack, cells, tuple(shown))
-      table = table.merge(counts, on="Object")
-    return layers_lib.name_features(table)
 
 
 def describe_changes(table: pd.DataFrame, folder: Path, stem: str) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from dicexmbd_jax import chain, markers
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import images, labels, probabilities, tables
+from dicexmbd_jax.masks import measure
 from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 from dicexmbd_jax.viewer.study import Study
 
@@ -194,6 +195,29 @@ def read_features(results: pathlib.Path, tag: str, stem: str) -> pd.DataFrame:
 def name_features(table: pd.DataFrame) -> pd.DataFrame:
   """Returns a table of cells as napari's features: `index` has the ids."""
   return table.rename(columns={"Object": "index"})
+
+
+def measure_cells(
+  cells: np.ndarray, shown: Iterable[Any], stem: str
+) -> pd.DataFrame:
+  """Returns the rows of an image's cells, of the markers that are shown.
+
+  Args:
+    cells: labels (y, x).
+    shown: napari's layers.
+    stem: the image's name.
+  """
+  planes = {
+    layer.name: np.asarray(layer.data)
+    for layer in list_markers(shown, stem)
+    if layer.data.shape == cells.shape
+  }
+  table = measure.measure_regions(cells)
+  if planes:
+    stack = np.stack(list(planes.values()), axis=-1)
+    counts = measure.measure_intensities(stack, cells, tuple(planes))
+    table = table.merge(counts, on="Object")
+  return name_features(table)
 
 
 def _read_loaded(

@@ -382,8 +382,14 @@ class TeachWidget(QtWidgets.QWidget):
     if stem != self.images.stem or self.session is None:
       return
     study, size = self.session.study, self.session.pixel_um
-    if "cells" in self._viewer.layers:
-      self._viewer.layers.remove("cells")
+    layers = self._viewer.layers
+    if "cells" in layers and layers_lib.is_unsaved(layers["cells"]):
+      self.message.setText(
+        "cells: the corrections are not saved. Save them, or remove the layer."
+      )
+      return
+    if "cells" in layers:
+      layers.remove("cells")
     origin = layers_lib.LayerOrigin(
       study.path, stem, "cells", study.results, cells, cells
     )
@@ -393,6 +399,7 @@ class TeachWidget(QtWidgets.QWidget):
       scale=(size, size),
       units=("um", "um"),
       opacity=0.5,
+      features=layers_lib.measure_cells(cells, layers, stem),
       metadata={layers_lib.KEY: origin},
     )
     self.message.setText(f"{stem}: {len(np.unique(cells)) - 1} cells")

@@ -79,7 +79,14 @@ def test_the_loop(widget, viewer, wait_until, study, tmp_path):
   # Cells, teacher, strokes.
   widget.find_cells()
   wait_until(lambda: "cells" in viewer.layers)
-  assert viewer.layers["cells"].data.max() > 0
+  cells = viewer.layers["cells"]
+  assert cells.data.max() > 0
+  assert {"index", "area", "DNA1"} <= set(cells.features)
+  # Corrections that are not saved are not lost.
+  cells.data_setitem((np.array([0]), np.array([0])), 99)
+  widget.find_cells()
+  wait_until(lambda: "not saved" in widget.message.text())
+  assert viewer.layers["cells"] is cells
   widget.save_teacher(tmp_path / "teacher")
   wait_until(lambda: "saved" in widget.message.text())
   widget.export_strokes(tmp_path / "strokes")
