@@ -524,6 +524,7 @@ def start_logging():
   logging.use_absl_handler()
   handler = logging.get_absl_handler()
   handler.setFormatter(standard_logging.Formatter("%(message)s"))
+  handler.addFilter(extras.name_plugin)
   # JAX tells at length which accelerators it did not find.
   standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
   verbose = os.environ.get("DICEXMBD_VERBOSE")

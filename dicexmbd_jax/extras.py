@@ -5,6 +5,7 @@ as in `pip install 'dicexmbd-jax[train]'`.
 """
 
 import importlib.util
+import logging
 
 # Extra -> packages that it brings and the base lacks, as they are imported.
 EXTRAS = {
@@ -16,6 +17,12 @@ EXTRAS = {
   "export": ("onnx",),
   "spatialdata": ("spatialdata",),
   "remote": ("aiohttp", "fsspec", "gcsfs", "s3fs"),
+}
+
+# What JAX warns of where it finds no plugin for a device -> the extra.
+PLUGINS = {
+  "CUDA-enabled jaxlib is not installed": "gpu",
+  "TPU-enabled jaxlib or libtpu is not installed": "tpu",
 }
 
 
@@ -48,7 +55,19 @@ def describe_missing(error: Exception) -> str | None:
 def describe_package(package: str) -> str:
   """Returns one line on what to install for a package of EXTRAS."""
   extra = next(name for name, some in EXTRAS.items() if package in some)
-  return (
-    f"found no package {package}, expected the extra {extra}: "
-    f"pip install 'dicexmbd-jax[{extra}]'"
-  )
+  return f"found no package {package}, {_describe_extra(extra)}"
+
+
+def name_plugin(record: logging.LogRecord) -> bool:
+  """Makes JAX's warning of a device without a plugin name the extra.
+
+  A filter of a handler; True, since every record passes.
+  """
+  for text, extra in PLUGINS.items():
+    if text in str(record.msg):
+      record.msg = f"{record.msg} {_describe_extra(extra).capitalize()}"
+  return True
+
+
+def _describe_extra(extra: str) -> str:
+  return f"expected the extra {extra}: pip install 'dicexmbd-jax[{extra}]'"

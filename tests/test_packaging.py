@@ -1,6 +1,8 @@
 """What an install brings, and what is said where an extra is left out."""
 
 import importlib.metadata
+import inspect
+import logging
 import pathlib
 import re
 import subprocess
@@ -154,6 +156,20 @@ def test_a_worker_without_a_package_names_the_extra():
   assert pool.describe_error(error, pathlib.Path("s3://a/b.zarr")) == str(error)
   ours = ModuleNotFoundError("No module named 'x'", name="x")
   assert "unexpected ModuleNotFoundError" in pool.describe_error(ours, "a.zip")
+
+
+@pytest.mark.parametrize("text", extras.PLUGINS)
+def test_a_device_without_plugin_names_the_extra(text):
+  from jax._src import xla_bridge
+
+  assert text in inspect.getsource(xla_bridge)  # JAX still says so.
+  warning = f"A device may be present, but a {text}."
+  record = logging.LogRecord("jax", 30, "xla.py", 1, warning, (), None)
+  assert extras.name_plugin(record)
+  extra = extras.PLUGINS[text]
+  assert record.getMessage() == (
+    f"{warning} Expected the extra {extra}: pip install 'dicexmbd-jax[{extra}]'"
+  )
 
 
 def test_the_citation_is_of_this_version():
