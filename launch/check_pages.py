@@ -13,6 +13,7 @@ control.
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -26,10 +27,10 @@ LOOKS = ("light", "dark")
 
 def find_browser() -> str | None:
   """Returns the path of Chromium or Chrome; None where there is none."""
-  names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-  return os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, names)), None
-  )
+  named = os.environ.get("CHROMIUM")
+  usual = ("chromium", "chromium-browser", "google-chrome", "chrome")
+  names = (named,) if named else usual
+  return next(filter(None, map(shutil.which, names)), None)
 
 
 @contextlib.contextmanager
@@ -98,6 +99,8 @@ def main() -> int:
   for path in request.pages:
     if not path.is_file():
       parser.error(f"{path}: found no file, expected a page")
+  if importlib.util.find_spec("axe_playwright_python") is None:
+    parser.error("expected also: pip install axe-playwright-python")
   if find_browser() is None:
     parser.error("found no Chromium on the PATH, expected one, or CHROMIUM=it")
   if request.pictures:
