@@ -17,6 +17,7 @@ import napari
 import npe2
 import numpy as np
 from napari.qt import get_qapp
+from qtpy.QtTest import QTest
 
 from dicexmbd_jax import viewer
 from dicexmbd_jax.io import write
@@ -65,8 +66,9 @@ def show_images(window: napari.Viewer, folder, path: pathlib.Path) -> None:
   widget.open_path(folder)
   window.reset_view()
   window.scene.camera.zoom *= 2
-  cells = window.layers["cells"]
-  window.status = cells.get_status((110.0, 110.0), world=True)
+  canvas = window.window._qt_viewer.canvas.native
+  QTest.mouseMove(canvas, canvas.rect().center())
+  wait(lambda: "area" in str(window.status))
   take_picture(window, path)
 
 
