@@ -98,6 +98,14 @@ def test_the_extras_that_are_told_exist_and_bring_their_packages():
       assert names & {name.replace("_", "-") for name in listed}, package
 
 
+def test_the_page_on_installing_names_every_extra():
+  text = (ROOT / "docs/install.md").read_text()
+  table = text[text.index("| extra |") : text.index("`requirements.txt`")]
+  rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+  names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+  assert sorted(names) == sorted(OPTIONAL)
+
+
 def test_no_command_of_the_base_names_an_extra():
   base = {"predict", "segment", "evaluate", "simulate", "convert", "export"}
   assert all(not program.COMMANDS[name].extra for name in base)
