@@ -4,15 +4,17 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anndata
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from dicexmbd_jax.io.names import make_unique
 from dicexmbd_jax.types import Labels, Panel
+
+if TYPE_CHECKING:  # Slow to import, and not needed before the last step.
+  import anndata
 
 _SPATIAL_KEY = "spatial"  # Where squidpy looks for coordinates and masks.
 # From one image's start to the next, in edges of the largest: further apart
@@ -41,7 +43,7 @@ class ImageTables:
 
 def build_anndata(
   tables: Sequence[ImageTables], panel: Panel | None = None
-) -> anndata.AnnData:
+) -> "anndata.AnnData":
   """Gathers cells of all images, as steinbock's exporter does, and a bit more.
 
   Observations are named "Object 3 in ROI001.tiff". X holds mean counts
@@ -66,6 +68,8 @@ def build_anndata(
   Returns:
     An object of as many observations as there are cells, possibly none.
   """
+  import anndata
+
   intensities = _concatenate([one.intensities for one in tables])
   obs = _concatenate([_describe_cells(one) for one in tables])
   if "Image" not in obs:  # Not one image.
@@ -87,12 +91,14 @@ def build_anndata(
   return data
 
 
-def read_anndata(path: pathlib.Path) -> anndata.AnnData:
+def read_anndata(path: pathlib.Path) -> "anndata.AnnData":
   """Reads cells.h5ad.
 
   Raises:
     ValueError: there is none, or it is damaged; one line.
   """
+  import anndata
+
   try:
     return anndata.read_h5ad(path)
   except Exception as error:  # Damage makes HDF5 raise anything.
@@ -154,7 +160,7 @@ def _describe_markers(
   return var
 
 
-def _add_space(data: anndata.AnnData, tables: Sequence[ImageTables]) -> None:
+def _add_space(data: "anndata.AnnData", tables: Sequence[ImageTables]) -> None:
   """Adds coordinates and neighbours to the object that was just made."""
   columns = ["centroid-1", "centroid-0"]
   pixels = np.zeros((len(data.obs), 2))

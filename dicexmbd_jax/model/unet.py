@@ -7,7 +7,7 @@ shift takes its place.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 from dicexmbd_jax.model import convolution
 
 NUM_CLASSES = 3  # nucleus, membrane/cytoplasm, background
+# Tracing JAX's random initialisers takes longer than reading all weights.
+_ZEROS = nnx.initializers.zeros_init()
 
 
 class ConvBlock(nnx.Module):
@@ -28,6 +30,7 @@ class ConvBlock(nnx.Module):
     conv: dict[str, Any] = {
       "padding": 1,
       "use_bias": False,
+      "kernel_init": _ZEROS,
       "dtype": dtype,
       "rngs": rngs,
       "conv_general_dilated": _convolve,
@@ -56,9 +59,8 @@ class UpConv(nnx.Module):
   """
 
   def __init__(self, num_in: int, num_out: int, *, dtype, rngs: nnx.Rngs):
-    init = nnx.initializers.lecun_normal(in_axis=0, out_axis=-1)
-    shape = (num_in, 2, 2, num_out)
-    self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
+    del rngs
+    self.kernel = nnx.Param(jnp.zeros((num_in, 2, 2, num_out), jnp.float32))
     self.bias = nnx.Param(jnp.zeros((num_out,), jnp.float32))
     self.dtype = dtype
 
@@ -79,6 +81,8 @@ class UNet(nnx.Module):
   to them; `valid` then says what is image, and every activation outside is
   set to zero, so that the filling acts as the zero padding does: the answer
   does not depend on how the image was cut.
+
+  All kernels are zero: build_model and fill_model give them values.
   """
 
   def __init__(
@@ -103,7 +107,9 @@ class UNet(nnx.Module):
     self.decoders = nnx.List(
       ConvBlock(2 * num_out, num_out, **options) for num_out in widths[:-1]
     )
-    self.head = nnx.Conv(width, NUM_CLASSES, (1, 1), **options)
+    self.head = nnx.Conv(
+      width, NUM_CLASSES, (1, 1), kernel_init=_ZEROS, **options
+    )
 
   def __call__(
     self,
@@ -188,18 +194,27 @@ def fill_model(
   return model
 
 
+class _NoKeys:
+  """Takes the place of nnx.Rngs where nothing is random."""
+
+  def params(self) -> None:
+    """Returns no key."""
+
+
 def _make_model(
   config: ConfigDict, make: Callable[[str, tuple[int, ...]], Any]
 ) -> UNet:
   """Returns a U-Net whose arrays `make` gives, by their names and shapes."""
-  # Shapes first: the random initial values would be made for nothing.
-  model = nnx.eval_shape(lambda: UNet(**config, rngs=nnx.Rngs(0)))
+  keys = cast(nnx.Rngs, _NoKeys())
+  model = nnx.eval_shape(lambda: UNet(**config, rngs=keys))
   graph, state = nnx.split(model)
   flat = dict(nnx.to_flat_state(state))
   for path, leaf in flat.items():
     wanted = leaf.get_value()
     values = make("/".join(map(str, path)), wanted.shape)
-    flat[path] = leaf.replace(jnp.asarray(values, wanted.dtype))
+    # Not jnp.asarray, which compiles a conversion for each shape.
+    array = jax.device_put(np.asarray(values, wanted.dtype))
+    flat[path] = leaf.replace(array)
   return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
