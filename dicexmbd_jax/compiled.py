@@ -32,7 +32,7 @@ def keep_machine_code() -> None:
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
   }
   # Beside the package is numba's own choice, and tells processors apart.
-  if not is_writable(_KERNELS):
+  if os.environ.get(VARIABLE) or not is_writable(_KERNELS):
     values["NUMBA_CACHE_DIR"] = open_kernels(folder / "numba")
   for name, value in values.items():
     os.environ.setdefault(name, str(value))

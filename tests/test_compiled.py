@@ -19,6 +19,12 @@ def test_the_package_keeps_its_kernels_where_it_can(environment, tmp_path):
   compiled.keep_machine_code()
   folder = environment["JAX_COMPILATION_CACHE_DIR"]
   assert folder.startswith(str(tmp_path / "cache/jax-"))
+  assert environment["NUMBA_CACHE_DIR"] == str(tmp_path / "cache/numba")
+
+
+def test_without_a_folder_of_ours_kernels_lie_beside_the_package(environment):
+  del environment[compiled.VARIABLE]
+  compiled.keep_machine_code()
   assert "NUMBA_CACHE_DIR" not in environment
 
 

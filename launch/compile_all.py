@@ -1,0 +1,75 @@
+"""Compiles at build time what `predict` and `segment` compile at run time.
+
+usage: DICEXMBD_CACHE=/opt/cache python launch/compile_all.py
+
+That is the kernels of the masks and the shipped network for every tile size.
+The folder may be read-only afterwards. Kernels serve every processor of the
+kind if NUMBA_CPU_NAME=generic is set, here as later; the network only those
+with the same instructions.
+"""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from dicexmbd_jax import compiled
+
+
+def main() -> None:
+  """Fills the folder."""
+  compiled.keep_machine_code()  # Before JAX and numba are imported.
+  compile_network()
+  with tempfile.TemporaryDirectory() as folder:
+    compile_kernels(pathlib.Path(folder))
+
+
+def compile_network() -> None:
+  """Runs the shipped network once for each shape that predict may show it."""
+  import numpy as np
+
+  from dicexmbd_jax import config as config_lib
+  from dicexmbd_jax import magnification, predict
+  from dicexmbd_jax.model import weights
+
+  model, config = weights.read_model(config_lib.SHIPPED_MODEL)
+  for tile_px in predict.list_tile_sizes(model, config.predict):
+    config.predict.tile_px = tile_px
+    first_pass, network = predict.load_passes(
+      model, config.predict, magnification.WINDOW_PX
+    )
+    for run, edge in (
+      (network, tile_px),
+      (first_pass, magnification.WINDOW_PX),
+    ):
+      list(run([(None, np.zeros((edge, edge, 2), np.float32))]))
+
+
+def compile_kernels(folder: pathlib.Path) -> None:
+  """Segments a simulated image in all ways that differ in their kernels."""
+  study, output = folder / "study", folder / "predicted"
+  call("simulate", f"--output={study}", "--num_images=1", "--size_px=128")
+  call(
+    "predict",
+    f"--images={study}/img",
+    f"--panel={study}/panel.csv",
+    f"--output={output}",
+    "--num_workers=0",
+  )
+  for preset in ("touching", "dice_xmbd", "steinbock"):
+    call(
+      "segment",
+      f"--probabilities={output}/probabilities",
+      f"--output={folder / preset}",
+      f"--config.segment.preset={preset}",
+      "--num_workers=0",
+    )
+
+
+def call(*words: str) -> None:
+  """Runs a command of the program."""
+  subprocess.run([sys.executable, "-m", "dicexmbd_jax", *words], check=True)
+
+
+if __name__ == "__main__":
+  main()
