@@ -33,16 +33,15 @@ def compile_network() -> None:
   from dicexmbd_jax.model import weights
 
   model, config = weights.read_model(config_lib.SHIPPED_MODEL)
-  for tile_px in predict.list_tile_sizes(model, config.predict):
-    config.predict.tile_px = tile_px
-    first_pass, network = predict.load_passes(
-      model, config.predict, magnification.WINDOW_PX
-    )
-    for run, edge in (
-      (network, tile_px),
-      (first_pass, magnification.WINDOW_PX),
-    ):
-      list(run([(None, np.zeros((edge, edge, 2), np.float32))]))
+  first_pass, network = predict.load_passes(
+    model, config.predict, magnification.WINDOW_PX
+  )
+  edges = predict.list_tile_sizes(model, config.predict)
+  # An image of a tile's size is one tile.
+  images = [(edge, np.zeros((edge, edge, 2), np.float32)) for edge in edges]
+  for edge, _ in network(iter(images)):
+    print(f"network: {edge} px", flush=True)
+  list(first_pass(iter(images[:1])))
 
 
 def compile_kernels(folder: pathlib.Path) -> None:
