@@ -1,6 +1,6 @@
 """One channel at a time: hot pixels, clipping, range; per image, not per tile.
 
-Every function takes counts and returns a new array; none edits its argument.
+Every function takes counts and returns an array; none edits its argument.
 An empty channel (all zeros) or a constant one never gives NaN.
 """
 
@@ -29,14 +29,17 @@ def remove_hot_pixels_mean(
   that a hot border pixel enters its own mean once and is cleaned as well.
 
   Args:
-    channel: counts, float32 (y, x).
+    channel: counts of zero or more, float32 (y, x).
     threshold_counts: a pixel above its mean by more than this is hot; one
       above it by exactly this stays.
 
   Returns:
     Counts, float32 (y, x); only hot pixels differ. A constant channel and a
-    single pixel come back unchanged.
+    single pixel come back unchanged; a channel without a pixel above the
+    threshold is returned itself.
   """
+  if channel.max() <= threshold_counts:  # No mean is negative.
+    return channel
   cleaned = storage.allocate(channel.shape, np.float32)
   # As uniform_filter does it: an axis after the other, whole lines each.
   for part in storage.cut_strips(channel.shape[::-1], 4):
