@@ -219,7 +219,7 @@ class CorrectWidget(QtWidgets.QWidget):
       line = _show_line(viewer, line, np.array(shown), layer)
       yield
     if line is not None:
-      viewer.layers.remove(line)
+      layers_lib.remove_layers(viewer.layers, [line])
       viewer.layers.selection.active = layer
     self.use_tool(np.array(path))
 

@@ -138,8 +138,7 @@ class ImagesWidget(QtWidgets.QWidget):
       }
       for layer in shown
     }
-    for layer in shown:
-      self._viewer.layers.remove(layer)
+    layers_lib.remove_layers(self._viewer.layers, shown)
     for data, settings, kind in found:
       settings = {**settings, **looks.get(settings["name"], {})}
       self._viewer.add_layer(Layer.create(data, settings, kind))

@@ -4,6 +4,7 @@ Nothing here needs napari: a layer is the tuple that napari's readers return.
 """
 
 import dataclasses
+import gc
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -60,6 +61,24 @@ def find_window(napari_viewer: Any) -> Any:
 def get_origin(layer: Any) -> LayerOrigin | None:
   """Returns what a napari layer shows; None for layers of others."""
   return layer.metadata.get(KEY)
+
+
+def remove_layers(shown: Any, layers: Iterable[Any]) -> None:
+  """Removes some of napari's layers.
+
+  napari looks for garbage among all objects after each layer, which takes most
+  of the time; here those that were there before are left out.
+
+  Args:
+    shown: napari's layers.
+    layers: those to remove.
+  """
+  gc.freeze()
+  try:
+    for layer in layers:
+      shown.remove(layer)
+  finally:
+    gc.unfreeze()
 
 
 def list_markers(shown: Iterable[Any], stem: str | None = None) -> list[Any]:

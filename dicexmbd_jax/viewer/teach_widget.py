@@ -221,9 +221,9 @@ class TeachWidget(QtWidgets.QWidget):
     shape = self._try(lambda: session.open_image(stem))
     if shape is None:
       return
-    for name in (STROKES, *self._name_maps()):
-      if name in self._viewer.layers:
-        self._viewer.layers.remove(name)
+    names = (STROKES, *self._name_maps())
+    old = [one for one in self._viewer.layers if one.name in names]
+    layers_lib.remove_layers(self._viewer.layers, old)
     size = session.pixel_um
     layer = LabelsLayer(
       session.strokes[stem],
@@ -376,7 +376,8 @@ class TeachWidget(QtWidgets.QWidget):
     form = QtGui.QImage.Format.Format_RGB888
     image = QtGui.QImage(picture.tobytes(), width, height, 3 * width, form)
     shown = QtGui.QPixmap.fromImage(image)
-    self.curve.setPixmap(shown.scaledToWidth(300))
+    smooth = QtCore.Qt.TransformationMode.SmoothTransformation
+    self.curve.setPixmap(shown.scaledToWidth(300, smooth))
 
   def _show_cells(self, stem: str, cells: np.ndarray) -> None:
     if stem != self.images.stem or self.session is None:
