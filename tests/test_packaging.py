@@ -1,5 +1,7 @@
 """What an install brings, and what is said where an extra is left out."""
 
+import ast
+import functools
 import importlib.metadata
 import inspect
 import logging
@@ -66,6 +68,12 @@ def block(monkeypatch, *names):
     monkeypatch.setitem(sys.modules, name, None)
 
 
+@functools.cache
+def map_packages():
+  """Returns name of import -> names of distributions; slow."""
+  return importlib.metadata.packages_distributions()
+
+
 def list_requirements():
   lines = (ROOT / "requirements.txt").read_text().splitlines()
   return {line.partition("#")[0].strip() for line in lines} - {""}
@@ -88,7 +96,7 @@ def test_the_extras_that_are_told_exist_and_bring_their_packages():
   assert {"train", "teach", "viewer", "workflow", "gpu", "tpu", "beam"} <= set(
     OPTIONAL
   )
-  brought = importlib.metadata.packages_distributions()
+  brought = map_packages()
   for extra, packages in extras.EXTRAS.items():
     listed = {name_package(one).lower() for one in OPTIONAL[extra]}
     if extra == "remote":
@@ -96,6 +104,48 @@ def test_the_extras_that_are_told_exist_and_bring_their_packages():
     for package in set(packages) & set(brought):
       names = {name.lower().replace("_", "-") for name in brought[package]}
       assert names & {name.replace("_", "-") for name in listed}, package
+
+
+# Room -> the extra whose packages it may import, too.
+ROOMS = {"train": "train", "finetuning": "train", "teach": "teach"}
+# What comes with packages that are asked for.
+BROUGHT = {"markupsafe", "geopandas", "shapely"}
+
+
+def list_imports(room):
+  """Returns the packages of others that a room imports, anywhere in it."""
+  paths = room.rglob("*.py") if room.is_dir() else [room]
+  found = set()
+  for node in (n for p in paths for n in ast.walk(ast.parse(p.read_text()))):
+    if isinstance(node, ast.Import):
+      found |= {alias.name.partition(".")[0] for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      found.add(node.module.partition(".")[0])
+  return found - set(sys.stdlib_module_names) - {"dicexmbd_jax"}
+
+
+def list_packages(requirements):
+  """Returns the names under which requirements are imported."""
+  wanted = {name_package(one).lower().replace("_", "-") for one in requirements}
+  brought = map_packages()
+  return {
+    package
+    for package, names in brought.items()
+    if wanted & {name.lower().replace("_", "-") for name in names}
+  }
+
+
+def test_what_is_imported_is_asked_for():
+  base = list_packages(PROJECT["dependencies"]) | BROUGHT
+  for extra in ("export", "spatialdata", "remote"):
+    base |= set(extras.EXTRAS[extra])
+  for room in pathlib.Path(dicexmbd_jax.__file__).parent.iterdir():
+    if room.name == "viewer" or not (room.is_dir() or room.suffix == ".py"):
+      continue
+    more = list_packages(OPTIONAL.get(ROOMS.get(room.name), ()))
+    # Strokes of ImageJ are teach's.
+    more |= {"roifile"} if room.name == "io" else set()
+    assert list_imports(room) <= base | more, room.name
 
 
 def test_the_page_on_installing_names_every_extra():
