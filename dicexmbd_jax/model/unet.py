@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.model import convolution
+from dicexmbd_jax.model.batch_norm import NormRelu
 
 NUM_CLASSES = 3  # nucleus, membrane/cytoplasm, background
 # Tracing JAX's random initialisers takes longer than reading all weights.
@@ -42,14 +43,14 @@ class ConvBlock(nnx.Module):
       "rngs": rngs,
     }
     self.conv1 = nnx.Conv(num_in, num_out, (3, 3), **conv)
-    self.norm1 = nnx.BatchNorm(num_out, **norm)
+    self.norm1 = NormRelu(num_out, **norm)
     self.conv2 = nnx.Conv(num_out, num_out, (3, 3), **conv)
-    self.norm2 = nnx.BatchNorm(num_out, **norm)
+    self.norm2 = NormRelu(num_out, **norm)
 
   def __call__(self, x, valid=None):
     """Returns f[b h w num_out]; zero where `valid` is zero."""
-    x = mask_outside(jax.nn.relu(self.norm1(self.conv1(x))), valid)
-    return mask_outside(jax.nn.relu(self.norm2(self.conv2(x))), valid)
+    x = self.norm1(self.conv1(x), valid)
+    return self.norm2(self.conv2(x), valid)
 
 
 class UpConv(nnx.Module):
