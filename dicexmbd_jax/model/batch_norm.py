@@ -23,7 +23,7 @@ class NormRelu(nnx.BatchNorm):
   def __call__(self, x, valid=None):
     """Returns f[b h w c]; zero where `valid` is zero."""
     if self.use_running_average:
-      return _mask(jax.nn.relu(super().__call__(x)), valid)
+      return mask_outside(jax.nn.relu(super().__call__(x)), valid)
     x, mean, var = normalise(
       self.epsilon, x, self.scale[...], self.bias[...], valid
     )
@@ -55,12 +55,19 @@ def _normalise(epsilon, x, scale, bias, valid):
   var = jnp.maximum((exact**2).mean(_AXES) - mean**2, 0)
   rate = jax.lax.rsqrt(var + epsilon)
   y = jax.nn.relu((exact - mean) * (rate * scale) + bias).astype(x.dtype)
-  return (_mask(y, valid), mean, var), (x, mean, rate, scale, bias, valid)
+  return (mask_outside(y, valid), mean, var), (
+    x,
+    mean,
+    rate,
+    scale,
+    bias,
+    valid,
+  )
 
 
 def _differentiate(epsilon, saved: _Saved, grads):
   x, mean, rate, scale, bias, valid = saved
-  grad = _mask(grads[0], valid).astype(jnp.float32)
+  grad = mask_outside(grads[0], valid).astype(jnp.float32)
   normal = (x.astype(jnp.float32) - mean) * rate
   grad = jnp.where(normal * scale + bias > 0, grad, 0)
   grad_bias = grad.sum(_AXES)
@@ -75,5 +82,6 @@ def _differentiate(epsilon, saved: _Saved, grads):
 normalise.defvjp(_normalise, _differentiate)
 
 
-def _mask(x, valid):
+def mask_outside(x, valid):
+  """Sets what lies outside the image to zero."""
   return x if valid is None else x * valid.astype(x.dtype)

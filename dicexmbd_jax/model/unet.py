@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.model import convolution
-from dicexmbd_jax.model.batch_norm import NormRelu
+from dicexmbd_jax.model.batch_norm import NormRelu, mask_outside
 
 NUM_CLASSES = 3  # nucleus, membrane/cytoplasm, background
 # Tracing JAX's random initialisers takes longer than reading all weights.
@@ -233,11 +233,6 @@ def _draw_initial(path: str, shape: tuple[int, ...], rng: np.random.Generator):
 def _convolve(x, kernel, *unused, **also_unused):
   """What nnx.Conv calls; its strides and dilations are 1 here."""
   return convolution.convolve_3x3(x, kernel)
-
-
-def mask_outside(x, valid):
-  """Sets what lies outside the image to zero."""
-  return x if valid is None else x * valid.astype(x.dtype)
 
 
 def pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
