@@ -13,6 +13,7 @@ import pathlib
 import platform
 import shutil
 import tempfile
+import warnings
 
 VARIABLE = "DICEXMBD_CACHE"
 _KERNELS = pathlib.Path(__file__).parent / "masks" / "__pycache__"
@@ -36,6 +37,8 @@ def keep_machine_code() -> None:
     values["NUMBA_CACHE_DIR"] = open_kernels(folder / "numba")
   for name, value in values.items():
     os.environ.setdefault(name, str(value))
+  # JAX says of each program that it cannot be kept where that is so.
+  warnings.filterwarnings("ignore", "Error writing persistent compilation")
 
 
 def find_folder() -> pathlib.Path:

@@ -45,24 +45,29 @@ def compile_network() -> None:
 
 
 def compile_kernels(folder: pathlib.Path) -> None:
-  """Segments a simulated image in all ways that differ in their kernels."""
-  study, output = folder / "study", folder / "predicted"
+  """Does all that predict does with an image, and masks of noise."""
+  import numpy as np
+
+  from dicexmbd_jax import config as config_lib
+  from dicexmbd_jax.masks import segment
+
+  study = folder / "study"
   call("simulate", f"--output={study}", "--num_images=1", "--size_px=128")
   call(
     "predict",
     f"--images={study}/img",
     f"--panel={study}/panel.csv",
-    f"--output={output}",
+    f"--output={folder / 'predicted'}",
     "--num_workers=0",
   )
-  for preset in ("touching", "dice_xmbd", "steinbock"):
-    call(
-      "segment",
-      f"--probabilities={output}/probabilities",
-      f"--output={folder / preset}",
-      f"--config.segment.preset={preset}",
-      "--num_workers=0",
-    )
+  # Noise has what few images have: holes in holes, and nuclei of all sizes.
+  noise = np.random.default_rng(0).random((300, 300, 3), np.float32)
+  levels = (noise * 65535).astype(np.uint16)
+  shipped = config_lib.read_model_config(config_lib.SHIPPED_MODEL).segment
+  for config in (shipped, {"preset": "dice_xmbd"}, {"preset": "steinbock"}):
+    for maps in (noise, levels):
+      segment.segment_image(maps, config)
+  print("kernels of the masks", flush=True)
 
 
 def call(*words: str) -> None:
