@@ -388,11 +388,17 @@ def resend_lost_signal(unraisable: Any) -> None:
   if not isinstance(unraisable.exc_value, KeyboardInterrupt):
     sys.__unraisablehook__(unraisable)
     return
-  is_term = isinstance(unraisable.exc_value, TerminatedError)
-  number = signal.SIGTERM if is_term else signal.SIGINT
-  timer = threading.Timer(0.01, os.kill, (os.getpid(), number))
-  timer.daemon = True
-  timer.start()
+  error = unraisable.exc_value
+  while True:
+    try:
+      is_term = isinstance(error, TerminatedError)
+      number = signal.SIGTERM if is_term else signal.SIGINT
+      timer = threading.Timer(0.01, os.kill, (os.getpid(), number))
+      timer.daemon = True
+      timer.start()
+      return
+    except KeyboardInterrupt as another:  # Came in here, and is lost as well.
+      error = another
 
 
 def split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

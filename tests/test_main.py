@@ -126,9 +126,11 @@ def test_addresses_of_buckets_are_refused_in_one_line(words, flag, capsys):
 )
 def test_a_signal_in_the_garbage_collector_is_not_lost(number, code, line):
   script = f"""
-import gc, os, sys, time, types
+import gc, os, signal, sys, time, types
 from dicexmbd_jax import __main__ as program
 
+# Shells start what runs in the background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 left = [2]  # Signals that are lost.
 
 def collect(phase, info):
