@@ -313,8 +313,10 @@ def _run_ahead(
   graph, state = nnx.split(model)
   state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
   # An accelerator is filled by all views at once; a processor is by one, whose
-  # planes stay in its cache.
-  is_folded = devices[0].platform != "cpu"
+  # planes stay in its cache. Where the memory is not known, neither is room.
+  is_folded = (
+    devices[0].platform != "cpu" and measure_budget(devices) is not None
+  )
   previous = None
   for batch in _list_batches(pieces, size):
     pixels, valid = jax.device_put(_cut_batch(batch, size), dealt)

@@ -79,8 +79,10 @@ def is_large_stack(num_pixels: int) -> bool:
 
 def has_room(num_bytes: int) -> bool:
   """Tells whether there is room for an array in a temporary file."""
-  folder = os.environ.get(SCRATCH) or tempfile.gettempdir()
+  if not hasattr(os, "posix_fallocate"):  # Then `allocate` makes none.
+    return False
   with contextlib.suppress(OSError):
+    folder = os.environ.get(SCRATCH) or tempfile.gettempdir()
     return num_bytes < shutil.disk_usage(folder).free
   return False
 
@@ -109,6 +111,7 @@ def cut_strips(shape: Sequence[int], pixel_bytes: int) -> Iterator[slice]:
 
 
 _mapped: "weakref.WeakSet[mmap.mmap]" = weakref.WeakSet()
+_lock = threading.Lock()  # Of changes of it.
 
 
 def _keep_small(mapped: mmap.mmap) -> None:
@@ -119,7 +122,8 @@ def _keep_small(mapped: mmap.mmap) -> None:
   """
   if not hasattr(mmap, "MADV_DONTNEED"):
     return
-  _mapped.add(mapped)
+  with _lock:
+    _mapped.add(mapped)
   if not any(one.name == _trim.__name__ for one in threading.enumerate()):
     start = functools.partial(_trim, _measure_shared() + _TRIM_BYTES)
     threading.Thread(target=start, name=_trim.__name__, daemon=True).start()
@@ -135,8 +139,11 @@ def _trim(most: int) -> None:
   """
   while _mapped:
     if _measure_shared() > most:
-      for one in list(_mapped):
+      with _lock:
+        mapped = list(_mapped)
+      for one in mapped:
         one.madvise(mmap.MADV_DONTNEED)
+    mapped = []  # Keeps none of them open.
     time.sleep(_TRIM_S)
 
 

@@ -64,6 +64,8 @@ def read_request(flags) -> Request:
     ValueError: the configuration cannot be meant.
   """
   config = flags.config.copy_and_resolve_references()
+  if "train" not in config:
+    raise ValueError("--config: found no train, expected a training's")
   check.TrainSection.read(config.train)
   check.check_crop(config)
   output = flags.output and Path(flags.output)

@@ -286,7 +286,10 @@ def write_table(path: str | pathlib.Path, table: "pd.DataFrame") -> None:
   Raises:
     OSError: the file cannot be written.
   """
-  if all(dtype.kind in "if" for dtype in table.dtypes):
+  # A lone column would spell a missing value as an empty line.
+  if len(table.columns) > 1 and all(
+    isinstance(one, np.dtype) and one.kind in "if" for one in table.dtypes
+  ):
     write_text(path, _spell_numbers(table))
     return
   with replace_file(path) as temporary:

@@ -174,7 +174,8 @@ def plan_patch_px(config: ConfigDict) -> int:
   paths = [pathlib.Path(source.path) for source in loop.list_sources(config)]
   if paths and all(path.is_dir() for path in paths):
     return find_patch_px(config)
-  return max(config.records.patch_px, config.train.crop_px)
+  records = config.get("records", {})
+  return max(records.get("patch_px", 0), config.train.crop_px)
 
 
 def find_patch_px(config: ConfigDict) -> int:

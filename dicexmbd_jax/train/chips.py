@@ -1,6 +1,7 @@
 """What accelerators can do, as their makers state it."""
 
 import dataclasses
+import os
 import re
 
 
@@ -75,6 +76,17 @@ def find_chip(device_kind: str) -> Chip | None:
     if re.search(rf"\b{chip.name}\b", device_kind):
       return chip
   return None
+
+
+def count_usable_bytes(chip: Chip) -> float:
+  """Returns the bytes of a device's memory that JAX hands out.
+
+  Of a GPU 75 %, or $XLA_PYTHON_CLIENT_MEM_FRACTION; of a TPU all.
+  """
+  share = 1.0
+  if not chip.name.startswith("TPU"):
+    share = float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75"))
+  return share * chip.memory_gb * 1e9
 
 
 def peak_flops(device_kind: str, dtype: str) -> float | None:

@@ -52,10 +52,13 @@ def advise_batch(config: ConfigDict, batch_size: int) -> str:
     batch_size: another batch.
   """
   times = batch_size / config.batch_size
+  steps = "num_steps and warmup_steps"
+  if config.get("num_epochs") is not None:
+    steps = "warmup_steps"  # The steps follow from the epochs.
   return (
     f"with a batch of {batch_size}: learning_rate "
     f"{config.learning_rate * math.sqrt(times):.2g} (x {math.sqrt(times):.3g}, "
-    f"the square root of {times:.3g}), num_steps and warmup_steps x "
+    f"the square root of {times:.3g}), {steps} x "
     f"{1 / times:.3g}"
   )
 

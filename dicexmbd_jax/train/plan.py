@@ -117,6 +117,8 @@ def plan_step(
     "traffic": sum(one.num_bytes for one in operations),
     "cycles": sum(one.cycles for one in operations),
   }
+  # Of a loop over parts of a batch, XLA counts one turn.
+  flops = step.flops if config.train.accumulate_steps == 1 else None
   plan = StepPlan(
     device_kind=devices[0].device_kind,
     num_devices=len(devices),
@@ -130,16 +132,16 @@ def plan_step(
       "batch": _sum_bytes(batch),
       SCRATCH: step.scratch,
     },
-    memory_limit=chip.memory_gb * 1e9 if chip else None,
+    memory_limit=chips.count_usable_bytes(chip) if chip else None,
     failure=step.failure,
-    compiled_flops=step.flops,
+    compiled_flops=flops,
     collectives=collectives,
     seconds=_find_bounds(
       chip,
       config.model.dtype,
-      step.flops or costs["model_flops"],
+      max(flops or 0.0, costs["model_flops"]),
       costs["traffic"],
-      sum(size for _, size in collectives.values()),
+      collectives,
       len(devices),
     ),
     estimated_s=_time_cycles(costs["cycles"], chip),
@@ -156,7 +158,10 @@ def _compile(program: Program, state: Any, batch: Any) -> CompiledStep:
     compiled = take_step.lower(state, batch).compile()
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
-      raise
+      said = _describe_failure(str(error))
+      raise ValueError(
+        f"--topology: found {said}, expected a step that compiles"
+      ) from error
     return CompiledStep(failure=_describe_failure(str(error)))
   return CompiledStep(
     text=compiled.as_text(),
@@ -199,7 +204,7 @@ def _find_bounds(
   dtype: str,
   flops: float,
   traffic: float,
-  payload: float,
+  collectives: Mapping[str, tuple[int, float]],
   num_devices: int,
 ) -> dict[str, float]:
   """Returns the seconds that a step takes at least, by what bounds it."""
@@ -207,7 +212,12 @@ def _find_bounds(
     return {}
   # On TPUs JAX multiplies float32 as bfloat16, unless it is told otherwise.
   rate = chip.tflops.get(dtype, chip.tflops["bfloat16"])
-  sent = 2 * payload * (num_devices - 1) / num_devices  # As a ring does it.
+  # As rings do it: what is summed goes round twice, anything else once.
+  payload = sum(
+    size * (2 if kind == "all-reduce" else 1)
+    for kind, (_, size) in collectives.items()
+  )
+  sent = payload * (num_devices - 1) / num_devices
   return {
     "matrix units": flops / rate / 1e12,
     "memory": traffic / chip.memory_gb_s / 1e9,

@@ -75,12 +75,15 @@ class Profile:
 
     Args:
       steps: FIRST:LAST, both recorded; None: none is.
-      folder: where the trace comes.
+      folder: where the trace comes; of several processes in a folder of its
+        own each, since traces of one host and second share a name.
 
     Raises:
       ValueError: `steps` is no such window.
     """
     self._folder, self._is_on = folder, False
+    if jax.process_count() > 1:
+      self._folder /= f"process_{jax.process_index()}"
     self._window = range(0)
     if steps is not None:
       found = re.fullmatch(r"(\d+):(\d+)", steps)

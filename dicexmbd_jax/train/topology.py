@@ -7,6 +7,7 @@ import re
 import jax
 from jax.experimental import topologies
 
+MAX_CPUS = 4096  # Of one machine, all virtual.
 TPUS = ("v4", "v5e", "v5p", "v6e")
 # What XLA must know of a GPU: as the CUDA driver tells it, see NVIDIA's table
 # of compute capabilities. Capability, cores (SMs), arithmetic units of each,
@@ -131,6 +132,10 @@ def _describe_gpu(
 
 
 def _list_cpus(topology: str, number: int) -> list[jax.Device]:
+  if number > MAX_CPUS:
+    raise ValueError(
+      f"--topology: found {topology!r}, expected at most {MAX_CPUS} devices"
+    )
   if "device_count" not in os.environ.get("XLA_FLAGS", ""):
     # Where JAX runs already, it keeps the devices that it has.
     with contextlib.suppress(RuntimeError):

@@ -249,6 +249,8 @@ class TeachWidget(QtWidgets.QWidget):
     part = self._find_view(strokes.shape)
 
     def learn() -> None:
+      if not session.is_seen(planes, strokes):
+        return  # The scale was changed meanwhile.
       session.learn(stem, planes, strokes)
       if session.engine.fit():
         self._classify(session, stem, planes, part)

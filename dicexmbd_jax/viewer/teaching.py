@@ -77,8 +77,17 @@ class Session:
     return rows, columns
 
   def learn(self, stem: str, planes: np.ndarray, strokes: np.ndarray) -> None:
-    """Takes an image's strokes, on its own grid, in place of earlier ones."""
-    self.engine.learn(stem, planes, self.enlarge(strokes))
+    """Takes an image's strokes, on its own grid, in place of earlier ones.
+
+    Planes that were seen at another scale teach nothing.
+    """
+    if self.is_seen(planes, strokes):
+      self.engine.learn(stem, planes, self.enlarge(strokes))
+
+  def is_seen(self, planes: np.ndarray, strokes: np.ndarray) -> bool:
+    """Tells whether planes are of today's scale, whose teacher is asked."""
+    rows, columns = strokes.shape
+    return planes.shape[:2] == (rows * self.scale, columns * self.scale)
 
   def enlarge(self, strokes: np.ndarray) -> np.ndarray:
     """Returns strokes on the grid that the teacher works on."""
@@ -90,12 +99,17 @@ class Session:
     Raises:
       ValueError: an image with strokes cannot be read any more.
     """
+    before = self._view, self.engine, self.history
     self._view = dataclasses.replace(self._view, scale=scale)
     self.engine = LiveTeacher()
     self.history = []  # Of another teacher.
-    for stem, drawn in self.strokes.items():
-      if drawn.any():
-        self.learn(stem, self._view_image(stem).planes, drawn)
+    try:
+      for stem, drawn in self.strokes.items():
+        if drawn.any():
+          self.learn(stem, self._view_image(stem).planes, drawn)
+    except BaseException:
+      self._view, self.engine, self.history = before
+      raise
 
   def measure_images(self, tell: Callable[[str], None]) -> dict[str, float]:
     """Returns every image's mean uncertainty.

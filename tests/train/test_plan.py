@@ -8,6 +8,9 @@ from dicexmbd_jax.train import chips, optimizer, plan, topology
 CHIP = chips.Chip("X", {"bfloat16": 100.0}, 10.0, 1000.0, 50.0)
 
 
+SENT = {"all-reduce": (3, 1e9), "all-gather": (1, 1e9)}
+
+
 def make_plan(**changed):
   values = {
     "device_kind": "X",
@@ -53,13 +56,13 @@ def test_what_fits_and_what_nobody_knows():
 
 
 def test_times_are_the_peaks_alone():
-  found = plan._find_bounds(CHIP, "float32", 1e12, 5e9, 1e9, 4)
+  found = plan._find_bounds(CHIP, "float32", 1e12, 5e9, SENT, 4)
   assert found == {
     "matrix units": pytest.approx(0.01),
     "memory": pytest.approx(0.005),
-    "links": pytest.approx(2 * 0.75 / 50),
+    "links": pytest.approx((2 * 0.75 + 0.75) / 50),
   }
-  assert plan._find_bounds(None, "float32", 1e12, 5e9, 1e9, 4) == {}
+  assert plan._find_bounds(None, "float32", 1e12, 5e9, SENT, 4) == {}
   assert make_plan().bound == "links"
   assert make_plan(seconds={}).bound == ""
 
