@@ -82,8 +82,6 @@ class Profile:
       ValueError: `steps` is no such window.
     """
     self._folder, self._is_on = folder, False
-    if jax.process_count() > 1:
-      self._folder /= f"process_{jax.process_index()}"
     self._window = range(0)
     if steps is not None:
       found = re.fullmatch(r"(\d+):(\d+)", steps)
@@ -101,7 +99,10 @@ class Profile:
       yield
       return
     if not self._is_on:
-      jax.profiler.start_trace(str(self._folder))
+      folder = self._folder
+      if jax.process_count() > 1:
+        folder /= f"process_{jax.process_index()}"
+      jax.profiler.start_trace(str(folder))
       self._is_on = True
     with jax.profiler.StepTraceAnnotation("train", step_num=step):
       yield
