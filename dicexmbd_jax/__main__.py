@@ -378,6 +378,14 @@ def terminate(number: int, frame: types.FrameType | None):
   raise TerminatedError
 
 
+_is_resending = threading.Event()
+
+
+def _send_signal(number: int) -> None:
+  _is_resending.clear()
+  os.kill(os.getpid(), number)
+
+
 def resend_lost_signal(unraisable: Any) -> None:
   """Sends SIGINT or SIGTERM once more where nobody was told of it.
 
@@ -388,13 +396,16 @@ def resend_lost_signal(unraisable: Any) -> None:
   if not isinstance(unraisable.exc_value, KeyboardInterrupt):
     sys.__unraisablehook__(unraisable)
     return
+  if _is_resending.is_set():
+    return  # One that waits is enough: a second would come while all ends.
   error = unraisable.exc_value
   while True:
     try:
       is_term = isinstance(error, TerminatedError)
       number = signal.SIGTERM if is_term else signal.SIGINT
-      timer = threading.Timer(0.01, os.kill, (os.getpid(), number))
+      timer = threading.Timer(0.01, _send_signal, (number,))
       timer.daemon = True
+      _is_resending.set()
       timer.start()
       return
     except KeyboardInterrupt as another:  # Came in here, and is lost as well.
