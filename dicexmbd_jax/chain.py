@@ -14,6 +14,7 @@ many images at a time; it is an argument, so that nothing here loads JAX.
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -186,29 +187,43 @@ def predict_records(
   The images are taken one by one, only as far ahead as the network's batches
   reach.
   """
-  # Since the last answer: their time is not the network's.
-  taken: list[ImageRecord] = []
-
-  def take_images() -> Iterator[tuple[ImageRecord, Image]]:
-    for record in records:
-      taken.append(record)
-      yield record, record.maps
-
-  answers = network(take_images())
-  while True:
-    started = time.perf_counter()
-    answer = next(answers, None)
-    if answer is None:
-      return
-    started += sum(sum(record.seconds.values()) for record in taken)
-    taken.clear()
-    record, probabilities = answer
+  shown = ((record, record.maps) for record in records)
+  for record, probabilities, seconds in run_timed(network, shown):
     yield dataclasses.replace(
       record,
       maps=round_probabilities(probabilities, record.image),
       has_probabilities=True,
-      seconds=_add_time(record, "network", started),
+      seconds={**record.seconds, "network": seconds},
     )
+
+
+def run_timed(
+  network: Network, images: Iterator[tuple[Any, Image]]
+) -> Iterator[tuple[Any, Probabilities, float]]:
+  """Yields the network's answers, each with the seconds that it took.
+
+  What it waited for images is not the network's time.
+  """
+  waited_s = 0.0
+
+  def pull() -> Iterator[tuple[Any, Image]]:
+    nonlocal waited_s
+    while True:
+      started = time.perf_counter()
+      item = next(images, None)
+      waited_s += time.perf_counter() - started
+      if item is None:
+        return
+      yield item
+
+  answers = network(pull())
+  while True:
+    started = time.perf_counter()
+    waited_s = 0.0
+    answer = next(answers, None)
+    if answer is None:
+      return
+    yield *answer, max(time.perf_counter() - started - waited_s, 0.0)
 
 
 def round_probabilities(

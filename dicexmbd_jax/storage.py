@@ -26,6 +26,7 @@ SCRATCH = "DICEXMBD_SCRATCH"
 LARGE_BYTES = 2**24  # From here on, an array lies in a file.
 STACK_BYTES = 2**28  # The same of counts, which many channels make large.
 STRIP_BYTES = 2**24  # What is computed at a time, where it is not kept.
+MAX_RATIO = 1100  # Of pixels' to stored bytes: deflate reaches 1032.
 # How often, and of how many bytes on, the pages of files are handed back.
 _TRIM_S = 0.05
 _TRIM_BYTES = 2**25
@@ -75,6 +76,20 @@ def allocate(
 def is_large_stack(num_pixels: int) -> bool:
   """Tells whether counts of as many pixels, of all channels, lie in a file."""
   return 4 * num_pixels >= STACK_BYTES
+
+
+def can_outgrow_memory(
+  num_pixels: int, declared_bytes: int, stored_bytes: int
+) -> bool:
+  """Tells whether large counts may lie in a file, whatever memory there is.
+
+  Args:
+    num_pixels: of all channels that are read.
+    declared_bytes: that the source says to have.
+    stored_bytes: that are there; too few of them cannot be so many pixels.
+  """
+  is_there = declared_bytes <= MAX_RATIO * stored_bytes
+  return is_there and has_room(4 * num_pixels)
 
 
 def has_room(num_bytes: int) -> bool:

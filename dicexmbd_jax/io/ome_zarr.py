@@ -23,7 +23,6 @@ _MARKS = ("zarr.json", ".zattrs", ".zgroup")
 # What a path makes of a URL: one slash less.
 _URL = re.compile(r"(s3|gs|gcs|memory|https?|file):/+")
 _BLOCK = 1 << 20
-_MAX_RATIO = 1100  # Of pixels' to stored bytes, as for TIFF.
 
 
 def is_url(path: str | pathlib.Path) -> bool:
@@ -125,9 +124,7 @@ def hash_store(path: pathlib.Path) -> str:
       digest.update(name.encode("utf-8", "surrogateescape"))
       digest.update(content)
   except Exception as error:  # Of any file system.
-    text = " ".join(str(error).split())[:200]
-    line = f"found {text}, expected a readable store"
-    line = extras.describe_missing(error) or line
+    line = _describe_error(error, "a readable store")
     raise ValueError(f"{_spell(path)}: {line}") from error
   return digest.hexdigest()
 
@@ -147,9 +144,7 @@ def list_remote(url: str) -> list[pathlib.Path]:
     system, place = fsspec.core.url_to_fs(url)
     names = system.glob(place) if "*" in url else system.ls(place, detail=False)
   except Exception as error:  # Of any file system.
-    text = " ".join(str(error).split())[:200]
-    line = f"found {text}, expected a readable folder"
-    line = extras.describe_missing(error) or line
+    line = _describe_error(error, "a readable folder")
     raise ValueError(f"{url}: {line}") from error
   found = [name for name in sorted(names) if name.rstrip("/").endswith(".zarr")]
   if not found:
@@ -208,6 +203,12 @@ def _describe(root: zarr.Group) -> Mapping[str, Any]:
   attributes = dict(root.attrs)
   inner = attributes.get("ome")
   return inner if isinstance(inner, dict) else attributes
+
+
+def _describe_error(error: Exception, wanted: str) -> str:
+  """Returns an error of any file system as one line: what to install, or it."""
+  text = " ".join(str(error).split())[:200]
+  return extras.describe_missing(error) or f"found {text}, expected {wanted}"
 
 
 def _describe_other(root: zarr.Group) -> str:
@@ -312,17 +313,14 @@ def _check_memory(
   chunk = math.prod(array.shards or array.chunks) * array.dtype.itemsize
   memory.check_size(_spell(path), f"chunks of {array.chunks}", chunk)
   memory.check_size(_spell(path), f"rows of chunks {array.chunks}", row_bytes)
-  num_bytes = 4 * math.prod(shape)
-  is_cut = storage.is_large_stack(math.prod(shape))
-  if (
-    is_cut
-    and storage.has_room(num_bytes)
-    and array.nbytes <= _MAX_RATIO * array.nbytes_stored()
+  num_pixels = math.prod(shape)
+  if storage.is_large_stack(num_pixels) and storage.can_outgrow_memory(
+    num_pixels, array.nbytes, array.nbytes_stored()
   ):
     return
   height, width, num_channels = shape
   told = f"{num_channels} channels of {width} x {height} pixels"
-  memory.check_size(_spell(path), told, num_bytes)
+  memory.check_size(_spell(path), told, 4 * num_pixels)
 
 
 def _tell_missing(path: pathlib.Path, array: Any) -> list[str]:

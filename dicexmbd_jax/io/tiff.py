@@ -22,7 +22,6 @@ from dicexmbd_jax.types import LoadedImage
 
 Select = Callable[[Sequence[str], int], ChannelSelection]
 _Page = tifffile.TiffPage | tifffile.TiffFrame
-_MAX_RATIO = 1100  # Of pixels' to stored bytes: deflate reaches 1032.
 
 
 def read_tiff(
@@ -460,8 +459,7 @@ def _check_memory(
     rows = min(page.keyframe.rowsperstrip, height)
     memory.check_size(shown, f"strips of {rows} rows", rows * width * itemsize)
     stored = sum(_count_stored(layout.pages[i]) for i in channels)
-    is_there = num_pixels * itemsize <= _MAX_RATIO * stored
-    if is_there and storage.has_room(4 * num_pixels):
+    if storage.can_outgrow_memory(num_pixels, num_pixels * itemsize, stored):
       return True
   memory.check_size(
     shown,

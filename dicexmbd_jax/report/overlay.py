@@ -93,13 +93,12 @@ def _draw_in_strips(
 ) -> pillow.Image:
   """Draws an image at factor 1, without a palette, strip by strip."""
   ranges = [find_range(image[..., i]) for i in (0, 1)]
-  palette = make_palette()
   picture = pillow.new("RGB", image.shape[1::-1])
   for part in storage.cut_strips(image.shape, 40):
     nuclear, membrane = (
       stretch_values(image[part, :, i], *ranges[i]) for i in (0, 1)
     )
-    rgb = np.take(palette, code_channels(nuclear, membrane), axis=0)
+    rgb = blend_channels(nuclear, membrane)
     for labels, colour, opacity in (
       (nuclei, NUCLEUS_RGB, PLAIN_NUCLEUS_OPACITY),
       (cells, CELL_RGB, PLAIN_CELL_OPACITY),

@@ -10,7 +10,6 @@ ahead of the network and behind it.
 import collections
 import dataclasses
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
@@ -74,35 +73,6 @@ class _Task:
 
 Called = tuple[_Task, Wait]
 Answer = tuple[_Task, Levels | None]  # None for a baseline.
-
-
-def run_timed(
-  network: Network, images: Iterator[tuple[_Task, Any]]
-) -> Iterator[tuple[_Task, Any, float]]:
-  """Yields the network's answers, each with the seconds that it took.
-
-  What it waited for images is not the network's time.
-  """
-  waited_s = 0.0
-
-  def pull() -> Iterator[tuple[_Task, Any]]:
-    nonlocal waited_s
-    while True:
-      started = time.perf_counter()
-      item = next(images, None)
-      waited_s += time.perf_counter() - started
-      if item is None:
-        return
-      yield item
-
-  answers = network(pull())
-  while True:
-    started = time.perf_counter()
-    waited_s = 0.0
-    answer = next(answers, None)
-    if answer is None:
-      return
-    yield *answer, max(time.perf_counter() - started - waited_s, 0.0)
 
 
 class Pipeline:
@@ -187,7 +157,7 @@ class Pipeline:
     def call() -> Iterator[Called]:
       maps: list[Probabilities] = []
       total_s = 0.0
-      for task, answer, seconds in run_timed(first_pass, look()):
+      for task, answer, seconds in chain.run_timed(first_pass, look()):
         maps.append(answer)
         total_s += seconds
         if len(maps) == len(task.views):
@@ -207,7 +177,7 @@ class Pipeline:
         image, task.image = task.image, None
         yield task, image
 
-    for task, probabilities, seconds in run_timed(network, show()):
+    for task, probabilities, seconds in chain.run_timed(network, show()):
       task.seconds = seconds
       try:
         yield task, chain.round_to_levels(probabilities)

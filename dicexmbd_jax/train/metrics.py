@@ -39,6 +39,16 @@ def finish_scores(sums: dict) -> dict[str, float]:
   return scores
 
 
+def count_step_flops(config: ConfigDict) -> float:
+  """Returns an example's operations in a training step, both ways.
+
+  Args:
+    config: the whole configuration.
+  """
+  edge_px = config.train.crop_px
+  return 3 * count_flops(config.model, edge_px, edge_px)
+
+
 def count_flops(config: ConfigDict, height_px: int, width_px: int) -> float:
   """Returns the floating-point operations of one forward pass."""
   total, num_in = 0.0, config.in_channels

@@ -112,8 +112,9 @@ def plan_step(
   operations = hlo.read_operations(step.text)
   chip = chips.find_chip(devices[0].device_kind)
   collectives = hlo.sum_collectives(operations)
+  num_examples = config.train.batch_size / len(devices)
   costs = {
-    "model_flops": _count_flops(config) / len(devices),
+    "model_flops": num_examples * metrics.count_step_flops(config),
     "traffic": sum(one.num_bytes for one in operations),
     "cycles": sum(one.cycles for one in operations),
   }
@@ -168,13 +169,6 @@ def _compile(program: Program, state: Any, batch: Any) -> CompiledStep:
     scratch=float(compiled.memory_analysis().temp_size_in_bytes),
     flops=(compiled.cost_analysis() or {}).get("flops"),
   )
-
-
-def _count_flops(config: ConfigDict) -> float:
-  """Returns the network's operations in a step, forward and backward."""
-  edge_px = config.train.crop_px
-  forward = metrics.count_flops(config.model, edge_px, edge_px)
-  return 3 * config.train.batch_size * forward
 
 
 def _time_cycles(cycles: float, chip: chips.Chip | None) -> float | None:

@@ -24,11 +24,9 @@ class Speed:
 
   def __init__(self, config: ConfigDict, step: int):
     """Starts to count after `step`, which a run may go on from."""
-    edge_px = config.train.crop_px
-    flops = metrics.count_flops(config.model, edge_px, edge_px)
     peak = chips.peak_flops(jax.devices()[0].device_kind, config.model.dtype)
     self.batch_size = config.train.batch_size
-    self.flops_per_image = 3 * flops
+    self.flops_per_image = metrics.count_step_flops(config)
     self.peak_flops = peak and peak * jax.device_count()
     self.restart(step)
 

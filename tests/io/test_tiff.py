@@ -137,7 +137,7 @@ def test_a_large_stack_that_is_only_declared_is_refused(
   path = tmp_path / "stack.tif"
   planes = np.zeros((2, 400, 500), np.uint16)
   tifffile.imwrite(path, planes, compression="zlib", rowsperstrip=10)
-  monkeypatch.setattr(tiff, "_MAX_RATIO", 5)  # Zeros shrink to a thousandth.
+  monkeypatch.setattr(storage, "MAX_RATIO", 5)  # Zeros shrink to a thousandth.
   monkeypatch.setenv(memory.VARIABLE, "1e-3")
   with cut_finely(), pytest.raises(memory.TooLargeError, match="500 x 400"):
     read(path, 0, 1)
