@@ -361,9 +361,11 @@ def main(arguments: Sequence[str]) -> int:
       raise
     return refuse(f"{name}: {line}")
   except TerminatedError:
+    _resending.stop()
     print("dicexmbd: terminated", file=sys.stderr)
     return TERMINATED
   except KeyboardInterrupt:
+    _resending.stop()
     print("dicexmbd: interrupted", file=sys.stderr)
     return INTERRUPTED
 
@@ -378,12 +380,40 @@ def terminate(number: int, frame: types.FrameType | None):
   raise TerminatedError
 
 
-_is_resending = threading.Event()
+class _Resending:
+  """Sends lost signals once more, until the command has been told of one."""
+
+  def __init__(self):
+    self._lock = threading.Lock()
+    self._is_told = False
+    self._is_waiting = threading.Event()
+
+  def start(self, number: int):
+    """Sends `number` in 10 ms; nothing where one waits or is not wanted."""
+    if self._is_told or self._is_waiting.is_set():
+      return
+    timer = threading.Timer(0.01, self._send, (number,))
+    timer.daemon = True
+    self._is_waiting.set()
+    timer.start()
+
+  def stop(self):
+    """Sends no more: another would come while the program ends, and kill it."""
+    while not self._is_told:
+      try:
+        with self._lock:
+          self._is_told = True
+      except KeyboardInterrupt:  # The last one, on its way already.
+        pass
+
+  def _send(self, number: int):
+    with self._lock:
+      if not self._is_told:
+        self._is_waiting.clear()  # First, as this one may be lost as well.
+        os.kill(os.getpid(), number)
 
 
-def _send_signal(number: int) -> None:
-  _is_resending.clear()
-  os.kill(os.getpid(), number)
+_resending = _Resending()
 
 
 def resend_lost_signal(unraisable: Any) -> None:
@@ -396,18 +426,12 @@ def resend_lost_signal(unraisable: Any) -> None:
   if not isinstance(unraisable.exc_value, KeyboardInterrupt):
     sys.__unraisablehook__(unraisable)
     return
-  if _is_resending.is_set():
-    return  # One that waits is enough: a second would come while all ends.
-  error = unraisable.exc_value
-  while True:
+  error: BaseException | None = unraisable.exc_value
+  while error is not None:
+    is_term = isinstance(error, TerminatedError)
+    error = None
     try:
-      is_term = isinstance(error, TerminatedError)
-      number = signal.SIGTERM if is_term else signal.SIGINT
-      timer = threading.Timer(0.01, _send_signal, (number,))
-      timer.daemon = True
-      _is_resending.set()
-      timer.start()
-      return
+      _resending.start(signal.SIGTERM if is_term else signal.SIGINT)
     except KeyboardInterrupt as another:  # Came in here, and is lost as well.
       error = another
 

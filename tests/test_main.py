@@ -131,18 +131,20 @@ from dicexmbd_jax import __main__ as program
 
 # Shells start what runs in the background with SIGINT ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-left = [2]  # Signals that are lost.
+def lose_one(phase, info):
+  os.kill(os.getpid(), {int(number)})
+  time.sleep(0.001)
 
-def collect(phase, info):
-  if phase == "start" and left[0]:
-    left[0] -= 1
-    os.kill(os.getpid(), {int(number)})
-    time.sleep(0.001)
+def lose_the_second(phase, info):
+  time.sleep(5)  # Until it comes, and ends in here.
 
 def work(values):
-  gc.callbacks.append(collect)
-  for _ in range(2):
-    gc.collect()
+  for callback in (lose_one, lose_the_second):
+    gc.callbacks.append(callback)
+    try:
+      gc.collect()
+    finally:
+      gc.callbacks.remove(callback)
   time.sleep(20)
 
 name = "dicexmbd_jax.commands.simulate"
