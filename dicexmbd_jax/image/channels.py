@@ -143,19 +143,21 @@ def find_weak_groups(
   """
   lines = []
   for group, indices in (("nuclear", nuclear), ("membrane", membrane)):
-    strongest = max(
-      (
-        float(normalise.find_percentile(stack[..., index], clip_percentile))
-        for index in indices
-      ),
-      default=0.0,
-    )
+    strongest = 0.0
+    for index in indices:
+      channel = stack[..., index]
+      found = float(normalise.find_percentile(channel, clip_percentile))
+      strongest = max(strongest, found)
+      if strongest >= WEAK_COUNTS:
+        break
+    if not 0 < strongest < WEAK_COUNTS:
+      continue
     is_counts = strongest > 1 or all(
       np.array_equal(part[..., index], np.rint(part[..., index]))
       for index in indices
       for part in map(stack.__getitem__, storage.cut_strips(stack.shape, 8))
     )
-    if 0 < strongest < WEAK_COUNTS and is_counts:
+    if is_counts:
       lines.append(
         f"{group} signal is weak: no marker above {strongest:.1f} counts "
         f"({clip_percentile:g}th percentile); what is found may be noise"

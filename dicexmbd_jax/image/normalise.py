@@ -5,7 +5,7 @@ An empty channel (all zeros) or a constant one never gives NaN.
 """
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from scipy import ndimage
 
 from dicexmbd_jax import storage
@@ -15,6 +15,10 @@ Channel = Float32[np.ndarray, "y x"]
 # Of the pixels that tell about where a percentile lies; odd, so that they are
 # not all of a few columns.
 _SAMPLE_STEP = 31
+# Where fewer than one in so many pixels can be hot, these are looked at alone,
+# if counts are whole and below 2**24.
+_RARE_SHARE = 30
+_MAX_EXACT = 2**24
 # The eight neighbours of a pixel, without the pixel itself.
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=bool)
 
@@ -38,8 +42,18 @@ def remove_hot_pixels_mean(
     single pixel come back unchanged; a channel without a pixel above the
     threshold is returned itself.
   """
-  if channel.max() <= threshold_counts:  # No mean is negative.
+  highest = channel.max()
+  if highest <= threshold_counts:  # No mean is negative.
     return channel
+  bright = np.flatnonzero(channel > threshold_counts)
+  is_rare = len(bright) * _RARE_SHARE < channel.size
+  if is_rare and highest < _MAX_EXACT and _is_whole(channel):
+    cleaned = storage.allocate(channel.shape, np.float32)
+    cleaned[...] = channel
+    counts, mean = cleaned.ravel()[bright], _find_means(channel, bright)
+    is_hot = counts - mean > threshold_counts
+    np.put(cleaned, bright[is_hot], mean[is_hot])
+    return cleaned
   cleaned = storage.allocate(channel.shape, np.float32)
   # As uniform_filter does it: an axis after the other, whole lines each.
   for part in storage.cut_strips(channel.shape[::-1], 4):
@@ -51,6 +65,44 @@ def remove_hot_pixels_mean(
     counts = channel[part]
     cleaned[part] = np.where(counts - mean > threshold_counts, mean, counts)
   return cleaned
+
+
+def _is_whole(channel: Channel) -> bool:
+  return all(
+    np.array_equal(channel[part], np.rint(channel[part]))
+    for part in storage.cut_strips(channel.shape, 8)
+  )
+
+
+def _find_means(
+  channel: Channel, places: Int64[np.ndarray, " n"]
+) -> Float32[np.ndarray, " n"]:
+  """Returns the low-pass filter at a few pixels, to the bit.
+
+  Of whole counts below _MAX_EXACT all sums are exact in float64, whatever their
+  order: columns' sums are whole, and their means multiples of 2**-26.
+
+  Args:
+    channel: whole counts, float32 (y, x).
+    places: of the pixels, in raster order.
+  """
+  steps = np.arange(-2, 3)
+  rows, columns = (
+    _mirror(place[:, None] + steps, size)
+    for place, size in zip(
+      np.divmod(places, channel.shape[1]), channel.shape, strict=True
+    )
+  )
+  window = channel[rows[:, :, None], columns[:, None, :]]
+  means = (window.sum(1, np.float64) / 5).astype(np.float32)
+  return (means.sum(1, np.float64) / 5).astype(np.float32)
+
+
+def _mirror(places: np.ndarray, size: int) -> np.ndarray:
+  """Returns places beyond an axis' ends mirrored about its outermost pixels."""
+  period = max(2 * (size - 1), 1)
+  places = np.abs(places) % period
+  return np.minimum(places, period - places) % size
 
 
 def remove_hot_pixels_max(channel: Channel, threshold_counts: float) -> Channel:

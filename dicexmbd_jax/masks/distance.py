@@ -1,9 +1,9 @@
-"""Labels grown by a distance; without numba, so that scores load soon."""
+"""Labels grown by a distance."""
 
 import numpy as np
-from scipy import ndimage
 
 from dicexmbd_jax import storage
+from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.types import Labels
 
 
@@ -24,22 +24,50 @@ def grow_labels(labels: Labels, reach_px: float) -> Labels:
   margin = int(reach_px) + 1
   for part in storage.cut_strips(labels.shape, 16):
     first = max(part.start - margin, 0)
-    near = _grow_window(labels[first : part.stop + margin], reach_px)
-    grown[part] = near[part.start - first :][: part.stop - part.start]
+    near = np.ascontiguousarray(labels[first : part.stop + margin])
+    grow_rows(near, float(reach_px), part.start - first, grown[part])
   return grown
 
 
-def _grow_window(labels: Labels, reach_px: float) -> Labels:
-  if not labels.any():
-    return labels
-  is_free = labels == 0
-  nearest = ndimage.distance_transform_edt(
-    is_free, return_distances=False, return_indices=True
-  )
-  here = np.nonzero(is_free)
-  there = tuple(axis[is_free] for axis in nearest)
-  steps = (one - other for one, other in zip(here, there, strict=True))
-  is_near = np.sqrt(sum(step * step for step in steps)) <= reach_px
-  grown = labels.copy()
-  grown[is_free] = np.where(is_near, labels[there], 0)
-  return grown
+@compile_kernel
+def grow_rows(labels, reach_px, start, grown):
+  """Grows labels in some rows of a window, as grow_labels.
+
+  Of labels that are equally near, the one in the leftmost column is taken, and
+  in a column the upper one: in 1 0 2 the middle goes to 1.
+
+  Args:
+    labels: (y, x).
+    reach_px: the greatest distance.
+    start: the window's first row that is wanted.
+    grown: the rows that are wanted; is written to.
+  """
+  height, width = labels.shape
+  none = height + width
+  most = min(int(reach_px), none - 1)
+  # Rows from each pixel to the nearest label of its column.
+  above = np.full(width, none, np.int32)
+  below = np.full((height + 1, width), none, np.int32)
+  for y in range(height - 1, start - 1, -1):
+    for x in range(width):
+      below[y, x] = 0 if labels[y, x] != 0 else below[y + 1, x] + 1
+  for y in range(start + len(grown)):
+    for x in range(width):
+      above[x] = 0 if labels[y, x] != 0 else above[x] + 1
+    if y < start:
+      continue
+    for x in range(width):
+      if labels[y, x] != 0:
+        grown[y - start, x] = labels[y, x]
+        continue
+      nearest = none * none
+      row = column = 0
+      for other in range(max(x - most, 0), min(x + most + 1, width)):
+        step = min(above[other], below[y, other])
+        square = step * step + (other - x) * (other - x)
+        if square < nearest:
+          nearest = square
+          row = y - step if above[other] == step else y + step
+          column = other
+      is_near = np.sqrt(nearest) <= reach_px
+      grown[y - start, x] = labels[row, column] if is_near else 0

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from dicexmbd_jax import storage
+from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.masks.distance import grow_labels
 from dicexmbd_jax.types import Labels, Stack
 
@@ -48,14 +49,15 @@ def measure_intensities(
   if len(set(names)) != len(names):
     raise ValueError(f"names repeat: {names}, expected unique names")
   objects = _list_objects(cells)
-  areas, *sums = np.zeros((1 + len(names), len(objects) + 1))
-  for part, index in _index_strips(cells, objects):
-    places = index.ravel()
-    areas = _add(areas, places)
-    for channel, total in enumerate(sums):
-      counts = stack[part, :, channel].ravel()
-      sums[channel] = _add(total, places, counts)
-  means = (total[1:] / areas[1:] for total in sums)
+  areas = np.zeros(len(objects) + 1)
+  sums = np.zeros((len(names), len(objects) + 1))
+  planes = np.moveaxis(stack, -1, 0)
+  if planes.dtype != np.float32:  # Of any kind and byte order.
+    planes = planes.astype(np.float64)
+  for runs in _list_run_strips(cells, objects):
+    areas += np.bincount(runs[:, 3], runs[:, 2] - runs[:, 1], len(areas))
+    add_counts(planes, runs, sums)
+  means = sums[:, 1:] / areas[1:]
   return pd.DataFrame(
     {"Object": objects, **dict(zip(names, means, strict=True))}
   )
@@ -77,17 +79,16 @@ def measure_regions(cells: Labels) -> pd.DataFrame:
     and eccentricity (float64). No rows for an empty mask.
   """
   objects = _list_objects(cells)
-  areas, y, x, var_y, var_x, covariance = np.zeros((6, len(objects)))
-  for index, rows, columns in _walk_cells(cells, objects):
-    areas = _add(areas, index)
-    y, x = _add(y, index, rows), _add(x, index, columns)
+  sums = np.zeros((3, len(objects) + 1))
+  for runs in _list_run_strips(cells, objects):
+    add_places(runs, sums)
+  areas, y, x = sums[:, 1:]
   y, x = y / areas, x / areas
   # Central moments from centred coordinates: raw ones would lose digits.
-  for index, rows, columns in _walk_cells(cells, objects):
-    dy, dx = rows - y[index], columns - x[index]
-    var_y, var_x = _add(var_y, index, dy * dy), _add(var_x, index, dx * dx)
-    covariance = _add(covariance, index, dy * dx)
-  var_y, var_x, covariance = var_y / areas, var_x / areas, covariance / areas
+  moments = np.zeros((3, len(objects) + 1))
+  for runs in _list_run_strips(cells, objects):
+    add_moments(runs, np.append(0, y), np.append(0, x), moments)
+  var_y, var_x, covariance = moments[:, 1:] / areas
   major, minor = _find_eigenvalues(var_y, var_x, covariance)
   with np.errstate(divide="ignore", invalid="ignore"):
     eccentricity = np.where(major > 0, np.sqrt(1 - minor / major), 0.0)
@@ -116,11 +117,15 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
     Distance is NaN (float32). No rows for an empty mask.
   """
   grown = grow_labels(cells, distance_px)
-  touching = [
-    _list_touching(grown[part.start : part.stop + 1])
-    for part in storage.cut_strips(grown.shape, 16)
-  ]
-  pairs = np.unique(np.concatenate(touching))
+  touching = np.concatenate(
+    [
+      list_touching(grown[part.start : part.stop + 1])
+      for part in storage.cut_strips(grown.shape, 16)
+    ]
+  )
+  one_way = np.unique(touching)
+  other_way = (one_way & (2**32 - 1)) << 32 | one_way >> 32
+  pairs = np.sort(np.concatenate([one_way, other_way]))
   return pd.DataFrame(
     {
       "Object": pairs >> 32,
@@ -130,21 +135,45 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
   )
 
 
-def _list_touching(grown: Labels) -> Int64[np.ndarray, " n"]:
-  """Lists the pairs of ids whose pixels share an edge, rising.
+@compile_kernel
+def list_touching(grown):
+  """Lists the pairs of ids whose pixels share an edge.
+
+  Args:
+    grown: (y, x), 0 = background.
 
   Returns:
-    Both ids of a pair in one number, which sorts as the pair does; both ways.
+    int64: both ids of a pair in one number, the smaller first, which sorts as
+    the pair does. A pair may come several times.
   """
-  sides = [(grown[1:], grown[:-1]), (grown[:, 1:], grown[:, :-1])]
-  touching = [
-    (one[mask].astype(np.int64), other[mask].astype(np.int64))
-    for one, other in sides
-    for mask in [(one != other) & (one > 0) & (other > 0)]
-  ]
-  one_way = [one << 32 | other for one, other in touching]
-  other_way = [other << 32 | one for one, other in touching]
-  return np.unique(np.concatenate([*one_way, *other_way]))
+  height, width = grown.shape
+  pairs = np.empty(2 * height * width, np.int64)
+  count = 0
+  # Borders are long: of a pair that the pixel before had, too, one will do.
+  last_beside = np.zeros(width, np.int64)
+  for y in range(height):
+    last_below = 0
+    for x in range(width):
+      here = grown[y, x]
+      beside = pair_ids(here, grown[y, x + 1]) if x + 1 < width else 0
+      if beside != 0 and beside != last_beside[x]:
+        pairs[count] = beside
+        count += 1
+      last_beside[x] = beside
+      below = pair_ids(here, grown[y + 1, x]) if y + 1 < height else 0
+      if below != 0 and below != last_below:
+        pairs[count] = below
+        count += 1
+      last_below = below
+  return pairs[:count].copy()
+
+
+@compile_kernel
+def pair_ids(one, other):
+  """Returns two ids in one number, 0 where they are equal or background."""
+  if one == other or one == 0 or other == 0:
+    return 0
+  return np.int64(min(one, other)) << 32 | np.int64(max(one, other))
 
 
 def _list_objects(cells: Labels) -> Int64[np.ndarray, " n"]:
@@ -158,46 +187,121 @@ def _list_objects(cells: Labels) -> Int64[np.ndarray, " n"]:
   return np.unique(np.concatenate(found))[1:].astype(np.int64)
 
 
-def _index_strips(
+def _list_run_strips(
   cells: Labels, objects: Int64[np.ndarray, " n"]
-) -> Iterator[tuple[slice, Int64[np.ndarray, "y x"]]]:
-  """Numbers the pixels, strip by strip, by their ids' places in the list.
+) -> Iterator[Int32[np.ndarray, "k 4"]]:
+  """Yields the runs of equal ids along rows, as list_runs, strip by strip.
 
-  Yields:
-    The strip's rows; 1 where a pixel has the first id, 0 for background.
+  Ids are their places in the list, 1 for the first.
   """
   is_gapless = len(objects) == 0 or objects[-1] == len(objects)
   known = np.append(0, objects)
   for part in storage.cut_strips(cells.shape, 40):
     strip = cells[part]
     index = strip if is_gapless else np.searchsorted(known, strip)
-    yield part, index.astype(np.int64)
+    yield list_runs(np.ascontiguousarray(index, np.int32), part.start)
 
 
-def _walk_cells(
-  cells: Labels, objects: Int64[np.ndarray, " n"]
-) -> Iterator[tuple[Int64[np.ndarray, " k"], ...]]:
-  """Yields the cells' pixels, strip by strip, in raster order.
+@compile_kernel
+def list_runs(labels, top):
+  """Lists the runs of equal labels along rows.
 
-  Yields:
-    The place of each pixel's id in the list, its row and its column.
+  0 5 5 7 in row 3 gives (3, 1, 3, 5) and (3, 3, 4, 7).
+
+  Args:
+    labels: int32 (y, x); 0 is left out.
+    top: the number of the first row.
+
+  Returns:
+    int32 (k, 4): row, first column, column after the last one, label; in raster
+    order.
   """
-  for part, index in _index_strips(cells, objects):
-    rows, columns = np.nonzero(index)
-    yield index[rows, columns] - 1, rows + part.start, columns
+  height, width = labels.shape
+  count = 0
+  for y in range(height):
+    last = 0
+    for x in range(width):
+      label = labels[y, x]
+      count += label != last and label != 0
+      last = label
+  runs = np.empty((count, 4), np.int32)
+  count = -1
+  for y in range(height):
+    last = 0
+    for x in range(width):
+      label = labels[y, x]
+      if label != last and label != 0:
+        count += 1
+        runs[count, 0] = top + y
+        runs[count, 1] = x
+        runs[count, 3] = label
+      if label != 0:
+        runs[count, 2] = x + 1
+      last = label
+  return runs
 
 
-def _add(
-  sums: np.ndarray, places: np.ndarray, values: np.ndarray | None = None
-) -> np.ndarray:
-  """Returns sums with values, or ones, added in order, whatever the strips."""
-  if not sums.any():  # The same to the bit, and sooner.
-    return np.bincount(places, values, len(sums)).astype(np.float64)
-  if values is None:
-    return sums + np.bincount(places, minlength=len(sums))
-  # The sums come first, so that they go on where they ended.
-  places = np.concatenate([np.arange(len(sums)), places])
-  return np.bincount(places, np.concatenate([sums, values]), len(sums))
+@compile_kernel
+def add_counts(planes, runs, sums):
+  """Adds the counts of each cell, in raster order, to its sums.
+
+  Four channels at a time: an addition waits for the one before it.
+
+  Args:
+    planes: (m, y, x).
+    runs: of list_runs.
+    sums: float64 (m, n + 1).
+  """
+  for first in range(0, len(planes), 4):
+    last = len(planes) - 1
+    # Of the last channels some are read again, and left out below.
+    a, b, c, d = first, first + 1, first + 2, first + 3
+    plane_a, plane_b = planes[a], planes[min(b, last)]
+    plane_c, plane_d = planes[min(c, last)], planes[min(d, last)]
+    for y, start, end, label in runs:
+      sum_a, sum_b = sums[a, label], sums[min(b, last), label]
+      sum_c, sum_d = sums[min(c, last), label], sums[min(d, last), label]
+      for x in range(start, end):
+        sum_a += plane_a[y, x]
+        sum_b += plane_b[y, x]
+        sum_c += plane_c[y, x]
+        sum_d += plane_d[y, x]
+      sums[a, label] = sum_a
+      if b <= last:
+        sums[b, label] = sum_b
+      if c <= last:
+        sums[c, label] = sum_c
+      if d <= last:
+        sums[d, label] = sum_d
+
+
+@compile_kernel
+def add_places(runs, sums):
+  """Adds each cell's pixels, rows and columns to its sums, (3, n + 1)."""
+  for y, start, end, label in runs:
+    num = end - start
+    sums[0, label] += num
+    sums[1, label] += y * num
+    sums[2, label] += (start + end - 1) * num // 2
+
+
+@compile_kernel
+def add_moments(runs, y, x, sums):
+  """Adds second moments about centres, pixel by pixel in raster order.
+
+  Args:
+    runs: of list_runs.
+    y: each cell's centre; the first is of none.
+    x: likewise.
+    sums: float64 (3, n + 1): of squares along y, along x, of products.
+  """
+  for row, start, end, label in runs:
+    dy = row - y[label]
+    for column in range(start, end):
+      dx = column - x[label]
+      sums[0, label] += dy * dy
+      sums[1, label] += dx * dx
+      sums[2, label] += dy * dx
 
 
 def _find_eigenvalues(

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from dicexmbd_jax.image import normalise
 
@@ -33,6 +34,23 @@ def test_hot_pixels_mean_cleans_the_border(place):
   cleaned = normalise.remove_hot_pixels_mean(channel, 50)
   assert cleaned[place] == 4
   assert cleaned.sum() == 4
+
+
+@pytest.mark.parametrize("scale", [1, 1.1, 1e5])
+@pytest.mark.parametrize("shape", [(1, 50), (2, 90), (3, 4), (60, 70)])
+def test_hot_pixels_mean_is_scipys_filter_to_the_bit(shape, scale):
+  """Few bright pixels of whole counts are looked at alone, others not."""
+  rng = np.random.default_rng(0)
+  for share in (0.01, 0.5):
+    channel = rng.poisson(3, shape).astype(np.float32)
+    is_bright = rng.random(shape) < share
+    channel[is_bright] += rng.integers(20, 2000, np.count_nonzero(is_bright))
+    channel *= np.float32(scale)
+    mean = ndimage.uniform_filter(channel, 5, mode="mirror")
+    expected = np.where(channel - mean > 20 * scale, mean, channel)
+    np.testing.assert_array_equal(
+      normalise.remove_hot_pixels_mean(channel, 20 * scale), expected
+    )
 
 
 def test_hot_pixels_max_takes_the_largest_neighbour():

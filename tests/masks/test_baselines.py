@@ -38,6 +38,21 @@ def test_distance_is_by_brute_force(seed):
     assert result[y, x] in (allowed if distances.min() <= 4.5 else {0})
 
 
+@pytest.mark.parametrize("reach_px", [0, 1, 2.5, 4, 30])
+@pytest.mark.parametrize("share", [0.005, 0.05, 0.5])
+def test_distance_breaks_ties_as_scipy(share, reach_px, cut_finely):
+  rng = np.random.default_rng(0)
+  seeds = rng.integers(1, 99, (40, 50), np.int32)
+  seeds[rng.random(seeds.shape) > share] = 0
+  distances, (rows, columns) = ndimage.distance_transform_edt(
+    seeds == 0, return_indices=True
+  )
+  expected = np.where(distances <= reach_px, seeds[rows, columns], 0)
+  np.testing.assert_array_equal(grow_labels(seeds, reach_px), expected)
+  with cut_finely():
+    np.testing.assert_array_equal(grow_labels(seeds, reach_px), expected)
+
+
 def test_distance_without_nuclei():
   seeds = np.zeros((4, 4), np.int32)
   assert not grow_labels(seeds, 5.0).any()

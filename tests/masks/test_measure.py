@@ -41,6 +41,21 @@ def test_intensities_are_means_of_raw_counts():
   pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">u2"])
+@pytest.mark.parametrize("num_channels", range(1, 6))
+def test_intensities_are_sums_in_raster_order(num_channels, dtype):
+  rng = np.random.default_rng(num_channels)
+  cells = rng.integers(0, 9, (30, 40), np.int32)
+  stack = rng.gamma(0.5, 99, (30, 40, num_channels)).astype(dtype)
+  names = [f"marker {k}" for k in range(num_channels)]
+  areas = np.bincount(cells.ravel())
+  for laid in (stack, np.moveaxis(np.moveaxis(stack, -1, 0).copy(), 0, -1)):
+    table = measure.measure_intensities(laid, cells, names)
+    for k, name in enumerate(names):
+      sums = np.bincount(cells.ravel(), stack[..., k].ravel())
+      np.testing.assert_array_equal(table[name], (sums / areas)[1:])
+
+
 def test_regions_of_tiny_cells():
   table = measure.measure_regions(CELLS)
   assert list(table["Object"]) == [1, 3, 7]
