@@ -27,6 +27,7 @@ _SUBFOLDERS: Mapping[Part, Sequence[str]] = {
   "maps": ("probabilities",),
 }
 _COLUMNS = ("id", "action", "from_ids")
+_CHECKED = "checked"  # The action of a row that tells of the whole image.
 _MIN_MARKERS = 2
 _LEAST_AGREEMENT = 0.2  # Correlation of two nuclear markers.
 _BLOCK_PX = 4  # Markers are compared by means of such squares: single ions.
@@ -228,7 +229,8 @@ def add_corrections(sample: Sample, path: Path) -> Sample:
 
   The viewer writes `corrected/NAME.csv` beside `corrected/NAME.tiff`. A cell
   counts where it was corrected; of the masks before, `masks/NAME.tiff` next
-  to that folder, it is also known where a cell was and none is now.
+  to that folder, it is also known where a cell was and none is now. Where the
+  table says that the whole image is checked, all of it counts.
 
   Args:
     sample: with its cells.
@@ -241,6 +243,8 @@ def add_corrections(sample: Sample, path: Path) -> Sample:
   if sample.cells is None or not table.is_file():
     return sample
   rows = _read_corrections(table)
+  if any(action == _CHECKED for _, action, _ in rows):
+    return sample
   ids = [number for number, action, _ in rows if action != "deleted"]
   is_covered = np.isin(sample.cells, ids) & (sample.cells > 0)
   doubts = sample.doubts

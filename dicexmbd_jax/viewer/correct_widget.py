@@ -52,6 +52,12 @@ class CorrectWidget(QtWidgets.QWidget):
     self.message = QtWidgets.QLabel()
     self.message.setWordWrap(True)
     self.folder = QtWidgets.QLineEdit()
+    self.checked = QtWidgets.QCheckBox("All cells of this image are right")
+    self.checked.setToolTip(
+      "Tick it where you have looked at the whole image: Fine-tune then learns "
+      "from all its cells, and from what is none, not from those you changed "
+      "alone."
+    )
     self.tuning = tune_box.TuneBox()
     self.tools = {name: QtWidgets.QPushButton(name) for name in _HINTS}
     self._place_parts()
@@ -100,8 +106,9 @@ class CorrectWidget(QtWidgets.QWidget):
     cells = np.array(layer.data)
     try:
       table = corrections.write_corrections(
-        folder, origin.stem, origin.original, cells, _sign(), layer.scale[-1]
-      )
+        folder, origin.stem, origin.original, cells, _sign(), layer.scale[-1],
+        self.checked.isChecked(),
+      )  # fmt: skip
     except (ValueError, OSError) as error:
       self.message.setText(str(error))
       return
@@ -152,10 +159,11 @@ class CorrectWidget(QtWidgets.QWidget):
       )
     box.addWidget(QtWidgets.QLabel("Folder"), 3, 0)
     box.addWidget(self.folder, 3, 1, 1, 2)
-    box.addWidget(save, 4, 0, 1, 3)
-    box.addWidget(self.message, 5, 0, 1, 3)
-    box.addWidget(self.tuning, 6, 0, 1, 3)
-    box.setRowStretch(7, 1)
+    box.addWidget(self.checked, 4, 0, 1, 3)
+    box.addWidget(save, 5, 0, 1, 3)
+    box.addWidget(self.message, 6, 0, 1, 3)
+    box.addWidget(self.tuning, 7, 0, 1, 3)
+    box.setRowStretch(8, 1)
 
   def _list_layers(self, _event: Any = None) -> None:
     """Offers the Labels layers, those of cells first."""
@@ -184,7 +192,9 @@ class CorrectWidget(QtWidgets.QWidget):
     self.layer, self._redrawn = layer, 0
     if layer is not None:
       origin = _give_origin(layer)
-      self.folder.setText(str(_choose_folder(origin)))
+      folder = _choose_folder(origin)
+      self.folder.setText(str(folder))
+      self.checked.setChecked(corrections.is_checked(folder, origin.stem))
       layer.events.paint.connect(self._finish_shape)
       self.choose_tool("")
 
@@ -284,9 +294,12 @@ class CorrectWidget(QtWidgets.QWidget):
 
 def describe_changes(table: pd.DataFrame, folder: Path, stem: str) -> str:
   """Returns how many cells were changed, and where that was saved."""
-  counts = table["action"].value_counts()
+  is_whole = table["action"] == corrections.CHECKED
+  counts = table["action"][~is_whole].value_counts()
   told = ", ".join(f"{count} {action}" for action, count in counts.items())
-  return f"Saved: {told or 'no change'} ({folder}/corrected/{stem}.tiff)."
+  checked = ", the whole image checked" if is_whole.any() else ""
+  place = f"{folder}/corrected/{stem}.tiff"
+  return f"Saved: {told or 'no change'}{checked} ({place})."
 
 
 def _get_kind(layer: Any) -> str:

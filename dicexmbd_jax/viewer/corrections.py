@@ -20,6 +20,8 @@ from dicexmbd_jax.types import Labels
 COLUMNS = ["id", "action", "from_ids", "user", "time"]
 _WHAT = COLUMNS[:3]
 _FOLDER = "corrected"
+# Of the row that says of a whole image that all cells are right now; id 0.
+CHECKED = "checked"
 _STEPS_PER_PX = 4  # Of a drawn line; fine enough to miss no pixel.
 _EIGHT = np.ones((3, 3), bool)  # Pixels that touch at a corner are one piece.
 # From this share on of either one, a cell comes from another.
@@ -198,6 +200,7 @@ def write_corrections(
   corrected: Labels,
   author: Mapping[str, str],
   pixel_size_um: float | None = None,
+  is_checked: bool = False,
 ) -> pd.DataFrame:
   """Writes corrected cells and their record beside the masks of an image.
 
@@ -211,16 +214,22 @@ def write_corrections(
     corrected: the cells now.
     author: `user` and `time` of the new rows.
     pixel_size_um: edge of the image's pixels.
+    is_checked: somebody has looked at all cells, and they are right now.
 
   Returns:
-    The record: the columns COLUMNS, a row per changed cell.
+    The record: the columns COLUMNS, a row per changed cell, after a row of id
+    0 where all of the image is checked.
 
   Raises:
     ValueError: the folder's masks are others than `original`; two shapes; or an
       earlier save is damaged.
     OSError: a file cannot be written.
   """
-  changes = find_changes(original, corrected).assign(**author)
+  changes = find_changes(original, corrected)
+  if is_checked:
+    checked = pd.DataFrame([(0, CHECKED, "")], columns=_WHAT)
+    changes = pd.concat([checked, changes], ignore_index=True)
+  changes = changes.assign(**author)
   masks, path = folder / f"masks/{stem}.tiff", folder / _FOLDER / f"{stem}.tiff"
   if masks.exists():
     _check_masks(masks, original)
@@ -231,6 +240,20 @@ def write_corrections(
   write.write_labels(path, corrected, pixel_size_um)
   write.write_table(path.with_suffix(".csv"), changes)
   return changes
+
+
+def is_checked(folder: pathlib.Path, stem: str) -> bool:
+  """Whether somebody has said of an image that all its cells are right.
+
+  Args:
+    folder: of the masks, with corrected/.
+    stem: the image's name.
+  """
+  path = folder / _FOLDER / f"{stem}.csv"
+  try:
+    return CHECKED in set(tables.read_table(path, COLUMNS[1:])["action"])
+  except (ValueError, OSError, KeyError):
+    return False  # None, or a damaged one: nobody has said so.
 
 
 def _number_parts(y: np.ndarray, x: np.ndarray, side: np.ndarray) -> np.ndarray:

@@ -52,7 +52,10 @@ class TuneBox(QtWidgets.QGroupBox):
     self._place_parts()
     self._timer = QtCore.QTimer(self, interval=_TICK_MS)
     self._timer.timeout.connect(self._show_share)
-    self._process = QtCore.QProcess(self)
+    # Of the application: where this box is closed, as with the dock that it is
+    # in, the process leaves the best model so far before it ends.
+    self._process = QtCore.QProcess(QtWidgets.QApplication.instance())
+    self.destroyed.connect(self._process.terminate)
     channels = QtCore.QProcess.ProcessChannelMode.MergedChannels
     self._process.setProcessChannelMode(channels)
     self._process.readyReadStandardOutput.connect(self._read_lines)

@@ -52,6 +52,14 @@ def test_without_the_masks_before_deletions_are_told(corrected):
   assert "were deleted" in sample.doubts[0]
 
 
+def test_an_image_that_was_checked_counts_whole(corrected):
+  path, sample = corrected
+  path.with_suffix(".csv").write_text(
+    HEAD + "0,checked,,me,t\n9,merged,2;3,me,t\n"
+  )
+  assert reading.add_corrections(sample, path).is_covered.all()
+
+
 def test_masks_without_a_table_are_whole(corrected):
   path, sample = corrected
   assert reading.add_corrections(sample, path) is sample

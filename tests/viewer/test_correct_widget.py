@@ -94,6 +94,25 @@ def test_whatever_was_done_can_be_undone(widget, viewer, output):
   assert len(pd.read_csv(output / "corrected/ROI1.csv")) == 0
 
 
+def test_an_image_can_be_said_to_be_right(widget, viewer, output):
+  assert not widget.checked.isChecked()
+  use(widget, viewer, "Delete", (25, 10))
+  widget.checked.setChecked(True)
+  widget.save()
+  assert "Saved: 1 deleted, the whole image checked" in widget.message.text()
+  table = pd.read_csv(output / "corrected/ROI1.csv")
+  assert table[["id", "action"]].to_numpy().tolist() == [
+    [0, "checked"],
+    [3, "deleted"],
+  ]
+  module = importlib.import_module("dicexmbd_jax.viewer.correct_widget")
+  again = module.CorrectWidget(viewer)
+  assert again.checked.isChecked()
+  again.checked.setChecked(False)
+  again.save()
+  assert not module.CorrectWidget(viewer).checked.isChecked()
+
+
 def test_added_cells_have_new_ids_and_spare_others(widget):
   widget.tools["Add"].click()
   layer = widget.layer

@@ -105,3 +105,33 @@ def test_a_fine_tuning_can_be_cancelled(box, wait_until, output):
   wait_until(lambda: not box.is_busy())
   assert "Stopped before there was a model" in box.message.text()
   assert box.result is None
+
+
+def test_a_box_that_is_closed_ends_its_process_in_order(
+  wait_until, monkeypatch, tmp_path
+):
+  """A stand-in for `finetune` tells which signal it got."""
+  qt = importlib.import_module("qtpy.QtCore")
+  module = importlib.import_module("dicexmbd_jax.viewer.tune_box")
+  program = tmp_path / "dicexmbd_jax"
+  program.mkdir()
+  (program / "__init__.py").touch()
+  (program / "__main__.py").write_text(
+    "import pathlib, signal, sys, time\n"
+    "def end(number, frame):\n"
+    "  pathlib.Path('ended').write_text(signal.Signals(number).name)\n"
+    "  sys.exit(75)\n"
+    "signal.signal(signal.SIGTERM, end)\n"
+    "pathlib.Path('begun').touch()\n"
+    "time.sleep(60)\n"
+  )
+  monkeypatch.chdir(tmp_path)
+  box = module.TuneBox()
+  box.start(["finetune"], tmp_path / "finetuned")
+  wait_until((tmp_path / "begun").exists)
+  box.deleteLater()
+  del box
+  events = qt.QCoreApplication
+  events.sendPostedEvents(None, qt.QEvent.Type.DeferredDelete)
+  wait_until((tmp_path / "ended").exists)
+  assert (tmp_path / "ended").read_text() == "SIGTERM"
