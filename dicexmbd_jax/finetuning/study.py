@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
@@ -32,8 +33,11 @@ from dicexmbd_jax.types import Network
 Path = pathlib.Path
 WORK, APART, RESULT = "work", "not_better", "finetune.json"
 _PLAN = "plan.json"
-# Of the time: what simulating, and fitting the settings, may take.
-_REHEARSAL_SHARE, _FIT_SHARE = 0.05, 0.08
+_SHOWN = "magnification.json"
+# Of the time: what simulating, fitting the settings, and trying magnifications
+# may take.
+_REHEARSAL_SHARE, _FIT_SHARE, _FACTOR_SHARE = 0.05, 0.08, 0.1
+_MAX_TRIED = 4  # Images that magnifications are tried on.
 _REPORT_S = 6.0  # Pictures and page, on two cores.
 _SLACK = 1.5  # Other work on the machine may slow the end down.
 
@@ -124,10 +128,10 @@ class Tuning:
       "%s; F1 %.3f before, of %d labelled objects",
       self.division.way, before.f1, before.num_wanted,
     )  # fmt: skip
-    factor = float(np.median(list(factors.values())))
+    factor = self.choose_factor(network, tuple(factors.values()))
     config = self.config.copy_and_resolve_references()
     with config.predict.ignore_type():
-      config.predict.magnification = round(factor, 2)
+      config.predict.magnification = factor
     shown = self.show(dict.fromkeys(factors, config.predict.magnification))
     kept = self.write_records(config)
     course, is_complete, config = self.train(config, shown, judged_s)
@@ -148,16 +152,44 @@ class Tuning:
       for sample in self.samples
     }
 
+  def choose_factor(self, network: Network, factors: Sequence[float]) -> float:
+    """Returns the magnification that all images are shown at from now on.
+
+    The start's median, or what the labels say is better; a run that goes on
+    keeps its own.
+    """
+    path = self.work / _SHOWN
+    if (self.work / training.CLOCK).exists() and path.exists():
+      return float(json_file.read_json(path)["magnification"])
+    factor = round(float(np.median(factors)), 2)
+    if self.config.predict.magnification == sections.AUTO:
+      step = -(-len(self.samples) // _MAX_TRIED)
+      tried = self.samples[::step]
+      deadline_s = time.monotonic() + _FACTOR_SHARE * 60 * self.plan.minutes
+
+      def score(factor: float) -> float:
+        shown = [self.show_sample(one, one.is_covered, factor) for one in tried]
+        maps = judge.predict_maps(shown, network)
+        f1 = judge.judge_maps(shown, maps, self.config).f1
+        logging.info("at magnification %g: F1 %.3f", factor, f1)
+        return f1
+
+      factor = fit.fit_magnification(score, factor, deadline_s)
+    write.write_json(path, {"magnification": factor})
+    return factor
+
+  def show_sample(
+    self, sample: Sample, is_judged: Bool[np.ndarray, "y x"], factor: float
+  ) -> judge.Shown:
+    """Returns an image as the network sees it, and where it judges."""
+    image = patches.show_image(sample, factor, self.config)
+    return judge.Shown(sample, is_judged, factor, image)
+
   def show(self, factors: Mapping[str, float]) -> list[judge.Shown]:
     """Returns the images that judge, at these magnifications."""
     judges = self.division.judges
     return [
-      judge.Shown(
-        sample,
-        judges[sample.name],
-        factors[sample.name],
-        patches.show_image(sample, factors[sample.name], self.config),
-      )
+      self.show_sample(sample, judges[sample.name], factors[sample.name])
       for sample in self.samples
       if sample.name in judges
     ]
