@@ -104,12 +104,16 @@ def has_room(num_bytes: int) -> bool:
 
 def is_mapped(array: np.ndarray) -> bool:
   """Tells whether an array lies in a file."""
+  return _find_mapped(array) is not None
+
+
+def _find_mapped(array: np.ndarray) -> mmap.mmap | None:
   base: object = array
   while isinstance(base, np.ndarray):
     base = base.base
   if isinstance(base, memoryview):
     base = base.obj
-  return isinstance(base, mmap.mmap)
+  return base if isinstance(base, mmap.mmap) else None
 
 
 def cut_strips(shape: Sequence[int], pixel_bytes: int) -> Iterator[slice]:
@@ -123,6 +127,16 @@ def cut_strips(shape: Sequence[int], pixel_bytes: int) -> Iterator[slice]:
   step = max(STRIP_BYTES // max(row_bytes, 1), 1)
   for top in range(0, shape[0], step):
     yield slice(top, min(top + step, shape[0]))
+
+
+def hand_back(array: np.ndarray) -> None:
+  """Hands back the pages of a mapped file that are in memory.
+
+  Their content stays, in the file; who looks at it again reads it again.
+  """
+  mapped = _find_mapped(array)
+  if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+    mapped.madvise(mmap.MADV_DONTNEED)
 
 
 _mapped: "weakref.WeakSet[mmap.mmap]" = weakref.WeakSet()

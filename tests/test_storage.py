@@ -49,6 +49,19 @@ def test_pages_of_files_are_handed_back():
   assert (large == 3).all()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pages_of_a_file_that_is_read_are_handed_back(tmp_path):
+  path = tmp_path / "a"
+  path.write_bytes(b"\3" * 2**26)
+  before = storage._measure_shared()
+  pixels = np.memmap(path, np.uint8, "r")
+  assert (pixels == 3).all()
+  assert storage._measure_shared() > before + 2**25
+  storage.hand_back(pixels[3:])
+  assert storage._measure_shared() < before + 2**25
+  assert (pixels == 3).all()
+
+
 @pytest.mark.parametrize("shape", [(7, 5), (1, 1), (90, 40, 3)])
 def test_strips_cover_every_row_once(shape, monkeypatch):
   monkeypatch.setattr(storage, "STRIP_BYTES", 1000)

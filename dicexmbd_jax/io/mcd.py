@@ -12,7 +12,7 @@ import numpy as np
 import readimc
 from readimc.data import Acquisition
 
-from dicexmbd_jax import memory
+from dicexmbd_jax import memory, storage
 from dicexmbd_jax.io import pixels, txt
 from dicexmbd_jax.io.selection import ChannelSelection
 from dicexmbd_jax.types import LoadedImage
@@ -99,7 +99,8 @@ def read_mcd(
   """Reads the selected channels of one acquisition of an .mcd file.
 
   Pixels that were never ablated are zero, with a warning. An acquisition
-  without any data is an error.
+  without any data is an error. The file is read in strips: in memory are the
+  selected channels alone, and these in a file where they are large.
 
   Args:
     path: the file to open.
@@ -116,7 +117,7 @@ def read_mcd(
     acquisition = _find_acquisition(file, number)
     names = _join_names(acquisition)
     frame = _describe_frame(acquisition)
-    block = _read_block(path, acquisition)
+    block = _open_block(path, acquisition)
     others = _find_overlaps(file, acquisition)
   if others:
     raise ValueError(
@@ -124,15 +125,10 @@ def read_mcd(
       f"{others[0]}'s too, expected data of its own"
     )
   selection = select(names, len(names))
-  memory.check_size(
-    shown,
-    f"{frame.shape[1]} x {frame.shape[0]} pixels of "
-    f"{len(selection.channels)} channels",
-    4 * math.prod(frame.shape) * len(selection.channels),
-  )
-  places = pixels.find_places(block[:, 0], block[:, 1], shown, frame.shape)
+  _check_memory(block, frame.shape, len(selection.channels), shown)
+  places = pixels.find_places(block.x, block.y, shown, frame.shape)
   loaded = selection.load(
-    places.fill(block[:, [_NUM_AXES + k for k in selection.channels]]),
+    places.fill(block.read(selection.channels), len(selection.channels)),
     frame.pixel_size_um,
     (*frame.warnings, *_warn_of_gaps(places, number)),
   )
@@ -223,10 +219,34 @@ def _find_overlaps(
   ]
 
 
-def _read_block(path: pathlib.Path, acquisition: Acquisition) -> np.ndarray:
-  """Opens an acquisition's pixels, (pixel, X Y Z and channels).
+@dataclasses.dataclass(frozen=True)
+class _Block:
+  """An acquisition's pixels; those that were never written are left out.
 
-  Pixels that were never written, zero all over, are left out.
+  Attributes:
+    values: as they lie in the file, (pixel, X Y Z and channels).
+    is_written: of each; None: all are.
+    x: of those that were written.
+    y: likewise.
+  """
+
+  values: np.memmap
+  is_written: np.ndarray | None
+  x: np.ndarray
+  y: np.ndarray
+
+  def read(self, channels: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yields the written pixels of some channels, (channel, pixel)."""
+    for part, values in _read_strips(self.values):
+      if self.is_written is not None:
+        values = values[self.is_written[part]]
+      yield values.T[[_NUM_AXES + k for k in channels]]
+
+
+def _open_block(path: pathlib.Path, acquisition: Acquisition) -> _Block:
+  """Opens an acquisition's pixels and finds those that were never written.
+
+  These are zero all over, but for the first at the origin, which may be so.
   """
   start, end = _get_span(acquisition)
   num_values = _NUM_AXES + acquisition.num_channels
@@ -237,13 +257,57 @@ def _read_block(path: pathlib.Path, acquisition: Acquisition) -> np.ndarray:
   if min(count, area) < 1:
     raise ValueError(f"{count} of {area} pixels")
   block = np.memmap(path, np.float32, "r", start, (count, num_values))
-  at_origin = np.flatnonzero((block[:, 0] == 0) & (block[:, 1] == 0))[1:]
-  is_blank = ~block[at_origin].any(axis=1)
-  if not is_blank.any():
-    return block
-  if is_blank.sum() == count - 1:
+  x, y = (storage.allocate((count,), np.float32) for _ in range(2))
+  is_written = storage.allocate((count,), bool)
+  num_written, has_origin = 0, False
+  for part, values in _read_strips(block):
+    at_origin = np.flatnonzero((values[:, 0] == 0) & (values[:, 1] == 0))
+    repeated = at_origin[not has_origin :]
+    has_origin = has_origin or at_origin.size > 0
+    is_written[part] = True
+    is_written[part][repeated] = values[repeated].any(axis=1)
+    written = values[is_written[part], :2]
+    here = slice(num_written, num_written + len(written))
+    x[here], y[here] = written.T
+    num_written = here.stop
+  if num_written == 1 < count:
     raise ValueError(f"0 of {area} pixels")
-  return np.delete(block, at_origin[is_blank], axis=0)
+  is_whole = num_written == count
+  return _Block(
+    block, None if is_whole else is_written, x[:num_written], y[:num_written]
+  )
+
+
+def _read_strips(
+  values: np.memmap,
+) -> Iterator[tuple[slice, np.ndarray]]:
+  """Yields some pixels at a time; of the file, no others stay in memory."""
+  for part in storage.cut_strips(values.shape, values.itemsize):
+    yield part, np.array(values[part])
+    storage.hand_back(values)
+
+
+def _check_memory(
+  block: _Block,
+  shape: tuple[int, int],
+  num_channels: int,
+  shown: pathlib.Path,
+) -> None:
+  """Refuses what takes too much memory.
+
+  A large image lies in a file, and may be larger than memory if what is stored
+  suffices for it.
+  """
+  num_pixels = math.prod(shape) * num_channels
+  if storage.is_large_stack(num_pixels) and storage.can_outgrow_memory(
+    num_pixels, 4 * num_pixels, block.values.nbytes
+  ):
+    return
+  memory.check_size(
+    shown,
+    f"{shape[1]} x {shape[0]} pixels of {num_channels} channels",
+    4 * num_pixels,
+  )
 
 
 def _warn_of_gaps(places: pixels.Places, number: int) -> list[str]:

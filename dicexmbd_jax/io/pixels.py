@@ -1,10 +1,14 @@
 """Puts an acquisition's pixels, a list with coordinates, in their places."""
 
 import dataclasses
+import math
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Int64
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.types import Stack
 
 _FARTHEST = 1 << 24  # Beyond it, float32 cannot tell neighbours apart.
@@ -15,28 +19,40 @@ class Places:
   """Where the pixels of a list lie; each place is taken at most once.
 
   Attributes:
-    rows: of each pixel, from 0.
-    columns: of each pixel, from 0.
+    index: of each pixel, row * width + column.
     shape: height and width of the image.
     gap: row and column of the first place without a pixel; None if all are
       taken.
   """
 
-  rows: np.ndarray
-  columns: np.ndarray
+  index: Int64[np.ndarray, " n"]
   shape: tuple[int, int]
   gap: tuple[int, int] | None
 
   @property
   def num_missing(self) -> int:
     """How many places have no pixel."""
-    return self.shape[0] * self.shape[1] - len(self.rows)
+    return math.prod(self.shape) - len(self.index)
 
-  def fill(self, counts: np.ndarray) -> Stack:
-    """Makes the image of a (pixel, channel) table; gaps are zero."""
-    stack = np.zeros((*self.shape, counts.shape[1]), np.float32)
-    stack[self.rows, self.columns] = counts
-    return stack
+  def fill(self, pieces: Iterable[np.ndarray], num_channels: int) -> Stack:
+    """Makes the image of a list of pixels; gaps are zero.
+
+    A channel's pixels lie side by side. A large image lies in a file.
+
+    Args:
+      pieces: of the list, (channel, pixel), in its order.
+      num_channels: of each piece.
+    """
+    planes = storage.allocate(
+      (num_channels, math.prod(self.shape)), np.float32, storage.STACK_BYTES
+    )
+    start = 0
+    for piece in pieces:
+      index = self.index[start : start + piece.shape[1]]
+      start += len(index)
+      for plane, counts in zip(planes, piece, strict=True):
+        plane[index] = counts
+    return np.moveaxis(planes.reshape(num_channels, *self.shape), 0, -1)
 
 
 def find_places(
@@ -45,7 +61,7 @@ def find_places(
   shown: pathlib.Path,
   shape: tuple[int, int] | None = None,
 ) -> Places:
-  """Checks the coordinates of a list of pixels, one or more.
+  """Checks the coordinates of a list of pixels, one or more, strip by strip.
 
   Args:
     x: of each pixel.
@@ -57,29 +73,36 @@ def find_places(
     ValueError: coordinates that are no whole numbers from 0, that lie outside
       the shape, or that come twice.
   """
-  is_bad = ~(_is_index(x) & _is_index(y))
-  if is_bad.any():
-    raise ValueError(
-      f"{shown}: found a pixel at {_name(x, y, is_bad)}, expected whole "
-      "numbers from 0"
-    )
-  columns, rows = x.astype(np.int64), y.astype(np.int64)
-  height, width = shape or (int(rows.max()) + 1, int(columns.max()) + 1)
-  is_bad = (rows >= height) | (columns >= width)
-  if is_bad.any():
-    raise ValueError(
-      f"{shown}: found a pixel at {_name(x, y, is_bad)}, expected x below "
-      f"{width} and y below {height}"
-    )
-  order = np.sort(rows * width + columns)
-  is_bad = order[1:] == order[:-1]
-  if is_bad.any():
-    row, column = divmod(int(order[np.argmax(is_bad)]), width)
-    raise ValueError(
-      f"{shown}: found more than one pixel at x {column}, y {row}, expected "
-      "one at each place"
-    )
-  return Places(rows, columns, (height, width), _find_gap(order, height, width))
+  parts = list(storage.cut_strips(x.shape, 16))
+  for part in parts:
+    is_bad = ~(_is_index(x[part]) & _is_index(y[part]))
+    if is_bad.any():
+      raise ValueError(
+        f"{shown}: found a pixel at {_name(x[part], y[part], is_bad)}, "
+        "expected whole numbers from 0"
+      )
+  height, width = shape or (int(y.max()) + 1, int(x.max()) + 1)
+  for part in parts:
+    is_bad = (y[part] >= height) | (x[part] >= width)
+    if is_bad.any():
+      raise ValueError(
+        f"{shown}: found a pixel at {_name(x[part], y[part], is_bad)}, "
+        f"expected x below {width} and y below {height}"
+      )
+  index = storage.allocate(x.shape, np.int64)
+  for part in parts:
+    index[part] = y[part].astype(np.int64) * width + x[part].astype(np.int64)
+  order = _sort(index)
+  for part in parts:
+    these = order[part.start : part.stop + 1]
+    is_bad = these[1:] == these[:-1]
+    if is_bad.any():
+      row, column = divmod(int(these[np.argmax(is_bad)]), width)
+      raise ValueError(
+        f"{shown}: found more than one pixel at x {column}, y {row}, expected "
+        "one at each place"
+      )
+  return Places(index, (height, width), _find_gap(order, height, width))
 
 
 def _is_index(values: np.ndarray) -> np.ndarray:
@@ -93,12 +116,30 @@ def _name(x: np.ndarray, y: np.ndarray, is_bad: np.ndarray) -> str:
   return f"x {x[first]:g}, y {y[first]:g}"
 
 
+def _sort(index: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+  """Returns places in order: themselves where they are, as in most files."""
+  for part in storage.cut_strips(index.shape, 8):
+    these = index[part.start : part.stop + 1]
+    if (these[1:] < these[:-1]).any():
+      break
+  else:
+    return index
+  order = storage.allocate(index.shape, np.int64)
+  order[...] = index
+  order.sort()
+  return order
+
+
 def _find_gap(
-  order: np.ndarray, height: int, width: int
+  order: Int64[np.ndarray, " n"], height: int, width: int
 ) -> tuple[int, int] | None:
   """Finds the first place that sorted places leave out."""
   if len(order) == height * width:
     return None
-  is_shifted = order != np.arange(len(order))
-  first = int(np.argmax(is_shifted)) if is_shifted.any() else len(order)
+  first = len(order)
+  for part in storage.cut_strips(order.shape, 16):
+    is_shifted = order[part] != np.arange(part.start, part.stop)
+    if is_shifted.any():
+      first = part.start + int(np.argmax(is_shifted))
+      break
   return divmod(first, width)

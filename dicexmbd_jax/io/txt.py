@@ -8,12 +8,13 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 import numpy as np
 import pandas as pd
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.io import pixels
 from dicexmbd_jax.io.selection import ChannelSelection
 from dicexmbd_jax.types import LoadedImage
@@ -37,7 +38,9 @@ def read_txt(
 ) -> LoadedImage:
   """Reads the selected channels of a .txt file; its pixels are 1 um.
 
-  Lines may come in any order; each place of the image must have one.
+  Lines may come in any order; each place of the image must have one. They are
+  read some at a time: in memory are the selected channels alone, and these in a
+  file where they are large.
 
   Args:
     path: the file to open.
@@ -56,15 +59,14 @@ def read_txt(
   used = [channel + _NUM_FIRST for channel in selection.channels]
   table = _read_table(text, len(columns), used)
   lines = _check_end(text)
-  x, y = (table[at].to_numpy() for at in (_X, _Y))
-  places = pixels.find_places(x, y, shown)
+  places = pixels.find_places(table.x, table.y, shown)
   if places.gap is not None:
     (height, width), (row, column) = places.shape, places.gap
     raise ValueError(
       f"{shown}: found no pixel at x {column}, y {row} ({places.num_missing} "
       f"of {width} x {height} are missing), expected all"
     )
-  stack = places.fill(table[used].to_numpy(np.float32))
+  stack = places.fill([table.counts], len(used))
   return selection.load(stack, 1.0, lines)
 
 
@@ -125,25 +127,50 @@ def _parse_channel(column: str, shown: pathlib.Path) -> str:
   return join_name(match["label"], match["metal"])
 
 
-def _read_table(
-  text: _Text, num_columns: int, used: Sequence[int]
-) -> pd.DataFrame:
+@dataclasses.dataclass(frozen=True)
+class _Table:
+  """The pixels in the order of their lines.
+
+  Attributes:
+    x: float64.
+    y: float64.
+    counts: float32 (channel, pixel), of the used channels.
+  """
+
+  x: np.ndarray
+  y: np.ndarray
+  counts: np.ndarray
+
+  def cut(self, num_lines: int) -> "_Table":
+    """Leaves out what lies behind the last line."""
+    return _Table(
+      self.x[:num_lines], self.y[:num_lines], self.counts[:, :num_lines]
+    )
+
+
+def _read_table(text: _Text, num_columns: int, used: Sequence[int]) -> _Table:
   """Reads coordinates and the used columns; every line must be complete."""
   last = num_columns - 1  # Where it is missing, a line was cut.
   dtypes: dict[int, type] = dict.fromkeys((*used, last), np.float32)
   dtypes |= {_X: np.float64, _Y: np.float64}
+  num_tabs = _count_tabs(text.path)
+  most = num_tabs // last  # Lines, if none is short.
+  table = _Table(
+    storage.allocate((most,), np.float64),
+    storage.allocate((most,), np.float64),
+    storage.allocate((len(used), most), np.float32, storage.STACK_BYTES),
+  )
+  num_lines, is_full = 0, True
   try:
-    table = pd.read_csv(
-      text.path,
-      sep="\t",
-      header=None,
-      skiprows=1,
-      usecols=sorted(dtypes),
-      dtype=dtypes,
-      quoting=csv.QUOTE_NONE,
-      encoding=text.encoding,
-      encoding_errors="replace",
-    )
+    for part in _parse(text, num_columns, dtypes):
+      here = slice(num_lines, num_lines + len(part))
+      num_lines = here.stop
+      is_full = is_full and not part.isna().to_numpy().any()
+      if num_lines > most:
+        raise ValueError(f"more than {most} lines")
+      table.x[here], table.y[here] = part[_X], part[_Y]
+      for counts, column in zip(table.counts, used, strict=True):
+        counts[here] = part[column]
   except pd.errors.EmptyDataError as error:
     raise ValueError(
       f"{text.shown}: found no pixels, expected at least one"
@@ -155,10 +182,29 @@ def _read_table(
       f"{text.shown}: found unreadable data ({reason}), expected numbers"
     ) from error
   # The parser fills short lines and cuts long ones.
-  is_even = _count_tabs(text.path) == (len(table) + 1) * last
-  if not is_even or table.isna().to_numpy().any():
+  if num_tabs != (num_lines + 1) * last or not is_full:
     _check_lines(text, num_columns, dtypes)
-  return table
+  return table.cut(num_lines)
+
+
+def _parse(
+  text: _Text, num_columns: int, dtypes: Mapping[int, type]
+) -> Iterator[pd.DataFrame]:
+  """Yields the columns of some lines at a time."""
+  with pd.read_csv(
+    text.path,
+    sep="\t",
+    header=None,
+    skiprows=1,
+    usecols=sorted(dtypes),
+    dtype=dtypes,
+    quoting=csv.QUOTE_NONE,
+    encoding=text.encoding,
+    encoding_errors="replace",
+    # The parser needs about as much for each value that it meets.
+    chunksize=max(storage.STRIP_BYTES // (16 * num_columns), 1),
+  ) as parts:
+    yield from parts
 
 
 def _count_tabs(path: pathlib.Path) -> int:

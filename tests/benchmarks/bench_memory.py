@@ -1,18 +1,23 @@
 """Memory of the whole `predict` by image size: one JSON line per size.
 
-  python tests/benchmarks/bench_memory.py [EDGE_PX ...] [real] [flags of config]
+  python tests/benchmarks/bench_memory.py [EDGE_PX ...] [real] [workers=N]
+    [images=N] [channels=N] [flags of config]
 
-Simulated tissue, mirrored and tiled, is written as an OME-TIFF of two uint16
-channels, and segmented in a process of its own without further workers. The
-network is a fake one, a function of the channels that costs nothing; `real`:
-the shipped network, with one view.
+Simulated tissue, mirrored, tiled and shifted, is written as OME-TIFFs of two
+uint16 channels (or `channels`), and segmented in a process of its own, without
+further workers or with some. The network is a fake one, a function of the
+channels that costs nothing; `real`: the shipped network, with one view.
 
-For each stage the line has the greatest resident set (`peak_mb`) and what of it
-is no mapped file (`held_mb`): the system may drop the pages of files when
-memory runs short, the rest it may not. `per_px` are bytes beyond what the
-process held before it read the image.
+The line has the greatest resident set of all processes together (`peak_mb`) and
+what of it is no mapped file (`held_mb`): the system may drop the pages of files
+when memory runs short, the rest it may not; `mapped_mb` is the space that such
+files took. `stack_mb` are an image's counts as float32, and `before_mb` what
+the processes held before an image was read. Without workers each stage has its
+own peaks.
 """
 
+import contextlib
+import itertools
 import json
 import pathlib
 import subprocess
@@ -22,8 +27,11 @@ import time
 
 import numpy as np
 
-EVERY_S = 0.005
-TILE_PX = 500
+EVERY_S = 0.01
+TILE_PX = 1000
+BLOCK_PX = 256  # What the files are made of.
+SHIFT_PX = 373  # From a row of tiles to the next.
+OPTIONS = {"workers": 0, "images": 1, "channels": 2}
 STAGES = {
   "read": ("dicexmbd_jax.chain", "read_record"),
   "merge": ("dicexmbd_jax.chain", "merge_record"),
@@ -34,37 +42,56 @@ STAGES = {
 }
 
 
-def main(edges: list[int], words: list[str]) -> None:
+def main(edges: list[int], options: dict[str, int], words: list[str]) -> None:
   for edge_px in edges:
     with tempfile.TemporaryDirectory() as name:
       folder = pathlib.Path(name)
       subprocess.run(
-        [sys.executable, __file__, "--make", str(edge_px), str(folder)],
+        [sys.executable, __file__, "--make", *spell(options)]
+        + [str(edge_px), str(folder)],
         check=True,
       )
-      print(json.dumps(watch(folder, edge_px, words)), flush=True)
+      line = {"what": "memory", "edge_px": edge_px, **options}
+      line |= watch(folder, options, words)
+      line["stack_mb"] = round(4 * options["channels"] * edge_px**2 / 2**20)
+      print(json.dumps(line), flush=True)
 
 
-def watch(folder: pathlib.Path, edge_px: int, words: list[str]) -> dict:
-  """Runs predict on the folder's image; returns what it took."""
+def spell(options: dict[str, int]) -> list[str]:
+  return [f"{name}={value}" for name, value in options.items()]
+
+
+def watch(
+  folder: pathlib.Path, options: dict[str, int], words: list[str]
+) -> dict:
+  """Runs predict on the folder's images; returns what it took."""
   started = time.monotonic()
-  with subprocess.Popen(
-    [sys.executable, __file__, "--run", str(folder), *words],
-    stdout=subprocess.PIPE,
-    text=True,
-  ) as child:
+  with (
+    (folder / "told").open("w+") as told,
+    subprocess.Popen(
+      [sys.executable, __file__, "--run", *spell(options), str(folder), *words],
+      stdout=told,
+    ) as child,
+  ):
     samples = []
+    mapped_mb, next_s = 0, 0.0
     while child.poll() is None:
-      samples.append((time.monotonic(), *read_resident(child.pid)))
+      now = time.monotonic()
+      processes = list_processes(child.pid)
+      both = [read_resident(one) for one in processes]
+      samples.append((now, *np.sum(both, axis=0), max(both)[0]))
+      if now > next_s:
+        mapped_mb = max(mapped_mb, sum(map(measure_mapped, processes)) >> 20)
+        next_s = now + 0.5
       time.sleep(EVERY_S)
-    lines = child.stdout.read().splitlines()
+    told.seek(0)
+    lines = told.read().splitlines()
   assert child.returncode == 0
   marks = [json.loads(line) for line in lines if line.startswith("[")]
-  times, resident, held = np.array(samples).T
-  before = held[times < marks[0][1]].max()
+  times, resident, held, largest = np.array(samples).T
   ends = [*(start for _, start in marks[1:]), np.inf]
   stages: dict[str, dict] = {}
-  for (stage, start), end in zip(marks, ends, strict=True):
+  for (stage, start), end in zip(marks[1:], ends[1:], strict=True):
     inside = (times >= start) & (times < end)
     if inside.any():
       peaks = {
@@ -76,17 +103,28 @@ def watch(folder: pathlib.Path, edge_px: int, words: list[str]) -> dict:
         key: max(value, stages.get(stage, {}).get(key, 0))
         for key, value in peaks.items()
       }
+  before = times < marks[0][1]
   return {
-    "what": "memory",
-    "edge_px": edge_px,
-    "before_mb": round(before / 2**20),
+    "before_mb": round(resident[before].max() / 2**20),
+    "before_held_mb": round(held[before].max() / 2**20),
     "peak_mb": round(resident.max() / 2**20),
     "held_mb": round(held.max() / 2**20),
-    "per_px": round((resident.max() - before) / edge_px**2, 1),
-    "held_per_px": round((held.max() - before) / edge_px**2, 1),
+    "largest_process_mb": round(largest.max() / 2**20),
+    "mapped_mb": mapped_mb,
     "seconds": round(time.monotonic() - started, 1),
+    "processor_s": round(json.loads(lines[-1])["processor_s"], 1),
     "stages": stages,
   }
+
+
+def list_processes(process: int) -> list[int]:
+  """Returns a process and all that it started, these likewise."""
+  found = [process]
+  for one in found:
+    with contextlib.suppress(OSError):
+      for thread in pathlib.Path(f"/proc/{one}/task").iterdir():
+        found += map(int, (thread / "children").read_text().split())
+  return found
 
 
 def read_resident(process: int) -> tuple[int, int]:
@@ -99,7 +137,23 @@ def read_resident(process: int) -> tuple[int, int]:
   return resident, resident - shared
 
 
-def make_image(edge_px: int, folder: pathlib.Path) -> None:
+def measure_mapped(process: int) -> int:
+  """Returns the bytes of files without names that a process has mapped."""
+  try:
+    lines = pathlib.Path(f"/proc/{process}/maps").read_text().splitlines()
+  except OSError:
+    return 0
+  spans = [
+    line.split()[0].split("-") for line in lines if line.endswith("(deleted)")
+  ]
+  return sum(int(end, 16) - int(start, 16) for start, end in spans)
+
+
+def make_images(
+  edge_px: int, folder: pathlib.Path, options: dict[str, int]
+) -> None:
+  import tifffile
+
   from dicexmbd_jax.simulate import study
 
   for _ in study.simulate_study(str(folder / "study"), 1, 0, TILE_PX):
@@ -111,17 +165,47 @@ def make_image(edge_px: int, folder: pathlib.Path) -> None:
   (source,), _ = listing.list_stacks(str(folder / "study/img"), rows)
   loaded = read_image(source, rows)
   groups = loaded.nuclear, loaded.membrane
-  tile = np.stack([loaded.stack[..., g].sum(-1) for g in groups], -1)
-  around = np.arange(edge_px) % (2 * TILE_PX)
-  around = np.minimum(around, 2 * TILE_PX - 1 - around)
-  stack = tile[around[:, None], around]
+  tile = np.stack([loaded.stack[..., g].sum(-1) for g in groups])
+  tile = np.concatenate([tile, tile[:, ::-1]], 1)
+  tile = np.concatenate([tile, tile[:, :, ::-1]], 2).astype(np.uint16)
+  names = [f"marker{k}" for k in range(options["channels"])]
+  lines = [f"{name},1,{k == 0:d},{k > 0:d}" for k, name in enumerate(names)]
+  header = "name,keep,nuclear,membrane_cytoplasm"
+  write.write_text(folder / "panel.csv", "\n".join([header, *lines, ""]))
   (folder / "img").mkdir()
-  path = folder / "img/large.ome.tiff"
-  write.write_stack(path, stack, ["nuclear", "membrane"])
+  for image in range(options["images"]):
+    tifffile.imwrite(
+      folder / f"img/large{image}.ome.tiff",
+      list_blocks(tile, edge_px, len(names), image),
+      shape=(len(names), edge_px, edge_px),
+      dtype=np.uint16,
+      tile=(BLOCK_PX, BLOCK_PX),
+      compression="zlib",
+      compressionargs={"level": 1},
+      photometric="minisblack",
+      ome=True,
+      metadata={"axes": "CYX", "Channel": {"Name": names}},
+    )
 
 
-def run(folder: pathlib.Path, words: list[str]) -> None:
+def list_blocks(tile: np.ndarray, edge_px: int, num_channels: int, image: int):
+  """Yields blocks of pixels, channel by channel, filled up at the edges."""
+  size = tile.shape[-1]
+  starts = range(0, edge_px, BLOCK_PX)
+  for channel, top, left in itertools.product(
+    range(num_channels), starts, starts
+  ):
+    rows = np.arange(top, top + BLOCK_PX)[:, None]
+    shifts = rows // size * SHIFT_PX + 7 * (channel // 2) + 100 * image
+    columns = np.arange(left, left + BLOCK_PX) + shifts
+    yield tile[channel % 2, rows % size, columns % size]
+
+
+def run(
+  folder: pathlib.Path, options: dict[str, int], words: list[str]
+) -> None:
   import importlib
+  import resource
 
   from absl import logging
 
@@ -144,15 +228,18 @@ def run(folder: pathlib.Path, words: list[str]) -> None:
     None,
     {"predict.magnification": 1.0, "predict.views": 1, **values},
   )
-  code = predict.run_request(
-    predict.Request(
-      images=str(folder / "img"),
-      output=folder / "out",
-      config=config,
-      num_workers=0,
-    )
+  request = predict.Request(
+    images=str(folder / "img"),
+    output=folder / "out",
+    config=config,
+    panel_path=folder / "panel.csv",
+    num_workers=options["workers"],
   )
-  assert code == 0
+  tell("start")
+  assert predict.run_request(request) == 0
+  used = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+  times = [resource.getrusage(who)[:2] for who in used]
+  print(json.dumps({"processor_s": sum(map(sum, times))}))
 
 
 def mark_start(stage, function):
@@ -189,11 +276,15 @@ def fake(images):
 
 if __name__ == "__main__":
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-  if sys.argv[1:2] == ["--make"]:
-    make_image(int(sys.argv[2]), pathlib.Path(sys.argv[3]))
-  elif sys.argv[1:2] == ["--run"]:
-    run(pathlib.Path(sys.argv[2]), sys.argv[3:])
+  asked = [word.partition("=") for word in sys.argv[1:]]
+  counts = {key: int(value) for key, _, value in asked if key in OPTIONS}
+  chosen = {**OPTIONS, **counts}
+  rest = [word for word in sys.argv[1:] if word.partition("=")[0] not in counts]
+  if rest[:1] == ["--make"]:
+    make_images(int(rest[1]), pathlib.Path(rest[2]), chosen)
+  elif rest[:1] == ["--run"]:
+    run(pathlib.Path(rest[1]), chosen, rest[2:])
   else:
-    sizes = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    others = [word for word in sys.argv[1:] if not word.isdigit()]
-    main(sizes or [1000, 2000, 4000], others)
+    sizes = [int(word) for word in rest if word.isdigit()]
+    others = [word for word in rest if not word.isdigit()]
+    main(sizes or [1000, 2000, 4000], chosen, others)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import txt_files
 
+from dicexmbd_jax import memory, storage
 from dicexmbd_jax.io import images, listing
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.types import ImageSource
@@ -48,6 +49,70 @@ def test_pixels_in_another_order(tmp_path):
   block.pixels = block.pixels[::-1]
   mcd_files.write_mcd(tmp_path / "s.mcd", [block])
   np.testing.assert_array_equal(read(tmp_path / "s.mcd", 1).stack, FIRST)
+
+
+def damage(pixels, way):
+  """Returns pixels of another order, or with some that were never written."""
+  rng = np.random.default_rng(len(pixels))
+  if way == "shuffled":
+    return rng.permutation(pixels)
+  if way == "unwritten":
+    return np.where(rng.random(len(pixels))[:, None] < 0.3, 0, pixels)
+  return pixels
+
+
+@pytest.mark.parametrize("way", ["plain", "shuffled", "unwritten"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4), (10, 10), (41, 31)])
+def test_files_and_strips_do_not_matter(tmp_path, shape, way, cut_finely):
+  counts = np.random.default_rng(0).random((*shape, 2), np.float32) + 1
+  pixels = damage(mcd_files.list_pixels(counts), way)
+  path = write_two(tmp_path, counts, SECOND, pixels=pixels)
+  is_written = np.zeros(shape, bool)
+  x, y = pixels[pixels[:, 3] > 0, :2].astype(int).T
+  is_written[y, x] = True
+  whole = read(path, 1)
+  with cut_finely():
+    cut = read(path, 1)
+    assert storage.is_mapped(cut.stack)
+  assert not storage.is_mapped(whole.stack)
+  for loaded in (whole, cut):
+    np.testing.assert_array_equal(
+      loaded.stack, np.where(is_written[..., None], counts, 0)
+    )
+    assert loaded.is_complete == is_written.all()
+    assert loaded.warnings == whole.warnings
+
+
+@pytest.mark.parametrize(
+  ("pixel", "axis", "value"),
+  [(900, 0, 0), (900, 0, 31), (900, 1, -1), (1200, 1, np.nan)],
+)
+def test_strips_have_the_same_errors(tmp_path, pixel, axis, value, cut_finely):
+  counts = np.ones((41, 31, 2), np.float32)
+  pixels = mcd_files.list_pixels(counts)
+  pixels[pixel, axis] = value
+  pixels[1250, 0] = 77  # A later one is not told.
+  path = write_two(tmp_path, counts, SECOND, pixels=pixels)
+  with pytest.raises(ValueError, match="s.mcd: found .*, expected ") as whole:
+    read(path, 1)
+  with cut_finely(), pytest.raises(ValueError) as cut:
+    read(path, 1)
+  assert str(cut.value) == str(whole.value)
+
+
+def test_a_large_acquisition_may_outgrow_memory(tmp_path, cut_finely):
+  counts = np.ones((41, 31, 2), np.float32)
+  path = write_two(tmp_path, counts, SECOND)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv(memory.VARIABLE, "1e-6")
+    with pytest.raises(memory.TooLargeError, match="31 x 41 pixels of 2 chan"):
+      read(path, 1)
+    with cut_finely():
+      np.testing.assert_array_equal(read(path, 1).stack, counts)
+      # What was never written is no reason to take any amount of it.
+      path = write_two(tmp_path, counts, SECOND, shape=(4100, 3100))
+      with pytest.raises(memory.TooLargeError, match="3100 x 4100 pixels of"):
+        read(path, 1)
 
 
 @pytest.mark.parametrize("slide", [1, 2])

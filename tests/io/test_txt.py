@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from txt_files import format_lines
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.io import images
 from dicexmbd_jax.types import ImageSource
 
@@ -127,6 +128,49 @@ def test_a_last_line_without_an_end_warns(tmp_path):
     assert loaded.warnings == (
       "the last line has no end; the file may be cut there",
     )
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (6, 5), (17, 23)])
+def test_files_and_strips_do_not_matter(tmp_path, shape, is_mixed, cut_finely):
+  rng = np.random.default_rng(0)
+  counts = rng.integers(0, 9000, (*shape, 2)).astype(np.float32) / 8
+  header, *lines = format_lines(counts)
+  if is_mixed:
+    lines = list(rng.permutation(lines))
+  path = write(tmp_path, [header, *lines])
+  whole = read(path)
+  with cut_finely():
+    cut = read(path)
+    assert storage.is_mapped(cut.stack)
+  assert not storage.is_mapped(whole.stack)
+  np.testing.assert_array_equal(whole.stack, counts)
+  np.testing.assert_array_equal(cut.stack, counts)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda lines: [*lines[:90], lines[90][:-9]],
+    lambda lines: [*lines[:90], lines[90] + "\t3.000", *lines[91:]],
+    lambda lines: [*lines[:90], lines[90].rpartition("\t")[0], *lines[91:]],
+    lambda lines: [*lines[:90], move(lines[90], "X", "-1"), *lines[91:]],
+    lambda lines: [*lines[:90], move(lines[90], "Y", ""), *lines[91:]],
+    lambda lines: [*lines[:90], lines[3], *lines[91:]],
+    lambda lines: [*lines[:90], *lines[91:]],
+    lambda lines: [*lines[:70], "", *lines[70:90], "1", "2", *lines[90:]],
+    lambda lines: [*lines[:30], *["1"] * 2000, *lines[30:]],
+    lambda lines: lines[:91],  # Not of a whole row.
+  ],
+)
+def test_strips_have_the_same_errors(tmp_path, change, cut_finely):
+  lines = format_lines(np.ones((17, 23, 2), np.float32))
+  path = write(tmp_path, change(lines))
+  with pytest.raises(ValueError, match="a.txt: found .*, expected ") as whole:
+    read(path)
+  with cut_finely(), pytest.raises(ValueError) as cut:
+    read(path)
+  assert str(cut.value) == str(whole.value)
 
 
 @pytest.mark.parametrize(
