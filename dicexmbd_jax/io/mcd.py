@@ -220,7 +220,7 @@ def _find_overlaps(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Block:
+class _StoredPixels:
   """An acquisition's pixels; those that were never written are left out.
 
   Attributes:
@@ -243,7 +243,7 @@ class _Block:
       yield values.T[[_NUM_AXES + k for k in channels]]
 
 
-def _open_block(path: pathlib.Path, acquisition: Acquisition) -> _Block:
+def _open_block(path: pathlib.Path, acquisition: Acquisition) -> _StoredPixels:
   """Opens an acquisition's pixels and finds those that were never written.
 
   These are zero all over, but for the first at the origin, which may be so.
@@ -273,7 +273,7 @@ def _open_block(path: pathlib.Path, acquisition: Acquisition) -> _Block:
   if num_written == 1 < count:
     raise ValueError(f"0 of {area} pixels")
   is_whole = num_written == count
-  return _Block(
+  return _StoredPixels(
     block, None if is_whole else is_written, x[:num_written], y[:num_written]
   )
 
@@ -288,7 +288,7 @@ def _read_strips(
 
 
 def _check_memory(
-  block: _Block,
+  block: _StoredPixels,
   shape: tuple[int, int],
   num_channels: int,
   shown: pathlib.Path,
