@@ -61,6 +61,10 @@ class Window:
     )
 
 
+# Small blocks along the edge of a large one: its rows then still lie in the
+# processor's cache, and its margin is an eighth of its pixels.
+_NUM_TOGETHER = 2
+
 Solve = Callable[[Window, Sides, bool], Labels]
 
 
@@ -81,14 +85,15 @@ def solve_blocks(
 
   A pixel's label may depend on what lies far away. `solve` says so: it marks
   with a negative label what could still be decided from outside its window.
-  A block that has such pixels is solved again with twice the margin; where
-  that does not do, in blocks of twice the size, then again twice, in the end
-  on the whole plane. So the result is that of the whole plane, and what needs
-  all of it (a constant map) is solved a few times, not once for each block.
+  The first blocks are large, so that little is solved twice. Those that have
+  such pixels are solved again in small ones with twice the margin; where that
+  does not do, in blocks of twice the size, then again twice, in the end on the
+  whole plane. So the result is that of the whole plane, and what needs all of
+  it (a constant map) is solved a few times, not once for each block.
 
   Args:
     shape: of the plane.
-    block: edge of the blocks; the first margin is an eighth of it.
+    block: edge of the small blocks; the first margin is an eighth of it.
     solve: from a window, its open sides (Window.list_open_sides) and whether
       a smaller one did not do, to labels.
 
@@ -97,19 +102,16 @@ def solve_blocks(
   """
   labels = storage.allocate(shape, np.int32)
   margin = max(block // 8, 1)
-  for core in cut_blocks(shape, block):
-    solved = _solve_core(shape, core, margin, solve, False)
-    if solved.min() < 0:
-      solved = _solve_core(shape, core, 2 * margin, solve, True)
-    labels[core.slices] = solved
+  for core in cut_blocks(shape, _NUM_TOGETHER * block):
+    labels[core.slices] = _solve_core(shape, core, margin, solve, False)
   while labels.size and labels.min() < 0:
-    block *= 2
     margin *= 2
     for core in cut_blocks(shape, block):
       found = labels[core.slices]
       if found.min() < 0:
         solved = _solve_core(shape, core, margin, solve, True)
         np.copyto(found, solved, where=found < 0)
+    block *= 2
   return labels
 
 

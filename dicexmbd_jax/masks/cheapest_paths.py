@@ -1,8 +1,9 @@
 """The shortest-path forest of Propagation, compiled.
 
-Every masked pixel takes the label of the seed with the cheapest path. Because
-no step costs less than the regularisation, pixels whose costs fall into one
-bucket of that width cannot improve one another: buckets replace the heap.
+Every masked pixel takes the label of the seed with the cheapest path. What the
+paths cost does not depend on the order in which they are found: rows are swept
+down and up until no path gets cheaper, which takes a few turns, as cells are
+small. Labels then follow the paths back.
 
 Arrays in here are flat with a rim of one pixel, so that p + offset is always
 an index: p = (y + 1) * (width + 2) + x + 1.
@@ -14,8 +15,6 @@ from dicexmbd_jax.masks.blocks import is_outer
 from dicexmbd_jax.masks.compiler import compile_kernel
 
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
-_NONE = -1  # Parent of a seed, or of a pixel not reached.
-_DONE = -2  # Parent of a pixel that has grown.
 _RUN = 64  # Pixels of a row that are weighed, or not, together.
 
 
@@ -36,12 +35,12 @@ def weigh_steps(image, mask, top, left, regularisation):
     regularisation: w.
 
   Returns:
-    float64 ((height + 2) * (width + 2), 4), the costs of the steps from p;
+    float64 (4, (height + 2) * (width + 2)), the costs of the steps from p;
     undefined for most p outside the mask.
   """
   height, width = mask.shape
   stride = width + 2
-  costs = np.empty(((height + 2) * stride, 4))
+  costs = np.empty((4, (height + 2) * stride))
   rows, columns = image.shape
   padded = np.empty((rows + 2, columns + 2))
   for y in range(rows + 2):
@@ -76,7 +75,7 @@ def weigh_steps(image, mask, top, left, regularisation):
         a = changes[(y - 2) % 3, left + begin :]
         b = changes[(y - 1) % 3, left + begin :]
         c = changes[y % 3, left + begin :]
-        out = costs[line + begin : line + end, index]
+        out = costs[index, line + begin : line + end]
         for x in range(end - begin):
           total = a[x] + a[x + 1] + a[x + 2]
           total = total + b[x] + b[x + 1] + b[x + 2]
@@ -86,18 +85,16 @@ def weigh_steps(image, mask, top, left, regularisation):
 
 
 @compile_kernel
-def grow_forest(costs, longest, seeds, mask, shortest, is_open):
+def grow_forest(costs, seeds, mask, is_open):
   """Grows the seeds over the mask along the cheapest paths.
 
   Equal costs go to the predecessor that itself costs less, then to the lower
   label, so the result does not depend on the order of the search.
 
   Args:
-    costs: float64, from weigh_steps.
-    longest: no step costs more.
+    costs: float64, from weigh_steps, all above 0.
     seeds: int32 (y, x), labels; 0 none.
     mask: bool (y, x), where labels may grow.
-    shortest: no step costs less, > 0.
     is_open: bool (4,): whether the image goes on above, below, left, right.
       What could come in from there is taken to have cost nothing so far.
 
@@ -107,15 +104,9 @@ def grow_forest(costs, longest, seeds, mask, shortest, is_open):
   """
   height, width = seeds.shape
   stride = width + 2
-  state = _place_seeds(seeds, mask, is_open)
-  front = _list_front(state, stride)
-  # A hair below the shortest step, so that rounding never joins two rounds.
-  inverse = 1.0 / (shortest * (1.0 - 1e-9))
-  num_buckets = 1
-  while num_buckets < longest * inverse + 3:
-    num_buckets *= 2
-  _search_paths(costs, state, front, inverse, num_buckets, stride)
-  labels = state[0]
+  labels, distance, free, rows = _place_seeds(seeds, mask, is_open)
+  _sweep_paths(distance, costs, free, rows, stride)
+  _follow_back(labels, distance, costs, free, stride)
   grown = np.empty((height, width), np.int32)
   for y in range(height):
     first = (y + 1) * stride + 1
@@ -124,109 +115,21 @@ def grow_forest(costs, longest, seeds, mask, shortest, is_open):
 
 
 @compile_kernel
-def _search_paths(costs, state, front, inverse, num_buckets, stride):
-  """Follows all paths from the front, one bucket of costs after another.
-
-  Args:
-    costs: float64, from weigh_steps.
-    state: labels, distance and parent, from _place_seeds; changed in place.
-    front: int32, the pixels to begin with.
-    inverse: one over the buckets' width.
-    num_buckets: a power of two; together wider than the longest step.
-    stride: pixels per row, rim included.
-  """
-  labels, distance, parent = state
-  # A pixel is put into buckets at most once per neighbour: room enough, of
-  # which the system only gives what is touched.
-  pixels = np.empty(front.size + 8 * np.count_nonzero(distance > 0), np.int32)
-  links = np.empty(pixels.size, np.int32)
-  heads = np.full(num_buckets, -1, np.int32)
-  for entry in range(front.size):
-    pixels[entry] = front[entry]
-    links[entry] = entry - 1
-  heads[0] = front.size - 1
-  used = front.size
-  waiting = front.size
-  free = -1
-  offsets = np.array([1, stride - 1, stride, stride + 1], np.int64)
-  turn = 0
-  while waiting:
-    bucket = turn & (num_buckets - 1)
-    entry = heads[bucket]
-    heads[bucket] = -1
-    while entry != -1:
-      p = pixels[entry]
-      following = links[entry]
-      links[entry] = free
-      free = entry
-      entry = following
-      waiting -= 1
-      here = distance[p]
-      if parent[p] == _DONE or int(here * inverse) != turn:
-        continue  # Done already, by a cheaper path.
-      if parent[p] >= 0:
-        labels[p] = labels[parent[p]]
-      parent[p] = _DONE
-      for index in range(8):
-        q = p + offsets[index] if index < 4 else p - offsets[index - 4]
-        there = distance[q]
-        if there <= here:
-          continue
-        cost = costs[p, index] if index < 4 else costs[q, index - 4]
-        reached = here + cost
-        if reached > there:
-          continue
-        if reached == there:
-          rival = parent[q]
-          if here < distance[rival] or (
-            here == distance[rival] and labels[p] < labels[rival]
-          ):
-            parent[q] = p
-          continue
-        distance[q] = reached
-        parent[q] = p
-        bucket = int(reached * inverse) & (num_buckets - 1)
-        new = free
-        if new == -1:
-          new = used
-          used += 1
-        else:
-          free = links[free]
-        pixels[new] = q
-        links[new] = heads[bucket]
-        heads[bucket] = new
-        waiting += 1
-    turn += 1
-
-
-@compile_kernel
-def _list_front(state, stride):
-  """Lists the seeds' pixels that have somewhere to go; closes the others."""
-  _, distance, parent = state
-  front = np.empty(np.count_nonzero(distance == 0), np.int32)
-  count = 0
-  for p in range(stride + 1, distance.size - stride - 1):
-    if distance[p] != 0:
-      continue
-    farthest = max(distance[p - 1], distance[p + 1])
-    for q in (p - stride, p + stride):
-      farthest = max(farthest, distance[q - 1], distance[q], distance[q + 1])
-    if farthest > 0:
-      front[count] = p
-      count += 1
-    else:
-      parent[p] = _DONE
-  return front[:count]
-
-
-@compile_kernel
 def _place_seeds(seeds, mask, is_open):
-  """Lays out labels, distances and parents as they are before any step."""
+  """Lays out labels and distances as they are before any step.
+
+  Returns:
+    labels: int32, flat; distance: float64, flat, 0 at seeds that grow, else
+    infinite; free: int32, the pixels that can be reached, in raster order;
+    rows: int64 (height + 3,), where those of each row, rims included, begin.
+  """
   height, width = seeds.shape
   stride = width + 2
   labels = np.zeros((height + 2) * stride, np.int32)
-  distance = np.full(labels.size, -1.0)  # Nothing costs less: closed.
-  parent = np.full(labels.size, _NONE, np.int32)
+  distance = np.full(labels.size, np.inf)
+  free = np.empty(height * width, np.int32)
+  rows = np.zeros(height + 3, np.int64)
+  count = 0
   for y in range(height):
     for x in range(width):
       p = (y + 1) * stride + x + 1
@@ -235,5 +138,133 @@ def _place_seeds(seeds, mask, is_open):
         continue
       if labels[p] == 0 and is_outer(y, x, mask.shape, is_open):
         labels[p] = UNKNOWN
-      distance[p] = 0.0 if labels[p] else np.inf
-  return labels, distance, parent
+      if labels[p]:
+        distance[p] = 0.0
+      else:
+        free[count] = p
+        count += 1
+    rows[y + 2] = count
+  rows[height + 2] = count
+  return labels, distance, free[:count], rows
+
+
+@compile_kernel
+def _sweep_paths(distance, costs, free, rows, stride):
+  """Lowers the distances, in place, to what the cheapest paths cost.
+
+  Down, each row takes from its pixels' left and upper neighbours, up from the
+  others; a row is left out while nothing around it has changed.
+  """
+  height = rows.size - 3
+  # Rows, rims included, that have changed in the turn before, and in this one.
+  before = np.ones(height + 2, np.bool_)
+  now = np.ones(height + 2, np.bool_)
+  while before.any():
+    for row in range(1, height + 1):
+      if before[row - 1] or before[row] or now[row - 1]:
+        pixels = free[rows[row] : rows[row + 1]]
+        now[row] |= _step_down(distance, costs, pixels, stride)
+    for row in range(height, 0, -1):
+      if now[row] or now[row + 1]:
+        pixels = free[rows[row] : rows[row + 1]]
+        now[row] |= _step_up(distance, costs, pixels, stride)
+    before[:] = now
+    now[:] = False
+
+
+@compile_kernel
+def _step_down(distance, costs, pixels, stride):
+  """Lets paths come from the left and from above; tells whether one did.
+
+  Where there is no path the distance is infinite, whatever the step costs.
+  """
+  has_changed = False
+  for p in pixels:
+    q = p - stride
+    least = distance[p]
+    for reached in (
+      distance[p - 1] + costs[0, p - 1],
+      distance[q - 1] + costs[3, q - 1],
+      distance[q] + costs[2, q],
+      distance[q + 1] + costs[1, q + 1],
+    ):
+      if reached < least:
+        least = reached
+    if least < distance[p]:
+      distance[p] = least
+      has_changed = True
+  return has_changed
+
+
+@compile_kernel
+def _step_up(distance, costs, pixels, stride):
+  """Lets paths come from the right and from below, pixels last to first."""
+  has_changed = False
+  for index in range(pixels.size - 1, -1, -1):
+    p = pixels[index]
+    q = p + stride
+    least = distance[p]
+    for reached in (
+      distance[p + 1] + costs[0, p],
+      distance[q - 1] + costs[1, p],
+      distance[q] + costs[2, p],
+      distance[q + 1] + costs[3, p],
+    ):
+      if reached < least:
+        least = reached
+    if least < distance[p]:
+      distance[p] = least
+      has_changed = True
+  return has_changed
+
+
+@compile_kernel
+def _follow_back(labels, distance, costs, free, stride):
+  """Labels, in place, the pixels that paths reach."""
+  steps = np.array([1, stride - 1, stride, stride + 1])
+  steps = np.concatenate((steps, -steps))
+  # The best predecessors of each pixel, one bit for each of the steps to them.
+  best = np.zeros(labels.size, np.uint8)
+  for p in free:
+    least = np.inf
+    for index in range(8):
+      q = p + steps[index]
+      cost = costs[index, p] if index < 4 else costs[index - 4, q]
+      there = distance[q]
+      if there > least or there + cost != distance[p] or there == np.inf:
+        continue
+      if there < least:
+        best[p] = 0
+        least = there
+      best[p] |= 1 << index
+  # The way back until a label is known: no path visits a pixel twice.
+  way = np.empty(free.size + 1, np.int32)
+  for last in free:
+    way[0] = last
+    count = 1
+    while count:
+      p = way[count - 1]
+      label = labels[p]
+      if label == 0:
+        label, q = _choose_label(p, labels, best, steps)
+        if label == 0 and best[p]:
+          way[count] = q
+          count += 1
+          continue
+        labels[p] = label
+      count -= 1
+
+
+@compile_kernel
+def _choose_label(p, labels, best, steps):
+  """Returns the lowest label of the best predecessors; or 0 and one without."""
+  lowest = 0
+  for index in range(8):
+    if best[p] >> index & 1:
+      q = p + steps[index]
+      label = labels[q]
+      if label == 0:
+        return label, q
+      if lowest == 0 or label < lowest:
+        lowest = label
+  return lowest, p

@@ -16,6 +16,7 @@ from dicexmbd_jax.types import Labels
 
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
 _CLOSED = -2  # Label of what lies outside the mask, while flooding.
+_DRY = 2**63 - 1  # Level of what no water reaches.
 
 
 def spread_watershed(
@@ -79,8 +80,175 @@ def flood_markers(levels, markers, mask, is_open, has_order):
   height, width = markers.shape
   stride = width + 2
   labels, level = _lay_out(levels, markers, mask, is_open)
+  if not _settle(labels, level, stride):
+    labels, level = _lay_out(levels, markers, mask, is_open)
+    _flood_in_order(labels, level, stride, has_order)
+  flooded = np.empty((height, width), np.int32)
+  for y in range(height):
+    for x in range(width):
+      label = labels[(y + 1) * stride + x + 1]
+      flooded[y, x] = 0 if label == _CLOSED else label
+  return flooded
+
+
+@compile_kernel
+def _settle(labels, level, stride):
+  """Floods without a queue what does not depend on the order of ties.
+
+  Pixels are flooded in the order of their passes (_find_passes). So each takes
+  the label of the neighbour with the lowest one. Where several have that, they
+  must have the same label: if each pixel agrees with all its lowest neighbours,
+  so it does with the one that is flooded first, whichever that is. Example,
+  with markers 1 and 2 below the levels 1 and 2 at the ends of a row:
+
+      level 1 4 3 5 2    pass 1 4 4 5 2    label 1 1 1 2 2
+
+  Args:
+    labels: int32, flat, from _lay_out; flooded in place.
+    level: int64, from _lay_out.
+    stride: pixels per row, rim included.
+
+  Returns:
+    Whether no pixel depends on the order; else labels are of no use.
+  """
+  passes = _find_passes(labels, level, stride)
+  offsets = np.array(
+    [-stride, -1, 1, stride, -stride - 1, 1 - stride, stride - 1, stride + 1]
+  )
+  lower = np.zeros(labels.size, np.int32)  # Where each takes its label from.
+  count = np.count_nonzero(labels == 0)
+  tied, num_tied = np.empty(count, np.int32), 0
+  level_ones, num_level = np.empty(count, np.int32), 0
+  for p in range(labels.size):
+    if labels[p] != 0 or passes[p] == _DRY:
+      continue
+    lowest = _DRY
+    is_tied = False
+    for offset in offsets:
+      there = passes[p + offset]
+      if there < lowest:
+        lowest = there
+        lower[p] = p + offset
+        is_tied = False
+      elif there == lowest:
+        is_tied = True
+    if is_tied:
+      tied[num_tied] = p
+      num_tied += 1
+    if lowest == passes[p]:
+      lower[p] = -1
+      level_ones[num_level] = p
+      num_level += 1
+  _lead_out(level_ones[:num_level], lower, passes, offsets)
+  for first in range(labels.size):
+    if labels[first] != 0 or passes[first] == _DRY:
+      continue
+    p = first
+    while labels[p] == 0:
+      p = lower[p]
+    label = labels[p]
+    p = first
+    while labels[p] == 0:
+      labels[p] = label
+      p = lower[p]
+  for p in tied[:num_tied]:
+    lowest = passes[lower[p]]
+    for offset in offsets:
+      q = p + offset
+      if passes[q] == lowest and labels[q] != labels[p]:
+        return False
+  return True
+
+
+@compile_kernel
+def _find_passes(labels, level, stride):
+  """Finds how high water must rise until it reaches each pixel.
+
+  Returns:
+    int64: the least, over all paths from a marker, of the highest level on the
+    way; a marker's own level; _DRY where there is no path.
+  """
+  passes = np.empty(labels.size, np.int64)
+  for p in range(labels.size):
+    is_marked = labels[p] > 0 or labels[p] == UNKNOWN
+    passes[p] = level[p] if is_marked else _DRY
+  height = labels.size // stride
+  # Rows that have changed in the turn before, and in this one.
+  before = np.ones(height, np.bool_)
+  now = np.ones(height, np.bool_)
+  while before.any():
+    for row in range(1, height - 1):
+      if before[row - 1] or before[row] or now[row - 1]:
+        first = row * stride + 1
+        end = first + stride - 2
+        if _let_flow(passes, level, range(first, end), -stride, -1):
+          now[row] = True
+    for row in range(height - 2, 0, -1):
+      if now[row] or now[row + 1]:
+        first = row * stride
+        end = first + stride - 2
+        if _let_flow(passes, level, range(end, first, -1), stride, 1):
+          now[row] = True
+    before[:] = now
+    now[:] = False
+  return passes
+
+
+@compile_kernel
+def _let_flow(passes, level, row, beside, behind):
+  """Lowers the passes of a row by those of the row beside and pixel behind."""
+  has_changed = False
+  for p in row:
+    if passes[p] == level[p]:  # No pass is lower than its pixel.
+      continue
+    q = p + beside
+    lowest = min(passes[q - 1], passes[q], passes[q + 1], passes[p + behind])
+    reached = max(level[p], lowest)
+    if reached < passes[p]:
+      passes[p] = reached
+      has_changed = True
+  return has_changed
+
+
+@compile_kernel
+def _lead_out(level_ones, lower, passes, offsets):
+  """Leads pixels with no lower neighbour to one of the same pass that has one.
+
+  Args:
+    level_ones: int32, these pixels, whose `lower` is -1.
+    lower: int32, where each pixel takes its label from; changed in place.
+    passes: int64.
+    offsets: int64, of the neighbours.
+  """
+  waiting = np.empty(level_ones.size, np.int32)
+  for first in level_ones:
+    if lower[first] != -1:
+      continue
+    for offset in offsets:
+      q = first + offset
+      if passes[q] == passes[first] and lower[q] != -1:
+        lower[first] = q
+        waiting[0] = first
+        count = 1
+        break
+    else:
+      continue
+    while count:
+      count -= 1
+      p = waiting[count]
+      for offset in offsets:
+        q = p + offset
+        if passes[q] == passes[p] and lower[q] == -1:
+          lower[q] = p
+          waiting[count] = q
+          count += 1
+
+
+@compile_kernel
+def _flood_in_order(labels, level, stride, has_order):
+  """Floods pixel by pixel, in place; see flood_markers."""
   # Each entry is a level, an age and a pixel; the first two decide.
-  heap = np.empty((np.count_nonzero(mask) + 1, 3), np.int64)
+  heap = np.empty((np.count_nonzero(labels != _CLOSED) + 1, 3), np.int64)
   size = 0
   age = 0
   for p in range(labels.size):
@@ -107,12 +275,6 @@ def flood_markers(levels, markers, mask, is_open, has_order):
         other += 1
       if other < 8:
         size = _push(heap, size, level[q], age, q)
-  flooded = np.empty((height, width), np.int32)
-  for y in range(height):
-    for x in range(width):
-      label = labels[(y + 1) * stride + x + 1]
-      flooded[y, x] = 0 if label == _CLOSED else label
-  return flooded
 
 
 @compile_kernel
@@ -120,7 +282,7 @@ def _lay_out(levels, markers, mask, is_open):
   """Puts a rim around labels and levels as they are before the flood."""
   height, width = markers.shape
   labels = np.full((height + 2) * (width + 2), _CLOSED, np.int32)
-  level = np.empty(labels.size, np.int64)
+  level = np.full(labels.size, _DRY, np.int64)
   for y in range(height):
     for x in range(width):
       if not mask[y, x]:

@@ -18,6 +18,8 @@ from dicexmbd_jax.masks.components import (
 )
 from dicexmbd_jax.types import Labels
 
+_SECOND = 2**32 - 1  # The bits of the second region of a pair.
+
 
 def fill_small_holes(
   mask: Bool[np.ndarray, "y x"], max_area_px: float
@@ -58,16 +60,18 @@ def fill_object_holes(labels: Labels) -> Labels:
   """
   num_objects = int(labels.max())
   regions, num_regions = number_regions(labels, num_objects)
-  is_kept = keep_outer_regions(regions, num_objects, num_regions)
-  num_kept = 0
-  while num_kept < np.count_nonzero(is_kept) < is_kept.size:
-    num_kept = int(np.count_nonzero(is_kept))
-    is_kept = keep_inner_regions(regions, is_kept, num_objects)
+  pairs = list_contacts(regions)
+  is_kept = np.ones(num_regions + 1, bool)  # Also what no pixel has.
+  is_kept[pairs >> 32] = is_kept[pairs & _SECOND] = False
+  is_kept[list_edge_labels(regions)] = True
+  around = np.zeros(is_kept.size, np.int32)
+  pairs = spread_kept(pairs, is_kept, around, num_objects)
   if is_kept.all():
     return labels
-  starts, neighbours = list_neighbours(regions, is_kept)
-  filling = fill_regions(is_kept, starts, neighbours, num_objects)
-  return replace_labels(regions, filling)
+  fill_inwards(is_kept, around, *list_neighbours(pairs, is_kept))
+  ids = np.arange(is_kept.size, dtype=np.int32)
+  ids[num_objects + 1 :] = 0
+  return replace_labels(regions, np.where(is_kept, ids, around))
 
 
 def number_regions(labels: np.ndarray, num_objects: int) -> tuple[Labels, int]:
@@ -119,198 +123,125 @@ def fill_numbers(labels, num_objects, regions):
 
 
 @compile_kernel
-def keep_outer_regions(regions, num_objects, num_regions):
-  """Marks the regions that are kept at first sight, when holes are filled.
+def list_contacts(regions):
+  """Lists the pairs of regions that touch (4-neighbours).
 
-  These touch the edge, or are objects beside background that does, or numbers
-  that no pixel has.
+  Only the first pixel of a straight border is looked at. Example: of
 
-  Args:
-    regions: int32 (y, x), from number_regions.
-    num_objects: the highest object.
-    num_regions: the highest region.
+      1 1 2
+      1 1 2
+      3 3 3
 
-  Returns:
-    bool (num_regions + 1,).
-  """
-  height, width = regions.shape
-  touches_edge = np.zeros(num_regions + 1, np.bool_)
-  touches_edge[regions[:, 0]] = True
-  touches_edge[regions[:, width - 1]] = True
-  touches_edge[regions[0]] = True
-  touches_edge[regions[height - 1]] = True
-  is_kept = touches_edge.copy()
-  occurs = np.zeros(num_regions + 1, np.bool_)
-  for y in range(height):
-    for x in range(width):
-      region = regions[y, x]
-      occurs[region] = True
-      for turn in range(2):
-        if (y if turn else x) == 0:
-          continue
-        other = regions[y - turn, x - 1 + turn]
-        if other == region:
-          continue
-        if region > num_objects and touches_edge[region]:
-          is_kept[other] = True
-        elif other > num_objects and touches_edge[other]:
-          is_kept[region] = True
-  return is_kept | ~occurs
-
-
-@compile_kernel
-def keep_inner_regions(regions, is_kept, num_objects):
-  """Marks what lies next to two kept objects, or is an object by kept ground.
-
-  One turn over the pixels; what is left is for fill_regions.
+  1 and 2 are listed once, 1 and 3 once, 2 and 3 once.
 
   Args:
     regions: int32 (y, x), from number_regions.
-    is_kept: bool (n + 1,), from keep_outer_regions.
-    num_objects: the highest object.
 
   Returns:
-    bool (n + 1,).
-  """
-  height, width = regions.shape
-  is_kept = is_kept.copy()
-  around = np.zeros(is_kept.size, np.int32)
-  for y in range(height):
-    for x in range(width):
-      for turn in range(2):
-        if (y if turn else x) == 0:
-          continue
-        here = regions[y, x]
-        there = regions[y - turn, x - 1 + turn]
-        if is_kept[here] == is_kept[there]:
-          continue
-        if is_kept[there]:
-          here, there = there, here
-        # Now `here` is kept and `there` is open.
-        is_first = around[there] == 0 or around[there] == here
-        if here <= num_objects and is_first:
-          around[there] = here
-        else:
-          is_kept[there] = True
-  return is_kept
-
-
-@compile_kernel
-def list_open_pairs(regions, is_kept):
-  """Lists the touching regions (4-neighbours) of which one is not kept yet.
-
-  Returns:
-    int64 (n,), first * 2**32 + second, both ways, with repeats.
+    int64 (n,), first * 2**32 + second, with repeats.
   """
   height, width = regions.shape
   pairs = np.empty(1024, np.int64)
   used = 0
   for y in range(height):
-    if used + 4 * width > pairs.size:
-      pairs = np.append(pairs, np.empty(used + 4 * width, np.int64))
+    if used + 2 * width > pairs.size:
+      pairs = np.append(pairs, np.empty(pairs.size + 2 * width, np.int64))
+    here = regions[y]
+    above = regions[max(y - 1, 0)]
     for x in range(width):
-      here = np.int64(regions[y, x])
-      for turn in range(2):
-        if (y if turn else x) == 0:
-          continue
-        there = np.int64(regions[y - turn, x - 1 + turn])
-        if here == there or (is_kept[here] and is_kept[there]):
-          continue
-        pairs[used] = here << 32 | there
-        pairs[used + 1] = there << 32 | here
-        used += 2
+      before = max(x - 1, 0)
+      is_new = here[before] != here[x]
+      if is_new and not (
+        y and above[before] == here[before] and above[x] == here[x]
+      ):
+        pairs[used] = np.int64(here[before]) << 32 | np.int64(here[x])
+        used += 1
+      if above[x] != here[x] and (
+        x == 0 or is_new or above[before] != above[x]
+      ):
+        pairs[used] = np.int64(above[x]) << 32 | np.int64(here[x])
+        used += 1
   return pairs[:used].copy()
 
 
-def list_neighbours(
-  regions: np.ndarray, is_kept: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Lists each region's neighbours, rising, where one of the two is open.
-
-  Returns:
-    starts int64 (n + 2,) and neighbours int64: those of region i are
-    neighbours[starts[i]:starts[i + 1]].
-  """
-  pairs = np.unique(list_open_pairs(regions, is_kept))
-  counts = np.bincount(pairs >> 32, minlength=is_kept.size)
-  starts = np.concatenate([[0], np.cumsum(counts)])
-  return starts, pairs & (2**32 - 1)
-
-
 @compile_kernel
-def fill_regions(is_kept, starts, neighbours, num_objects):
-  """Finds the label that every region ends with.
+def spread_kept(pairs, is_kept, around, num_objects):
+  """Keeps what lies by kept background or by two kept objects, and so on.
 
   Args:
-    is_kept: bool (n + 1,), from keep_outer_regions.
-    starts: int64 (n + 2,), from list_neighbours.
-    neighbours: int64, from list_neighbours.
+    pairs: int64 (n,), from list_contacts; changed in place.
+    is_kept: bool (m,), which regions are kept at first; changed in place.
+    around: int32 (m,), zeros; becomes, for what is not kept, the one kept
+      object that it touches, 0 none.
     num_objects: regions above this are background.
 
   Returns:
-    int32 (n + 1,).
+    The pairs of which one or both are not kept.
   """
-  is_kept, around = _spread_kept(is_kept, starts, neighbours, num_objects)
-  _fill_inwards(is_kept, around, starts, neighbours)
-  filling = np.zeros(is_kept.size, np.int32)
-  for region in range(1, is_kept.size):
-    if not is_kept[region]:
-      filling[region] = around[region]
-    elif region <= num_objects:
-      filling[region] = region
-  return filling
+  count = pairs.size
+  has_changed = True
+  while has_changed:
+    has_changed = False
+    num_open = 0
+    for pair in pairs[:count]:
+      here, there = pair >> 32, pair & _SECOND
+      if is_kept[there]:
+        here, there = there, here
+      if is_kept[there]:
+        continue
+      if is_kept[here]:
+        is_first = around[there] == 0 or around[there] == here
+        if here > num_objects or not is_first:
+          is_kept[there] = True
+          has_changed = True
+          continue
+        around[there] = here
+      pairs[num_open] = pair
+      num_open += 1
+    count = num_open
+  return pairs[:count]
 
 
-@compile_kernel
-def _spread_kept(is_kept, starts, neighbours, num_objects):
-  """Keeps what lies by kept background or by two kept objects, and so on.
+def list_neighbours(
+  pairs: np.ndarray, is_kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Lists the neighbours of each region, rising, where both are not kept.
 
   Returns:
-    bool (n + 1,), what is kept at last; int32 (n + 1,), for the others the
-    one kept object they touch, 0 none.
+    starts int64 (m + 1,) and neighbours int64: those of region i are
+    neighbours[starts[i]:starts[i + 1]].
   """
-  is_kept = is_kept.copy()
-  around = np.zeros(is_kept.size, np.int32)
-  waiting, count = _start_stack(is_kept)
-  while count:
-    count -= 1
-    region = waiting[count]
-    for index in range(starts[region], starts[region + 1]):
-      other = neighbours[index]
-      if is_kept[other]:
-        continue
-      is_first = around[other] == 0 or around[other] == region
-      if region <= num_objects and is_first:
-        around[other] = region
-        continue
-      is_kept[other] = True
-      waiting[count] = other
-      count += 1
-  return is_kept, around
+  first, second = pairs >> 32, pairs & _SECOND
+  is_open = ~(is_kept[first] | is_kept[second])
+  first, second = first[is_open], second[is_open]
+  pairs = np.unique(np.append(first << 32 | second, second << 32 | first))
+  counts = np.bincount(pairs >> 32, minlength=is_kept.size)
+  return np.concatenate([[0], np.cumsum(counts)]), pairs & _SECOND
 
 
 @compile_kernel
-def _fill_inwards(is_kept, around, starts, neighbours):
+def fill_inwards(is_kept, around, starts, neighbours):
   """Hands `around` on, in place, from holes to what lies inside them.
 
   The highest region goes first, as with CellProfiler.
+
+  Args:
+    is_kept: bool (m,), from spread_kept.
+    around: int32 (m,), from spread_kept.
+    starts: int64 (m + 1,), from list_neighbours.
+    neighbours: int64, from list_neighbours.
   """
-  waiting, count = _start_stack(~is_kept & (around > 0))
+  waiting = np.empty(is_kept.size, np.int64)
+  count = 0
+  for region in range(is_kept.size):
+    if not is_kept[region] and around[region]:
+      waiting[count] = region
+      count += 1
   while count:
     count -= 1
     region = waiting[count]
-    for index in range(starts[region], starts[region + 1]):
-      other = neighbours[index]
-      if not is_kept[other] and around[other] == 0:
+    for other in neighbours[starts[region] : starts[region + 1]]:
+      if around[other] == 0:
         around[other] = around[region]
         waiting[count] = other
         count += 1
-
-
-@compile_kernel
-def _start_stack(is_first):
-  """Returns a stack with room for all regions, and how many are on it."""
-  first = np.flatnonzero(is_first)
-  waiting = np.empty(is_first.size, np.int64)
-  waiting[: first.size] = first
-  return waiting, first.size

@@ -55,7 +55,6 @@ def grow_cells(
   # Most blocks are solved without knowing what lies far away.
   find_reachable = functools.cache(lambda: drop_seedless(mask, seeds))
   weight = settings.regularisation
-  longest = np.hypot(9.0, np.sqrt(2) * weight)  # Intensities are 0..1.
 
   def grow(window: Window, is_open: Sides, is_retry: bool) -> Labels:
     inside = (find_reachable() if is_retry else mask)[window.slices]
@@ -71,14 +70,7 @@ def grow_cells(
       window.left - outer.left,
       weight,
     )
-    return grow_forest(
-      costs,
-      longest,
-      ground,
-      inside,
-      weight,
-      is_open,
-    )
+    return grow_forest(costs, ground, inside, is_open)
 
   return solve_blocks(maps.shape, settings.block, grow)
 

@@ -49,12 +49,10 @@ def test_margins_grow_and_then_blocks_until_all_is_known():
 
   result = blocks.solve_blocks(shape, 20, solve)
   np.testing.assert_array_equal(result, plane)
-  # The margin starts at 20 // 8 = 2, then 4; blocks of 40 have 4 as well, and
-  # those of 80 are the plane.
-  first = [(22, 22), (24, 24)] * 2
-  inner = [(24, 22), (28, 24)] * 4
-  assert sizes == [*first, *inner, *first, (44, 40), (44, 40), (80, 40)]
-  assert retries == [False, True] * 8 + [True] * 3
+  # Two blocks of 20 together have a margin of 20 // 8 = 2, single ones then 4;
+  # of those of 40, with 8, the rows next to the seam are known.
+  assert sizes == [(42, 40)] * 2 + [(28, 24)] * 4 + [(48, 40)] * 2
+  assert retries == [False] * 2 + [True] * 6
 
 
 def test_the_whole_plane_is_the_last_resort():

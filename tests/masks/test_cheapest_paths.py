@@ -22,10 +22,8 @@ def grow(image, seeds, mask, weight=0.05, part=None, is_open=CLOSED):
   )
   return cheapest_paths.grow_forest(
     costs,
-    9 * np.ptp(image) + 2 * weight,
     np.ascontiguousarray(seeds[inside]),
     np.ascontiguousarray(mask[inside]),
-    weight,
     is_open,
   )
 
@@ -91,7 +89,7 @@ def test_step_costs_are_the_definition():
         there = near[y + dy : y + dy + 3, x + dx : x + dx + 3]
         change = np.abs(here - there).sum()
         expected = np.sqrt(change**2 + (dy + abs(dx)) * 0.09)
-        cost = costs[(y + 1) * 9 + x + 1, index]
+        cost = costs[index, (y + 1) * 9 + x + 1]
         assert cost == pytest.approx(expected, rel=1e-12)
 
 
