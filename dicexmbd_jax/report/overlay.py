@@ -70,21 +70,42 @@ def draw_overlay(image: Image, cells: Labels, nuclei: Labels) -> pillow.Image:
   factor = choose_factor(image.shape)
   if factor == 1 and image.nbytes >= storage.LARGE_BYTES:
     return _draw_in_strips(image, cells, nuclei)
-  nuclear, membrane = (
-    enlarge_channel(stretch_channel(image[..., i]), factor) for i in (0, 1)
-  )
-  codes, palette = code_channels(nuclear, membrane), make_palette()
+  nuclear, membrane = (stretch_channel(image[..., i]) for i in (0, 1))
+  if factor > 1:
+    return _draw_enlarged(nuclear, membrane, cells, nuclei, factor)
+  codes: Shaped[np.ndarray, "y x"] = code_channels(nuclear, membrane)
+  palette = make_palette()
   for labels, colour, opacity in (
     (nuclei, NUCLEUS_RGB, PLAIN_NUCLEUS_OPACITY),
     (cells, CELL_RGB, PLAIN_CELL_OPACITY),
   ):
-    outlines = find_outlines(enlarge_labels(_shrink(labels), factor))
-    if factor > 1:
-      codes[outlines] = len(palette)
-      palette = np.append(palette, np.array([colour], np.uint8), axis=0)
-    else:
-      codes = codes + outlines * np.uint16(len(palette))
-      palette = np.append(palette, _mix(palette, colour, opacity), axis=0)
+    codes = codes + find_outlines(labels) * np.uint16(len(palette))
+    palette = np.append(palette, _mix(palette, colour, opacity), axis=0)
+  return make_picture(codes, palette)
+
+
+def _draw_enlarged(
+  nuclear: UInt8[np.ndarray, "y x"],
+  membrane: UInt8[np.ndarray, "y x"],
+  cells: Labels,
+  nuclei: Labels,
+  factor: int,
+) -> pillow.Image:
+  """Draws an image at factor 2 or 4."""
+  # Only here: what draws no overlays need not load numba.
+  from dicexmbd_jax.report import enlarge
+
+  height, width = nuclear.shape
+  codes = np.empty((height * factor, width * factor), np.uint8)
+  if codes.size:
+    enlarge.fill_codes(nuclear, membrane, codes)
+  palette = make_palette()
+  for labels, colour in ((nuclei, NUCLEUS_RGB), (cells, CELL_RGB)):
+    half = np.ascontiguousarray(labels)
+    if factor == 4:
+      half = enlarge.double_labels(half)
+    enlarge.draw_outlines(half, codes, np.uint8(len(palette)))
+    palette = np.append(palette, np.array([colour], np.uint8), axis=0)
   return make_picture(codes, palette)
 
 
@@ -108,11 +129,6 @@ def _draw_in_strips(
       paint_outline(rgb, outlines[: len(rgb)], colour, opacity)
     picture.paste(pillow.fromarray(rgb), (0, part.start))
   return picture
-
-
-def _shrink(labels: Labels) -> Shaped[np.ndarray, "y x"]:
-  """Returns labels in half the bytes where they fit."""
-  return labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels
 
 
 def make_picture(

@@ -156,6 +156,7 @@ def test_numbers_of_a_table_are_spelled_as_pandas_does(tmp_path):
         "\udcff": np.array(odd, np.float32),
         "n": np.arange(8),
         "k": np.arange(8, dtype=np.int32),
+        "is_odd": np.arange(8) % 2 == 1,
       }
     ),
   ]
@@ -250,7 +251,9 @@ def test_the_same_stack_gives_the_same_file(tmp_path):
   assert first == (tmp_path / "b.ome.tiff").read_bytes()
 
 
-@pytest.mark.parametrize(("num_colours", "mode"), [(256, "P"), (257, "RGB")])
+@pytest.mark.parametrize(
+  ("num_colours", "mode"), [(2, "P"), (17, "P"), (256, "P"), (257, "RGB")]
+)
 def test_few_colours_are_a_palette_and_come_back(tmp_path, num_colours, mode):
   rng = np.random.default_rng(0)
   colours = rng.choice(1 << 24, num_colours, replace=False, shuffle=False)

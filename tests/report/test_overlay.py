@@ -196,6 +196,32 @@ def test_an_enlarged_overlay_has_a_palette_of_colours():
   assert 100 < len(np.unique(rgb.reshape(-1, 3), axis=0)) <= 256
 
 
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (23, 31)])
+def test_an_enlarged_overlay_is_what_is_enlarged_and_drawn(
+  shape, factor, monkeypatch
+):
+  """The kernels give what Pillow and the plain functions give, to the pixel."""
+  monkeypatch.setattr(overlay, "MAX_ENLARGED_PX", max(shape) * factor)
+  rng = np.random.default_rng(0)
+  image = rng.gamma(1, 20, (*shape, 2)).astype(np.float32)
+  nuclei, cells = rng.integers(0, 3, (2, *shape), np.int32)
+  rgb = draw(image, cells, nuclei)
+  expected = overlay.blend_channels(
+    *(
+      overlay.enlarge_channel(overlay.stretch_channel(image[..., i]), factor)
+      for i in (0, 1)
+    )
+  )
+  for labels, colour in (
+    (nuclei, overlay.NUCLEUS_RGB),
+    (cells, overlay.CELL_RGB),
+  ):
+    lines = overlay.find_outlines(overlay.enlarge_labels(labels, factor))
+    overlay.paint_outline(expected, lines, colour, 1.0)
+  np.testing.assert_array_equal(rgb, expected)
+
+
 def test_a_large_overlay_mixes_outlines_and_tissue():
   shape = (20, 1200)  # Too wide to be enlarged.
   image = np.random.default_rng(0).gamma(1, 20, (*shape, 2))
