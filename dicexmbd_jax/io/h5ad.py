@@ -115,16 +115,21 @@ def _concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _describe_cells(tables: ImageTables) -> pd.DataFrame:
-  cells = tables.intensities[["Object"]].merge(tables.regions, on="Object")
-  name = tables.image["image"]
-  cells.insert(0, "Image", name)
+  objects = tables.intensities["Object"]
+  regions = tables.regions
+  if not objects.equals(regions["Object"]):
+    regions = objects.to_frame().merge(regions, on="Object")
   described = {
     f"image_{key}": value
     for key, value in tables.image.items()
     if key != "image"
   }
-  repeated = pd.DataFrame([described] * len(cells), columns=list(described))
-  return pd.concat([cells, repeated], axis=1)
+  count = len(regions)
+  row = pd.DataFrame([described] * min(count, 1), columns=list(described))
+  repeated = row.take(np.zeros(count, int)).set_axis(regions.index)
+  cells = pd.concat([regions, repeated], axis=1)
+  cells.insert(0, "Image", tables.image["image"])
+  return cells
 
 
 def _fix_types(obs: pd.DataFrame) -> pd.DataFrame:

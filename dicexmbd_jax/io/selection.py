@@ -1,8 +1,9 @@
 """Matches a panel's rows with a file's channels; never by a silent shift."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dicexmbd_jax.io.agreement import check_agreement, find_marker
 from dicexmbd_jax.io.names import (
@@ -107,15 +108,24 @@ def resolve_panel(
     return two or _select_alone(names)
   if two is not None:
     return two
-  file_names = [parse_name(name) for name in names]
-  rows = [parse_row(row.channel, row.name) for row in panel.rows]
-  matches = _match_names(panel, rows, file_names)
-  if matches is None:
-    matches = _match_positions(panel, rows, file_names)
+  rows, file_names, matches = _match_rows(panel, tuple(names))
   if matches is None:
     raise ValueError(_describe_mismatch(panel, rows, names, path))
   lines = check_agreement(panel, rows, file_names, matches, path)
   return dataclasses.replace(_select(panel, matches), warnings=lines)
+
+
+@functools.lru_cache(maxsize=4)  # A run's files mostly have the same names.
+def _match_rows(
+  panel: Panel, names: tuple[str, ...]
+) -> tuple[Sequence[Name], Sequence[Name], Mapping[int, int] | None]:
+  """Returns parsed rows and names, and the asked rows' channels if all have."""
+  rows = tuple(parse_row(row.channel, row.name) for row in panel.rows)
+  channels = tuple(map(parse_name, names))
+  matches = _match_names(panel, rows, channels)
+  if matches is None:
+    matches = _match_positions(panel, rows, channels)
+  return rows, channels, matches
 
 
 def count_found(panel: Panel, names: Sequence[str]) -> tuple[int, bool]:
@@ -246,7 +256,7 @@ def _list_orders(panel: Panel) -> Iterator[list[int]]:
   yield [index for index, row in enumerate(panel.rows) if row.is_kept]
 
 
-def _select(panel: Panel, matches: dict[int, int]) -> ChannelSelection:
+def _select(panel: Panel, matches: Mapping[int, int]) -> ChannelSelection:
   rows = [panel.rows[index] for index in matches]
   return ChannelSelection(
     channels=tuple(matches.values()),

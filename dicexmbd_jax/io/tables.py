@@ -26,7 +26,8 @@ def read_table(
     ValueError: there is no such file, it is no table, or one of other values.
   """
   try:
-    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    # At once, not in pieces whose columns are laid together.
+    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), low_memory=False)
   except Exception as error:  # Damage makes pandas raise anything.
     text = " ".join(str(error).split())[:200]
     raise ValueError(

@@ -7,7 +7,7 @@ import math
 import pathlib
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,9 +71,11 @@ def read_tiff(
       if is_cut:
         stack = _read_by_strips(layout, selection.channels)
       else:
-        planes = _read_planes(layout, selection.channels)
-        _check_dtype(planes.dtype, shown)
-        stack = _lay_together(planes)
+        stack = _lay_together(
+          _list_planes(layout, selection.channels),
+          len(selection.channels),
+          shown,
+        )
   if layout.odd_axes:
     lines.append(
       f"axes {layout.odd_axes}: slices or times are taken for the panel's "
@@ -511,30 +513,45 @@ def _list_segments(page: _Page) -> Iterator[tuple[int, int, np.ndarray]]:
 
 def _read_planes(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
   """Reads (y, x, m), touching no other channel where these are pages."""
+  return np.moveaxis(np.stack([*_list_planes(layout, channels)]), 0, -1)
+
+
+def _list_planes(
+  layout: _Layout, channels: Sequence[int]
+) -> Iterator[np.ndarray]:
+  """Yields channels, (y, x) each."""
   if not layout.series:
-    planes = [_read_page(layout.pages[i]) for i in channels]
-    return np.moveaxis(np.stack(planes), 0, -1)
-  if layout.axis is None:
-    planes = [
-      _order_axes(layout.series[i].asarray(), layout.axes) for i in channels
-    ]
-    return np.concatenate(planes, axis=-1)
-  one = layout.series[0]
-  if layout.has_pages:
-    planes = [layout.file.asarray(key=i, series=one) for i in channels]
-    return np.moveaxis(np.stack(planes), 0, -1)
-  is_plain = one.dataoffset is not None
-  data = one.asarray(out="memmap") if is_plain else one.asarray()
-  return _order_axes(np.take(data, channels, layout.axis), layout.axes)
+    for i in channels:
+      yield _read_page(layout.pages[i])
+  elif layout.axis is None:
+    for i in channels:
+      data = _order_axes(layout.series[i].asarray(), layout.axes)
+      yield from np.moveaxis(data, -1, 0)
+  elif layout.has_pages:
+    for i in channels:
+      yield layout.file.asarray(key=i, series=layout.series[0])
+  else:
+    one = layout.series[0]
+    is_plain = one.dataoffset is not None
+    data = one.asarray(out="memmap") if is_plain else one.asarray()
+    data = _order_axes(np.take(data, channels, layout.axis), layout.axes)
+    yield from np.moveaxis(data, -1, 0)
 
 
-def _lay_together(planes: np.ndarray) -> np.ndarray:
+def _lay_together(
+  planes: Iterable[np.ndarray], num_planes: int, shown: pathlib.Path
+) -> np.ndarray:
   """Returns (y, x, m) as float32; a channel's pixels lie side by side.
 
   So does all that follows look at them, and so most files have them.
   """
-  channels = np.moveaxis(planes, -1, 0)
-  return np.moveaxis(np.ascontiguousarray(channels, np.float32), 0, -1)
+  channels = np.empty(0, np.float32)
+  for at, plane in enumerate(planes):
+    _check_dtype(plane.dtype, shown)
+    if at == 0:
+      channels = np.empty((num_planes, *plane.shape), np.float32)
+    channels[at] = plane
+  return np.moveaxis(channels, 0, -1)
 
 
 def _read_page(page: _Page | None) -> np.ndarray:

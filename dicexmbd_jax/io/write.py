@@ -466,7 +466,7 @@ def _pack_png(pixels: np.ndarray, palette: bytes) -> bytes:
   chunks = (
     (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
     (b"PLTE", palette),
-    (b"IDAT", imagecodecs.deflate_encode(rows, level=1)),
+    (b"IDAT", imagecodecs.deflate_encode(rows.tobytes(), level=1)),
     (b"IEND", b""),
   )
   return b"\x89PNG\r\n\x1a\n" + b"".join(

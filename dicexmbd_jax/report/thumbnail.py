@@ -98,9 +98,10 @@ def _make_picture(
 ) -> Picture:
   """Shrinks to at most `edge_px`, then to at most `max_bytes`."""
   picture = rgb.copy()
-  # Means of whole pixels first, as far as they go: half the time.
+  # Means of whole pixels first, as far as they go; then the filter that is as
+  # sharp as cubic ones in half their time.
   picture.thumbnail(
-    (edge_px, edge_px), pillow.Resampling.LANCZOS, reducing_gap=1.0
+    (edge_px, edge_px), pillow.Resampling.HAMMING, reducing_gap=1.0
   )
   jpeg = _encode_jpeg(picture, max_bytes)
   while len(jpeg) > max_bytes and picture.width > 1 and picture.height > 1:
