@@ -21,14 +21,15 @@ def get_config() -> ConfigDict:
   """Returns the configuration."""
   config = base.get_config()
   config.seed = 1  # Other patches than in the first steps of configs/base.py.
-  # Fitted to these weights by fit_segmenter.py, the two of nuclei and saddles
-  # on all labelled sources (docs/results.md); the first half's own values stay
+  # Fitted to these weights by fit_segmenter.py, those of nuclei and saddles on
+  # all labelled sources (docs/results.md); the first half's own values stay
   # where they are, since its network labels images with them.
   with config.predict.ignore_type():  # A number elsewhere.
     config.predict.magnification = "auto"
   config.segment.cell_correction = 1.4
   config.segment.nucleus_correction = 0.9
   config.segment.min_saddle_depth = 0.14
+  config.segment.min_nucleus_peak = 0.55
   config.segment.regularisation = 0.8
   config.segment.min_nucleus_area_px = 4.5
   config.train.num_steps = 2000

@@ -35,7 +35,8 @@ def find_nuclei(maps: WorkingMaps, settings: Settings) -> Labels:
 
   Returns:
     Labels 1..n in raster order of the nuclei's brightest points (of those that
-    were joined, the first); all 0 where there is none.
+    were joined, the first); all 0 where there is none. Those that are dim are
+    left out.
   """
   mask = mask_nuclei(maps, settings)
   markers = mark_centres(maps, mask, settings)
@@ -55,7 +56,9 @@ def find_nuclei(maps: WorkingMaps, settings: Settings) -> Labels:
   # The heap's order depends on all markers, near and far.
   block = max(maps.shape) if settings.has_exact_ties else settings.block
   found = solve_blocks(maps.shape, block, flood)
-  return join_nuclei(found, maps, settings.min_saddle_depth)
+  return join_nuclei(
+    found, maps, settings.min_saddle_depth, settings.min_nucleus_peak
+  )
 
 
 def mask_nuclei(

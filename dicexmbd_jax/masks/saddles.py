@@ -1,13 +1,14 @@
-"""Joins nuclei between which the nucleus map hardly falls.
+"""Joins nuclei between which the nucleus map hardly falls; drops dim ones.
 
 Every small maximum of the map becomes a nucleus of its own, also where noise
 made it; large nuclei then are cut to pieces. How far the map falls between two
 maxima (their dynamics, Grimaud 1992; the h-maxima of mathematical morphology)
-tells noise from a gap.
+tells noise from a gap. What has no clear maximum once it is joined is no
+nucleus.
 """
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int32, Int64
 
 from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.masks.components import (
@@ -19,7 +20,9 @@ from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.types import Labels
 
 
-def join_nuclei(found: Labels, maps: WorkingMaps, min_depth: float) -> Labels:
+def join_nuclei(
+  found: Labels, maps: WorkingMaps, min_depth: float, min_peak: float = 0.0
+) -> Labels:
   """Joins nuclei whose saddle is less than `min_depth` below their peaks.
 
   A nucleus' peak is its highest value of the smoothed nucleus map; the saddle
@@ -32,19 +35,39 @@ def join_nuclei(found: Labels, maps: WorkingMaps, min_depth: float) -> Labels:
     maps: on the same grid; read part by part.
     min_depth: how far below the lower peak a saddle must lie, 0..1, so that
       both stay; 0 joins none.
+    min_peak: nuclei, joined ones as one, whose peak is lower are dropped.
 
   Returns:
     Labels 1..m, in the order of the first nucleus of each.
   """
   count = int(found.max(initial=0))
-  if count < 2 or min_depth <= 0:
+  if count == 0 or (min_depth <= 0 and min_peak <= 0):
     return found
   peaks = np.zeros(count + 1)
   pairs, saddles = find_saddles(found, maps, peaks)
   # Equal saddles in the order of the labels, whatever the parts were.
   order = np.lexsort((pairs, -saddles))
   numbers = join_pairs(pairs[order], saddles[order], peaks, min_depth)
-  return replace_labels(found, numbers)
+  return replace_labels(found, drop_dim(numbers, peaks, min_peak))
+
+
+def drop_dim(
+  numbers: Int32[np.ndarray, " n"],
+  peaks: Float64[np.ndarray, " n"],
+  min_peak: float,
+) -> Int32[np.ndarray, " n"]:
+  """Returns the numbers of nuclei, 0 where the highest peak is too low.
+
+  Args:
+    numbers: of join_pairs.
+    peaks: by label.
+    min_peak: a nucleus with a peak of just this stays.
+  """
+  highest = np.zeros(int(numbers.max()) + 1)
+  np.maximum.at(highest, numbers, peaks)
+  is_kept = highest >= min_peak
+  is_kept[0] = False
+  return np.where(is_kept, np.cumsum(is_kept), 0).astype(np.int32)[numbers]
 
 
 def find_saddles(

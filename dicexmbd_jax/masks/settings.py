@@ -55,6 +55,8 @@ class Settings(Section):
       the search for the nuclei's centres; None: from min_diameter_px.
     min_saddle_depth: how far the nucleus map, 0..1, must fall between two
       nuclei that touch, so that both stay; 0, as published: not at all.
+    min_nucleus_peak: how high, 0..1, the smoothed nucleus map must be somewhere
+      in a nucleus; 0, as published: no bound.
     min_nucleus_area_px: nuclei below this many square pixels are dropped.
     regularisation: weight of a step against a change of intensity when cells
       grow; larger gives rounder cells.
@@ -91,6 +93,7 @@ class Settings(Section):
   max_diameter_px: Length = 6.0
   declump_smoothing_px: Annotated[float | None, number(0)] = None
   min_saddle_depth: Factor = 0.0
+  min_nucleus_peak: Share = 0.0
   min_nucleus_area_px: Length = 1.25
   regularisation: Annotated[float, number(0.001)] = 0.05
   max_growth_um: Length = 1.25

@@ -1,4 +1,4 @@
-"""Nuclei that are joined: by the depth of the saddle between them."""
+"""Nuclei that are joined, by the saddle between them, and that are too dim."""
 
 import numpy as np
 import pytest
@@ -52,6 +52,38 @@ def test_a_joined_nucleus_has_the_higher_peak():
   found = saddles.join_nuclei(labels, Plane(heights), 0.1)
   # 2 and 3 join (0.03); 1 has no peak of its own above its saddle; 4 stays.
   assert found.tolist() == [[1, 1, 1, 1, 1, 2]]
+
+
+@pytest.mark.parametrize(
+  ("min_depth", "min_peak", "expected"),
+  [
+    (0.0, 0.7, [1, 1, 2, 3, 3]),  # A peak of just this stays.
+    (0.0, 0.75, [1, 1, 2, 0, 0]),
+    (0.0, 0.85, [1, 1, 0, 0, 0]),
+    (0.06, 0.75, [1, 1, 1, 0, 0]),
+    (0.06, 0.85, [1, 1, 1, 0, 0]),  # The second has the first one's peak.
+    (0.21, 0.85, [1, 1, 1, 1, 1]),
+    (0.21, 1.0, [0, 0, 0, 0, 0]),
+  ],
+)
+def test_a_dim_nucleus_is_dropped_if_it_joins_no_other(
+  min_depth, min_peak, expected
+):
+  found = saddles.join_nuclei(LABELS, Plane(HEIGHTS), min_depth, min_peak)
+  assert found.tolist() == [expected]
+
+
+def test_a_dim_nucleus_leaves_no_gap_in_the_numbers():
+  labels = np.array([[1, 0, 2, 0, 3]], np.int32)
+  plane = Plane([[0.6, 0.1, 0.3, 0.1, 0.9]])
+  found = saddles.join_nuclei(labels, plane, 0.1, 0.5)
+  assert found.tolist() == [[1, 0, 0, 0, 2]]
+
+
+def test_a_single_nucleus_can_be_dim():
+  labels, plane = np.array([[0, 1]], np.int32), Plane([[0.1, 0.3]])
+  assert saddles.join_nuclei(labels, plane, 0.1, 0.2).tolist() == [[0, 1]]
+  assert saddles.join_nuclei(labels, plane, 0.1, 0.5).tolist() == [[0, 0]]
 
 
 def test_nuclei_touch_at_corners_and_not_over_background():
