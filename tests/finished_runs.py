@@ -66,6 +66,6 @@ def make_output(folder):
   write.write_table(output / "images.csv", pd.DataFrame(rows))
   (output / "panel.csv").write_text(PANEL)
   (output / "run.json").write_text(json.dumps({}))
-  data = h5ad.build_anndata(tables, read_panel(output / "panel.csv"))
-  write.write_h5ad(output / "cells.h5ad", data)
+  cells = h5ad.gather_cells(tables, read_panel(output / "panel.csv"))
+  h5ad.write_cells(output / "cells.h5ad", cells)
   return folder

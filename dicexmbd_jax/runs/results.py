@@ -182,8 +182,8 @@ def write_run(
   failures.write(output)
   table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=IMAGE_COLUMNS)
   write.write_table(output / "images.csv", table)
-  cells = h5ad.build_anndata(gather_tables(output, stems, rows), panel)
-  write.write_h5ad(output / "cells.h5ad", cells)
+  cells = h5ad.gather_cells(gather_tables(output, stems, rows), panel)
+  h5ad.write_cells(output / "cells.h5ad", cells)
   write_panel(output / "panel.csv", cells.var, panel)
   reports += [
     image_report.ImageReport(
