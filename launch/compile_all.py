@@ -46,10 +46,8 @@ def compile_network() -> None:
 
 def compile_kernels(folder: pathlib.Path) -> None:
   """Does all that predict does with an image, and masks of noise."""
-  import numpy as np
-
   from dicexmbd_jax import config as config_lib
-  from dicexmbd_jax.masks import segment
+  from dicexmbd_jax.runs import image_job
 
   study = folder / "study"
   call("simulate", f"--output={study}", "--num_images=1", "--size_px=128")
@@ -60,13 +58,9 @@ def compile_kernels(folder: pathlib.Path) -> None:
     f"--output={folder / 'predicted'}",
     "--num_workers=0",
   )
-  # Noise has what few images have: holes in holes, and nuclei of all sizes.
-  noise = np.random.default_rng(0).random((300, 300, 3), np.float32)
-  levels = (noise * 65535).astype(np.uint16)
   shipped = config_lib.read_model_config(config_lib.SHIPPED_MODEL).segment
   for config in (shipped, {"preset": "dice_xmbd"}, {"preset": "steinbock"}):
-    for maps in (noise, levels):
-      segment.segment_image(maps, config)
+    image_job.load_kernels(config)
   print("kernels of the masks", flush=True)
 
 

@@ -3,14 +3,20 @@
 Kernels have no shape annotations, because numba compiles plain functions only.
 """
 
+import atexit
 import inspect
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 
 _PROCESS = uuid.uuid4().hex[:8]
+
+# A thread that compiles while the process ends would crash in LLVM: wait for
+# the kernel that it is at, and let it begin no other.
+atexit.register(global_compiler_lock.acquire)
 
 
 def compile_kernel(function: Callable) -> Callable:

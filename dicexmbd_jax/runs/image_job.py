@@ -4,15 +4,19 @@ The counts never leave the process that read them: it sends what the network
 looks at, gets the network's answer, and measures.
 """
 
+import contextlib
 import dataclasses
 import pathlib
+import threading
 import time
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain, magnification, sections
 from dicexmbd_jax.io import source as source_lib
+from dicexmbd_jax.masks import confidence, segment
 from dicexmbd_jax.runs import results, state
 from dicexmbd_jax.runs.failures import describe_source
 from dicexmbd_jax.types import (
@@ -67,12 +71,28 @@ class PreparedImage:
   factor: float = 1.0
 
 
+def load_kernels(config: ConfigDict) -> None:
+  """Finds cells in noise, so that the loops of the masks are machine code.
+
+  Noise has what few images have: holes in holes, and nuclei of all sizes.
+
+  Args:
+    config: the config's section `segment`.
+  """
+  noise = np.random.default_rng(0).random((48, 48, 3), np.float32)
+  # What the first pass and the second one give.
+  for maps in (noise, np.rint(noise * 65535).astype(np.uint16)):
+    masks = segment.segment_image(maps, config)
+    confidence.measure_doubt(maps, masks.cells)
+
+
 class ImageJob:
   """One process' images, kept from step to step."""
 
   def __init__(self, plan: RunPlan):
     self._plan = plan
     self._held: dict[str, ImageRecord] = {}
+    self._loader = threading.Thread(target=self._load_kernels, daemon=True)
 
   def prepare(self, source: ImageSource, digest: str | None) -> PreparedImage:
     """Reads an image and merges its channels, unless it is finished.
@@ -87,6 +107,8 @@ class ImageJob:
     plan = self._plan
     if self._is_finished(source, digest):
       return PreparedImage(is_finished=True)
+    if plan.method == chain.NETWORK and self._loader.ident is None:
+      self._loader.start()
     record = self._read(source)
     views: Sequence[Image] = ()
     factor = plan.config.predict.magnification
@@ -167,6 +189,11 @@ class ImageJob:
   def drop(self, source: ImageSource) -> None:
     """Forgets an image that will not come back."""
     self._held.pop(source.stem, None)
+
+  def _load_kernels(self) -> None:
+    """Gets ready for the masks while XLA compiles the network."""
+    with contextlib.suppress(Exception):  # The first image will tell.
+      load_kernels(self._plan.config.segment)
 
   def _is_finished(self, source: ImageSource, digest: str | None) -> bool:
     """Whether the image's files are as this run would write them.

@@ -1,0 +1,62 @@
+import os
+import subprocess
+import sys
+
+# Counts what each kernel of the masks was compiled for, before and after cells
+# are found in maps of other sizes: with few nuclei, and with many.
+COUNT = """
+import sys
+import numpy as np
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.masks import confidence, segment
+from dicexmbd_jax.runs import image_job
+
+def count():
+  return {
+    f"{name}.{key}": len(one.signatures)
+    for name, module in sorted(sys.modules.items())
+    if name.startswith("dicexmbd_jax.")
+    for key, one in vars(module).items()
+    if hasattr(one, "signatures")
+  }
+
+config = config_lib.read_model_config(config_lib.SHIPPED_MODEL).segment
+image_job.load_kernels(config)
+before = count()
+y, x = np.mgrid[:90, :120]
+bumps = (np.sin(x / 4) * np.sin(y / 4)).clip(0, 1)
+maps = np.stack([bumps, 1 - bumps, 0 * bumps], -1).astype(np.float32)
+for one in (maps, maps[:50].copy(), np.rint(maps * 65535).astype(np.uint16)):
+  found = segment.segment_image(one, config, (70, 80))
+  assert found.cells.max() > 2
+  confidence.measure_doubt(one, found.cells)
+assert sum(before.values()) > 30, before
+assert count() == before, {*count().items()} - {*before.items()}
+"""
+
+# Ends while a thread compiles, which in LLVM must not outlive its statics.
+END = """
+import threading, time
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.runs import image_job
+
+config = config_lib.read_model_config(config_lib.SHIPPED_MODEL).segment
+threading.Thread(
+  target=image_job.load_kernels, args=(config,), daemon=True
+).start()
+time.sleep(2)
+"""
+
+
+def run(code, **variables):
+  subprocess.run(
+    [sys.executable, "-c", code], check=True, env={**os.environ, **variables}
+  )
+
+
+def test_noise_loads_all_kernels():
+  run(COUNT)
+
+
+def test_a_process_may_end_while_it_compiles(tmp_path):
+  run(END, NUMBA_CACHE_DIR=str(tmp_path))
