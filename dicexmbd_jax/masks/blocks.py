@@ -42,6 +42,14 @@ class Window:
       min(self.right + margin, shape[1]),
     )
 
+  def intersect(self, other: "Window") -> "Window | None":
+    """Returns what two windows share; None if that is nothing."""
+    top, bottom = max(self.top, other.top), min(self.bottom, other.bottom)
+    left, right = max(self.left, other.left), min(self.right, other.right)
+    if top >= bottom or left >= right:
+      return None
+    return Window(top, bottom, left, right)
+
   def find_inside(self, outer: "Window") -> tuple[slice, slice]:
     """Returns the slices that cut this window out of a larger one."""
     return (
@@ -64,6 +72,9 @@ class Window:
 # Small blocks along the edge of a large one: its rows then still lie in the
 # processor's cache, and its margin is an eighth of its pixels.
 _NUM_TOGETHER = 2
+
+# Of a set of the eight neighbours, one bit each, the first: -1 of none.
+FIRST_BIT = np.array([(n & -n).bit_length() - 1 for n in range(256)], np.int8)
 
 Solve = Callable[[Window, Sides, bool], Labels]
 

@@ -1,9 +1,9 @@
 """The shortest-path forest of Propagation, compiled.
 
 Every masked pixel takes the label of the seed with the cheapest path. What the
-paths cost does not depend on the order in which they are found: rows are swept
-down and up until no path gets cheaper, which takes a few turns, as cells are
-small. Labels then follow the paths back.
+paths cost does not depend on the order in which they are found: pixels are
+swept down and up until few paths get cheaper, mostly three times, as cells are
+small; a queue does the rest. Labels then follow the paths back.
 
 Arrays in here are flat with a rim of one pixel, so that p + offset is always
 an index: p = (y + 1) * (width + 2) + x + 1.
@@ -11,10 +11,11 @@ an index: p = (y + 1) * (width + 2) + x + 1.
 
 import numpy as np
 
-from dicexmbd_jax.masks.blocks import is_outer
+from dicexmbd_jax.masks.blocks import FIRST_BIT, is_outer
 from dicexmbd_jax.masks.compiler import compile_kernel
 
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
+_FEW = 16  # One of so many pixels: a queue is then sooner done than a sweep.
 _RUN = 64  # Pixels of a row that are weighed, or not, together.
 
 
@@ -104,8 +105,8 @@ def grow_forest(costs, seeds, mask, is_open):
   """
   height, width = seeds.shape
   stride = width + 2
-  labels, distance, free, rows = _place_seeds(seeds, mask, is_open)
-  _sweep_paths(distance, costs, free, rows, stride)
+  labels, distance, free = _place_seeds(seeds, mask, is_open)
+  _find_distances(distance, costs, free, stride)
   _follow_back(labels, distance, costs, free, stride)
   grown = np.empty((height, width), np.int32)
   for y in range(height):
@@ -120,15 +121,13 @@ def _place_seeds(seeds, mask, is_open):
 
   Returns:
     labels: int32, flat; distance: float64, flat, 0 at seeds that grow, else
-    infinite; free: int32, the pixels that can be reached, in raster order;
-    rows: int64 (height + 3,), where those of each row, rims included, begin.
+    infinite; free: int32, the pixels that can be reached, in raster order.
   """
   height, width = seeds.shape
   stride = width + 2
   labels = np.zeros((height + 2) * stride, np.int32)
   distance = np.full(labels.size, np.inf)
   free = np.empty(height * width, np.int32)
-  rows = np.zeros(height + 3, np.int64)
   count = 0
   for y in range(height):
     for x in range(width):
@@ -143,43 +142,39 @@ def _place_seeds(seeds, mask, is_open):
       else:
         free[count] = p
         count += 1
-    rows[y + 2] = count
-  rows[height + 2] = count
-  return labels, distance, free[:count], rows
+  return labels, distance, free[:count]
 
 
 @compile_kernel
-def _sweep_paths(distance, costs, free, rows, stride):
-  """Lowers the distances, in place, to what the cheapest paths cost.
-
-  Down, each row takes from its pixels' left and upper neighbours, up from the
-  others; a row is left out while nothing around it has changed.
-  """
-  height = rows.size - 3
-  # Rows, rims included, that have changed in the turn before, and in this one.
-  before = np.ones(height + 2, np.bool_)
-  now = np.ones(height + 2, np.bool_)
-  while before.any():
-    for row in range(1, height + 1):
-      if before[row - 1] or before[row] or now[row - 1]:
-        pixels = free[rows[row] : rows[row + 1]]
-        now[row] |= _step_down(distance, costs, pixels, stride)
-    for row in range(height, 0, -1):
-      if now[row] or now[row + 1]:
-        pixels = free[rows[row] : rows[row + 1]]
-        now[row] |= _step_up(distance, costs, pixels, stride)
-    before[:] = now
-    now[:] = False
+def _find_distances(distance, costs, free, stride):
+  """Lowers the distances, in place, to what the cheapest paths cost."""
+  queue = np.empty(free.size + 1, np.int32)
+  size = free.size
+  _sweep_down(distance, costs, free, stride, queue)
+  while _FEW * size > free.size:
+    _sweep_up(distance, costs, free, stride)
+    size = _sweep_down(distance, costs, free, stride, queue)
+  _search_on(distance, costs, free, stride, queue, size)
 
 
 @compile_kernel
-def _step_down(distance, costs, pixels, stride):
-  """Lets paths come from the left and from above; tells whether one did.
+def _sweep_down(distance, costs, free, stride, changed):
+  """Lets paths come from the left and from above.
 
   Where there is no path the distance is infinite, whatever the step costs.
+
+  Args:
+    distance: float64, lowered in place.
+    costs: float64, from weigh_steps.
+    free: int32, the pixels.
+    stride: pixels per row, rim included.
+    changed: int32, room for the pixels whose distance is lowered.
+
+  Returns:
+    The number of these pixels.
   """
-  has_changed = False
-  for p in pixels:
+  count = 0
+  for p in free:
     q = p - stride
     least = distance[p]
     for reached in (
@@ -190,18 +185,16 @@ def _step_down(distance, costs, pixels, stride):
     ):
       if reached < least:
         least = reached
-    if least < distance[p]:
-      distance[p] = least
-      has_changed = True
-  return has_changed
+    changed[count] = p
+    count += least < distance[p]
+    distance[p] = least
+  return count
 
 
 @compile_kernel
-def _step_up(distance, costs, pixels, stride):
+def _sweep_up(distance, costs, free, stride):
   """Lets paths come from the right and from below, pixels last to first."""
-  has_changed = False
-  for index in range(pixels.size - 1, -1, -1):
-    p = pixels[index]
+  for p in free[::-1]:
     q = p + stride
     least = distance[p]
     for reached in (
@@ -212,10 +205,42 @@ def _step_up(distance, costs, pixels, stride):
     ):
       if reached < least:
         least = reached
-    if least < distance[p]:
-      distance[p] = least
-      has_changed = True
-  return has_changed
+    distance[p] = least
+
+
+@compile_kernel
+def _search_on(distance, costs, free, stride, queue, size):
+  """Goes on from the pixels in a queue, first in first out, until it is empty.
+
+  Args:
+    distance: float64, lowered in place.
+    costs: float64, from weigh_steps.
+    free: int32, the pixels that paths may reach.
+    stride: pixels per row, rim included.
+    queue: int32, one longer than `free`; used as a ring.
+    size: how many pixels it has.
+  """
+  is_free = np.zeros(distance.size, np.bool_)
+  for p in free:
+    is_free[p] = True
+  waits = np.zeros(distance.size, np.bool_)
+  for p in queue[:size]:
+    waits[p] = True
+  steps = np.array([1, stride - 1, stride, stride + 1])
+  begin, end = 0, size
+  while begin != end:
+    p = queue[begin]
+    begin = (begin + 1) % queue.size
+    waits[p] = False
+    for index in range(8):
+      q = p + steps[index] if index < 4 else p - steps[index - 4]
+      cost = costs[index, p] if index < 4 else costs[index - 4, q]
+      if is_free[q] and distance[p] + cost < distance[q]:
+        distance[q] = distance[p] + cost
+        if not waits[q]:
+          waits[q] = True
+          queue[end] = q
+          end = (end + 1) % queue.size
 
 
 @compile_kernel
@@ -226,17 +251,12 @@ def _follow_back(labels, distance, costs, free, stride):
   # The best predecessors of each pixel, one bit for each of the steps to them.
   best = np.zeros(labels.size, np.uint8)
   for p in free:
-    least = np.inf
-    for index in range(8):
-      q = p + steps[index]
-      cost = costs[index, p] if index < 4 else costs[index - 4, q]
-      there = distance[q]
-      if there > least or there + cost != distance[p] or there == np.inf:
-        continue
-      if there < least:
-        best[p] = 0
-        least = there
-      best[p] |= 1 << index
+    if distance[p] == np.inf:
+      continue
+    those = _find_predecessors(distance, costs, p, stride)
+    if those & (those - 1):
+      those = _keep_nearest(those, distance, p, steps)
+    best[p] = those
   # The way back until a label is known: no path visits a pixel twice.
   way = np.empty(free.size + 1, np.int32)
   for last in free:
@@ -246,8 +266,14 @@ def _follow_back(labels, distance, costs, free, stride):
       p = way[count - 1]
       label = labels[p]
       if label == 0:
-        label, q = _choose_label(p, labels, best, steps)
-        if label == 0 and best[p]:
+        those = np.int64(best[p])
+        while those:
+          q = p + steps[FIRST_BIT[those]]
+          if labels[q] == 0:
+            break
+          label = labels[q] if label == 0 else min(label, labels[q])
+          those &= those - 1
+        if those:
           way[count] = q
           count += 1
           continue
@@ -256,15 +282,35 @@ def _follow_back(labels, distance, costs, free, stride):
 
 
 @compile_kernel
-def _choose_label(p, labels, best, steps):
-  """Returns the lowest label of the best predecessors; or 0 and one without."""
-  lowest = 0
+def _find_predecessors(distance, costs, p, stride):
+  """Returns from which neighbours the cheapest paths come, one bit for each.
+
+  Without a branch, which the processor would guess wrong for most pixels.
+  """
+  here = distance[p]
+  above, below = p - stride, p + stride
+  return (
+    (distance[p + 1] + costs[0, p] == here)
+    | (distance[below - 1] + costs[1, p] == here) << 1
+    | (distance[below] + costs[2, p] == here) << 2
+    | (distance[below + 1] + costs[3, p] == here) << 3
+    | (distance[p - 1] + costs[0, p - 1] == here) << 4
+    | (distance[above + 1] + costs[1, above + 1] == here) << 5
+    | (distance[above] + costs[2, above] == here) << 6
+    | (distance[above - 1] + costs[3, above - 1] == here) << 7
+  )
+
+
+@compile_kernel
+def _keep_nearest(those, distance, p, steps):
+  """Returns those of some neighbours that have the least distance."""
+  least = np.inf
+  nearest = 0
   for index in range(8):
-    if best[p] >> index & 1:
-      q = p + steps[index]
-      label = labels[q]
-      if label == 0:
-        return label, q
-      if lowest == 0 or label < lowest:
-        lowest = label
-  return lowest, p
+    there = distance[p + steps[index]]
+    if those >> index & 1 and there <= least:
+      if there < least:
+        nearest = 0
+      least = there
+      nearest |= 1 << index
+  return nearest

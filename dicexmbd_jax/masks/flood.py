@@ -8,7 +8,13 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from dicexmbd_jax.masks.blocks import Sides, Window, is_outer, solve_blocks
+from dicexmbd_jax.masks.blocks import (
+  FIRST_BIT,
+  Sides,
+  Window,
+  is_outer,
+  solve_blocks,
+)
 from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import Settings
@@ -99,7 +105,7 @@ def _settle(labels, level, stride):
   the label of the neighbour with the lowest one. Where several have that, they
   must have the same label: if each pixel agrees with all its lowest neighbours,
   so it does with the one that is flooded first, whichever that is. Example,
-  with markers 1 and 2 below the levels 1 and 2 at the ends of a row:
+  with markers 1 and 2 at the ends of a row:
 
       level 1 4 3 5 2    pass 1 4 4 5 2    label 1 1 1 2 2
 
@@ -115,31 +121,7 @@ def _settle(labels, level, stride):
   offsets = np.array(
     [-stride, -1, 1, stride, -stride - 1, 1 - stride, stride - 1, stride + 1]
   )
-  lower = np.zeros(labels.size, np.int32)  # Where each takes its label from.
-  count = np.count_nonzero(labels == 0)
-  tied, num_tied = np.empty(count, np.int32), 0
-  level_ones, num_level = np.empty(count, np.int32), 0
-  for p in range(labels.size):
-    if labels[p] != 0 or passes[p] == _DRY:
-      continue
-    lowest = _DRY
-    is_tied = False
-    for offset in offsets:
-      there = passes[p + offset]
-      if there < lowest:
-        lowest = there
-        lower[p] = p + offset
-        is_tied = False
-      elif there == lowest:
-        is_tied = True
-    if is_tied:
-      tied[num_tied] = p
-      num_tied += 1
-    if lowest == passes[p]:
-      lower[p] = -1
-      level_ones[num_level] = p
-      num_level += 1
-  _lead_out(level_ones[:num_level], lower, passes, offsets)
+  lower, tied = _point_lower(labels, passes, stride, offsets)
   for first in range(labels.size):
     if labels[first] != 0 or passes[first] == _DRY:
       continue
@@ -151,13 +133,65 @@ def _settle(labels, level, stride):
     while labels[p] == 0:
       labels[p] = label
       p = lower[p]
-  for p in tied[:num_tied]:
+  for p in tied:
     lowest = passes[lower[p]]
     for offset in offsets:
       q = p + offset
       if passes[q] == lowest and labels[q] != labels[p]:
         return False
   return True
+
+
+@compile_kernel
+def _point_lower(labels, passes, stride, offsets):
+  """Points from each pixel that water reaches to a lowest neighbour.
+
+  Returns:
+    int32, flat: where each takes its label from; int32 (n,): the pixels with
+    several lowest neighbours.
+  """
+  lower = np.zeros(labels.size, np.int32)
+  count = np.count_nonzero(labels == 0)
+  tied, num_tied = np.empty(count, np.int32), 0
+  level_ones, num_level = np.empty(count, np.int32), 0
+  for p in range(labels.size):
+    if labels[p] != 0 or passes[p] == _DRY:
+      continue
+    lowest, those = _find_lowest(passes, p, stride)
+    lower[p] = p + offsets[FIRST_BIT[those]]
+    if those & (those - 1):
+      tied[num_tied] = p
+      num_tied += 1
+    if lowest == passes[p]:
+      lower[p] = -1
+      level_ones[num_level] = p
+      num_level += 1
+  _lead_out(level_ones[:num_level], lower, passes, offsets)
+  return lower, tied[:num_tied]
+
+
+@compile_kernel
+def _find_lowest(passes, p, stride):
+  """Returns the lowest pass around a pixel and which neighbours have it.
+
+  Without a branch, which the processor would guess wrong for most pixels.
+  """
+  row, above, below = passes, p - stride, p + stride
+  a, b, c = row[above], row[p - 1], row[p + 1]
+  d, e, f = row[below], row[above - 1], row[above + 1]
+  g, h = row[below - 1], row[below + 1]
+  lowest = min(a, b, c, d, e, f, g, h)
+  those = (
+    (a == lowest)
+    | (b == lowest) << 1
+    | (c == lowest) << 2
+    | (d == lowest) << 3
+    | (e == lowest) << 4
+    | (f == lowest) << 5
+    | (g == lowest) << 6
+    | (h == lowest) << 7
+  )
+  return lowest, those
 
 
 @compile_kernel

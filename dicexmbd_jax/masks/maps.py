@@ -54,7 +54,7 @@ class WorkingMaps:
     height, width = pixels.shape[:2]
     self.shape: Shape = (height * self._factor, width * self._factor)
     self._is_kept = height * width * self._factor**2 <= _MAX_KEPT_PX
-    self._kept: dict[str, Plane] = {}
+    self._kept: dict[str, dict[Window, Plane]] = {}
 
   def cut_parts(self) -> Iterator[Window]:
     """Cuts the working grid into parts; the cut depends on its shape alone."""
@@ -95,14 +95,24 @@ class WorkingMaps:
     return plane.astype(np.float32).astype(np.float64)
 
   def _keep(self, name: str, compute: ReadPlane, window: Window) -> Plane:
-    """Cuts a window from the plane that is kept, or computes the window."""
+    """Puts a window together from the parts that are kept, or computes it.
+
+    A window that is a part is no copy.
+    """
     if not self._is_kept:
       return compute(window)
     if name not in self._kept:
-      self._kept[name] = np.empty(self.shape)
-      for part in self.cut_parts():
-        self._kept[name][part.slices] = compute(part)
-    return self._kept[name][window.slices]
+      self._kept[name] = {part: compute(part) for part in self.cut_parts()}
+    parts = self._kept[name]
+    if window in parts:
+      return parts[window]
+    plane = np.empty(window.shape)
+    for part, values in parts.items():
+      shared = part.intersect(window)
+      if shared is not None:
+        inside = values[shared.find_inside(part)]
+        plane[shared.find_inside(window)] = inside
+    return plane
 
   def _smooth_nucleus(self, window: Window) -> Plane:
     gaussian = make_gaussian(

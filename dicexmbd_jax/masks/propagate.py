@@ -123,13 +123,16 @@ def _cut_far(cells, seeds, near, kept):
             0 0 0 0          2 2 0 0           0 0 0 0
   """
   height, width = cells.shape
+  reach = np.abs(near).max()
   for y in range(height):
     for x in range(width):
       label = cells[y, x]
       if label == 0:
         continue
+      is_inner = reach <= min(y, x, height - 1 - y, width - 1 - x)
       for i in range(near.shape[0]):
         v, u = y + near[i, 0], x + near[i, 1]
-        if 0 <= v < height and 0 <= u < width and seeds[v, u] == label:
+        is_inside = is_inner or (0 <= v < height and 0 <= u < width)
+        if is_inside and seeds[v, u] == label:
           kept[y, x] = label
           break

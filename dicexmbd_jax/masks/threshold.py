@@ -110,9 +110,8 @@ def bin_values(parts: Parts) -> Histogram:
   sums = np.zeros(_NUM_BINS)
   low, high = np.inf, -np.inf
   for part in parts:
-    add_to_bins(np.ascontiguousarray(part), counts, sums)
-    low = min(low, float(part.min()))
-    high = max(high, float(part.max()))
+    ends = add_to_bins(np.ascontiguousarray(part), counts, sums)
+    low, high = min(low, ends[0]), max(high, ends[1])
   return Histogram(low, high, counts, sums, {}, set())
 
 
@@ -196,8 +195,12 @@ def add_to_bins(values, counts, sums):
     values: float64 (y, x).
     counts: int64 (n,), changed in place.
     sums: float64 (n,), the values' sums; changed in place.
+
+  Returns:
+    The least and the greatest value.
   """
   num_bins = counts.size
+  low, high = np.inf, -np.inf
   for row in values:
     # Neighbours are alike: add up in registers while the bin stays the same.
     index, count, total = 0, 0, 0.0
@@ -209,8 +212,11 @@ def add_to_bins(values, counts, sums):
         index, count, total = following, 0, 0.0
       count += 1
       total += value
+      low = min(low, value)
+      high = max(high, value)
     counts[index] += count
     sums[index] += total
+  return low, high
 
 
 @compile_kernel

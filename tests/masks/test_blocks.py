@@ -26,6 +26,13 @@ def test_window_arithmetic():
   assert outer.list_open_sides((6, 10)).tolist() == [False] * 3 + [True]
 
 
+def test_windows_share_what_lies_in_both():
+  one = Window(2, 5, 0, 4)
+  assert one.intersect(Window(4, 9, 1, 3)) == Window(4, 5, 1, 3)
+  assert one.intersect(Window(5, 9, 0, 4)) is None
+  assert one.intersect(Window(2, 5, 4, 9)) is None
+
+
 def test_margins_grow_and_then_blocks_until_all_is_known():
   shape = (80, 40)
   plane = np.arange(3200, dtype=np.int32).reshape(shape)

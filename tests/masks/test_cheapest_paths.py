@@ -114,3 +114,13 @@ def test_what_could_come_from_outside_is_unknown():
   is_open = np.array([False, False, False, True])
   result = grow(np.zeros((1, 7)), seeds, np.ones((1, 7), bool), is_open=is_open)
   np.testing.assert_array_equal(result, [[1, 1, 1, -1, -1, -1, -1]])
+
+
+def test_paths_wind_as_far_as_they_must():
+  # Walls with a gap at every other end: few pixels get nearer in each sweep.
+  mask = np.ones((21, 30), bool)
+  mask[1::4, 1:] = mask[3::4, :-1] = False
+  seeds = np.zeros(mask.shape, np.int32)
+  seeds[-1, -1] = 7
+  result = grow(np.zeros(mask.shape), seeds, mask)
+  np.testing.assert_array_equal(result, np.where(mask, 7, 0))

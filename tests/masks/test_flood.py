@@ -117,3 +117,11 @@ def test_windows_know_what_is_far_from_their_open_sides():
     True,
   )
   np.testing.assert_array_equal(result, [[1, 1, 1, 2, 2, 2, -1, -1]])
+
+
+def test_water_that_runs_down_into_a_hollow_stays_what_it_was():
+  # Marker 1 fills the hollow behind its level of 3 before 2 comes down.
+  levels = np.array([[3, 0, 1, 4, 2, 5, 1]])
+  markers = np.array([[1, 0, 0, 0, 0, 0, 2]], np.int32)
+  result = flood.flood_markers(levels, markers, levels >= 0, CLOSED, True)
+  np.testing.assert_array_equal(result, [[1, 1, 1, 1, 1, 2, 2]])
