@@ -1,6 +1,6 @@
 """Speed of the masks beside CellProfiler's own library, one line per map.
 
-  python tests/benchmarks/bench_masks.py [REPEATS]
+  python tests/benchmarks/bench_masks.py [REPEATS] [MAP.tiff ...]
 
 Both sides run in this process, on one thread, in turns; times are medians of
 processor time. `steps` lines time what CellProfiler's library does
@@ -9,8 +9,12 @@ steps here, on the same inputs. `pipeline` lines time maps to masks as a whole,
 the other side with SciPy and scikit-image for what is not in the library.
 `work` lines say what the search for the cheapest paths cannot do without.
 Masks must be identical. Needs the real data; no line without them.
+
+With maps, as `predict` writes them to probabilities/, one line each with the
+milliseconds that every preset takes from maps to masks, and no other side.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -41,7 +45,11 @@ SETTINGS = PRESETS["dice_xmbd"]
 DISK = cpmorphology.strel_disk(8 / 1.5 - 0.5)
 
 
-def main(repeats: int) -> None:
+def main(repeats: int, maps: list[str]) -> None:
+  for path in maps:
+    time_presets(pathlib.Path(path), repeats)
+  if maps:
+    return
   folder = REAL_DATA / "brca2_reference" / "probabilities"
   for path in sorted(folder.glob("*.tiff")):
     pixels = tifffile.imread(path)
@@ -49,6 +57,20 @@ def main(repeats: int) -> None:
     for name, theirs, ours in list_steps(pixels, inputs):
       measure(path.stem[-12:], name, theirs, ours, repeats)
     report(what="work", map=path.stem[-12:], **count_work(inputs))
+
+
+def time_presets(path, repeats):
+  """Times every preset on one map, in turns."""
+  pixels = tifffile.imread(path)
+  times = {preset: [] for preset in PRESETS}
+  for turn in range(repeats + 1):
+    for preset, spent in times.items():
+      call = functools.partial(segment_image, pixels, {"preset": preset})
+      seconds = time_call(call)
+      if turn:  # The first one may have compiled.
+        spent.append(seconds * 1e3)
+  medians = {name: round(statistics.median(t), 1) for name, t in times.items()}
+  report(map=path.stem, shape=pixels.shape[:2], **medians)
 
 
 def prepare_inputs(pixels) -> dict[str, np.ndarray]:
@@ -179,4 +201,4 @@ def report(**values) -> None:
 
 
 if __name__ == "__main__":
-  main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+  main(int(sys.argv[1]) if len(sys.argv) > 1 else 7, sys.argv[2:])
