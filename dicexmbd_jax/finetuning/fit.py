@@ -12,6 +12,7 @@ from dicexmbd_jax.types import Probabilities
 GRID: dict[str, tuple[float, ...]] = {
   "nucleus_correction": (0.8, 1.0, 1.2, 1.4),
   "min_saddle_depth": (0.0, 0.06, 0.12, 0.2),
+  "min_nucleus_peak": (0.0, 0.45, 0.55, 0.65),
   "max_growth_um": (0.0, 1.25, 2.5),
   "cell_correction": (1.0, 1.2, 1.4, 1.6),
   "smoothing_px": (0.5, 1.0, 1.5),
