@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from dicexmbd_jax import memory
+
 # The variable with the folder of temporary files: the processes that this one
 # starts find it, too.
 SCRATCH = "DICEXMBD_SCRATCH"
@@ -28,7 +30,10 @@ STACK_BYTES = 2**28  # The same of counts, which many channels make large.
 STRIP_BYTES = 2**24  # What is computed at a time, where it is not kept.
 MAX_RATIO = 1100  # Of pixels' to stored bytes: deflate reaches 1032.
 # How often, and of how many bytes on, the pages of files are handed back.
+# A process that hardly runs touches few pages, which it would fetch again.
 _TRIM_S = 0.05
+_TRIM_BUSY_S = 0.025
+_TRIM_IDLE_S = 1.0
 _TRIM_BYTES = 2**25
 
 
@@ -55,22 +60,64 @@ def allocate(
   """Returns an array of zeros; a large one lies in a temporary file.
 
   It lies in memory, too, where there is no place for such a file, or no system
-  that sets its bytes aside: a full disk would end the process later on.
+  that sets its bytes aside: a full disk would end the process later on. All
+  such arrays together stay below the limit of memory.
 
   Args:
     shape: of the array.
     dtype: of the array.
     large_bytes: what counts as large; 0: LARGE_BYTES.
+
+  Raises:
+    MemoryError: there is no room for a file, and too little memory.
   """
   num_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-  if num_bytes >= max(large_bytes or LARGE_BYTES, 1):
-    with contextlib.suppress(OSError, AttributeError):
-      with tempfile.TemporaryFile(dir=os.environ.get(SCRATCH)) as file:
-        os.posix_fallocate(file.fileno(), 0, num_bytes)
-        mapped = mmap.mmap(file.fileno(), num_bytes)
-      _keep_small(mapped)
-      return np.frombuffer(mapped, dtype).reshape(shape)
-  return np.zeros(shape, dtype)
+  if num_bytes < max(large_bytes or LARGE_BYTES, 1):
+    return np.zeros(shape, dtype)
+  try:
+    with tempfile.TemporaryFile(dir=os.environ.get(SCRATCH)) as file:
+      os.posix_fallocate(file.fileno(), 0, num_bytes)
+      mapped = mmap.mmap(file.fileno(), num_bytes)
+  except AttributeError:  # Not on this system.
+    return np.zeros(shape, dtype)
+  except OSError as error:
+    return _allocate_in_memory(shape, dtype, num_bytes, error)
+  _keep_small(mapped)
+  return np.frombuffer(mapped, dtype).reshape(shape)
+
+
+def _allocate_in_memory(
+  shape: Sequence[int],
+  dtype: np.typing.DTypeLike,
+  num_bytes: int,
+  error: OSError,
+) -> np.ndarray:
+  """Returns an array of zeros that was to lie in a file.
+
+  Args:
+    shape: of the array.
+    dtype: of the array.
+    num_bytes: that it has.
+    error: why there is no file.
+
+  Raises:
+    MemoryError: it is too much, with others of this kind.
+  """
+  taken = num_bytes + sum(_in_memory.values())
+  if taken > 1e9 * memory.get_limit_gb():
+    folder = os.environ.get(SCRATCH) or tempfile.gettempdir()
+    raise MemoryError(
+      f"{taken / 1e9:.3g} GB for a large image, and no room for files of them "
+      f"in {folder}: {error.strerror or error}"
+    ) from error
+  array = np.zeros(num_bytes, np.uint8)
+  key = id(array)
+  _in_memory[key] = num_bytes
+  weakref.finalize(array, _in_memory.pop, key)
+  return array.view(dtype).reshape(shape)
+
+
+_in_memory: dict[int, int] = {}  # Bytes of arrays for which there is no file.
 
 
 def is_large_stack(num_pixels: int) -> bool:
@@ -166,8 +213,14 @@ def _trim(most: int) -> None:
   Args:
     most: bytes of files, the program's own among them, that may stay.
   """
+  busy_s, last_s = time.process_time(), time.monotonic()
   while _mapped:
-    if _measure_shared() > most:
+    is_due = (
+      time.process_time() - busy_s > _TRIM_BUSY_S
+      or time.monotonic() - last_s > _TRIM_IDLE_S
+    )
+    if is_due and _measure_shared() > most:
+      busy_s, last_s = time.process_time(), time.monotonic()
       with _lock:
         mapped = list(_mapped)
       for one in mapped:

@@ -60,17 +60,28 @@ def clip_negative(
   """
   if stack.min(initial=0) >= 0:  # Not so where there is NaN.
     return stack, ()
-  is_negative = (stack < 0) & (stack > -np.inf)
-  found = np.flatnonzero(is_negative.any((0, 1)))
+  parts = list(storage.cut_strips(stack.shape, 12))
+  has_negative = np.zeros(stack.shape[-1], bool)
+  for counts in map(stack.__getitem__, parts):
+    has_negative |= ((counts < 0) & (counts > -np.inf)).any((0, 1))
+  found = np.flatnonzero(has_negative)
   if not found.size:
     return stack, ()
+  planes = storage.allocate(
+    (stack.shape[-1], *stack.shape[:2]), np.float32, storage.STACK_BYTES
+  )
+  clipped = np.moveaxis(planes, 0, -1)
+  for part in parts:
+    counts = stack[part]
+    is_negative = (counts < 0) & (counts > -np.inf)
+    clipped[part] = np.where(is_negative, np.float32(0), counts)
   shown = ", ".join(_name_marker(index, names) for index in found[:_NUM_SHOWN])
   more = f" and {len(found) - _NUM_SHOWN} more" * (len(found) > _NUM_SHOWN)
   line = (
     f"values below zero count as zeros in the two channels ({shown}{more}); "
     "the tables have them as they are"
   )
-  return np.where(is_negative, np.float32(0), stack), (line,)
+  return clipped, (line,)
 
 
 def merge_channels(
@@ -241,11 +252,11 @@ def _normalise(
 
 
 def _check_channel(channel: Channel, name: str) -> None:
-  counts = {
-    "NaN": np.isnan(channel).sum(),
-    "infinite": np.isinf(channel).sum(),
-    "negative": (channel < 0).sum(),
-  }
+  counts = dict.fromkeys(("NaN", "infinite", "negative"), 0)
+  for part in map(channel.__getitem__, storage.cut_strips(channel.shape, 8)):
+    counts["NaN"] += int(np.count_nonzero(np.isnan(part)))
+    counts["infinite"] += int(np.count_nonzero(np.isinf(part)))
+    counts["negative"] += int(np.count_nonzero(part < 0))
   found = [f"{count} {kind}" for kind, count in counts.items() if count]
   is_clear = found and len(found) == 1 and counts["negative"]
   advice = ", or --config.image.negative=clip" if is_clear else ""

@@ -45,21 +45,30 @@ def remove_hot_pixels_mean(
   highest = channel.max()
   if highest <= threshold_counts:  # No mean is negative.
     return channel
-  bright = np.flatnonzero(channel > threshold_counts)
+  bright = np.concatenate(
+    [
+      part.start * channel.shape[1]
+      + np.flatnonzero(channel[part] > threshold_counts)
+      for part in storage.cut_strips(channel.shape, 8)
+    ]
+  )
   is_rare = len(bright) * _RARE_SHARE < channel.size
   if is_rare and highest < _MAX_EXACT and _is_whole(channel):
     cleaned = storage.allocate(channel.shape, np.float32)
     cleaned[...] = channel
-    counts, mean = cleaned.ravel()[bright], _find_means(channel, bright)
-    is_hot = counts - mean > threshold_counts
-    np.put(cleaned, bright[is_hot], mean[is_hot])
+    # Of each pixel, its window and where that lies.
+    for part in storage.cut_strips(bright.shape, 400):
+      some = bright[part]
+      counts, mean = cleaned.ravel()[some], _find_means(channel, some)
+      is_hot = counts - mean > threshold_counts
+      np.put(cleaned, some[is_hot], mean[is_hot])
     return cleaned
   cleaned = storage.allocate(channel.shape, np.float32)
   # As uniform_filter does it: an axis after the other, whole lines each.
-  for part in storage.cut_strips(channel.shape[::-1], 4):
-    ndimage.uniform_filter1d(
-      channel[:, part], 5, 0, cleaned[:, part], mode="mirror"
-    )
+  for part in storage.cut_strips(channel.shape[::-1], 8):
+    # A copy: columns of a file would be fetched once for each.
+    columns = channel[:, part].copy()
+    cleaned[:, part] = ndimage.uniform_filter1d(columns, 5, 0, mode="mirror")
   for part in storage.cut_strips(channel.shape, 8):
     mean = ndimage.uniform_filter1d(cleaned[part], 5, 1, mode="mirror")
     counts = channel[part]

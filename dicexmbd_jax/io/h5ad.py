@@ -348,7 +348,7 @@ def _describe(tables: ImageTables) -> dict[str, Any]:
   if tables.cells is not None:
     highest = int(tables.cells.max(initial=0))
     dtype = np.uint16 if highest < 2**16 else np.uint32
-    images["segmentation"] = tables.cells.astype(dtype)
+    images["segmentation"] = tables.cells.astype(dtype, copy=False)
   return {
     "images": images,
     "scalefactors": {

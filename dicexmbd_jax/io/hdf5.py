@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dicexmbd_jax import memory
+from dicexmbd_jax import memory, storage
 from dicexmbd_jax.types import Stack
 
 SUFFIXES = (".h5", ".hdf5")
@@ -219,7 +219,11 @@ def read_stored(dataset: h5py.Dataset, path: pathlib.Path) -> np.ndarray:
       f"declared, expected {shape} values of {dataset.dtype}"
     )
   memory.check_size(path, f"{shape} values of {dataset.dtype}", num_bytes)
-  return np.asarray(dataset[()])
+  if num_bytes < storage.LARGE_BYTES:
+    return np.asarray(dataset[()])
+  data = storage.allocate(shape, dataset.dtype)
+  dataset.read_direct(data)
+  return data
 
 
 def _has_all_chunks(dataset: h5py.Dataset) -> bool:
@@ -294,7 +298,12 @@ def order_axes(data: np.ndarray, axes: str, path: pathlib.Path) -> np.ndarray:
     order.append(axes.index("c"))
   ordered = data.transpose(order)
   ordered = ordered.reshape(*ordered.shape[:2], -1)
-  return np.ascontiguousarray(ordered)
+  if ordered.flags.c_contiguous:
+    return ordered
+  pixels = storage.allocate(ordered.shape, ordered.dtype)
+  for part in storage.cut_strips(ordered.shape, ordered.itemsize):
+    pixels[part] = ordered[part]
+  return pixels
 
 
 def _find_dataset(

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from dicexmbd_jax import memory
+from dicexmbd_jax import memory, storage
 from dicexmbd_jax.io import pictures, tiff
 from dicexmbd_jax.types import Labels
 
@@ -44,7 +44,9 @@ def read_labels(path: str | pathlib.Path) -> Labels:
       f"{path}: found {data.dtype} pixels from {low} to {high}, expected whole "
       f"labels from 0 to {_MAX_LABEL}"
     )
-  return np.ascontiguousarray(data, dtype=np.int32)
+  labels = storage.allocate(data.shape, np.int32)
+  labels[...] = data
+  return labels
 
 
 def _read_pixels(path: pathlib.Path) -> np.ndarray:

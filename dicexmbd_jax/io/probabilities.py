@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.io import hdf5, listing, pictures, tiff
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.types import Grid, ImageSource, Probabilities
@@ -103,8 +104,7 @@ def read_probabilities(
     )
   chosen = [classes.index(name) for name in CLASSES if name in classes]
   chosen = chosen[: pixels.shape[2]]
-  native = pixels.dtype.newbyteorder("=")
-  return np.ascontiguousarray(pixels[..., chosen], dtype=native)
+  return _lay_together(pixels, chosen)
 
 
 def read_three_maps(source: ImageSource) -> Probabilities:
@@ -209,6 +209,18 @@ def check_scale(pixels: np.ndarray) -> None:
       f"found {what} {found:.2g} ({top} = 1), expected probabilities; "
       "these look like counts"
     )
+
+
+def _lay_together(pixels: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+  """Returns the chosen maps as (y, x, c), contiguous, in native byte order."""
+  is_all = list(chosen) == list(range(pixels.shape[2]))
+  if is_all and pixels.dtype.isnative and pixels.flags.c_contiguous:
+    return pixels
+  shape = (*pixels.shape[:2], len(chosen))
+  maps = storage.allocate(shape, pixels.dtype.newbyteorder("="))
+  for part in storage.cut_strips(shape, 2 * pixels.itemsize):
+    maps[part] = pixels[part][..., chosen]
+  return maps
 
 
 def _order_maps(pixels: np.ndarray, counts: Sequence[int]) -> np.ndarray:

@@ -66,10 +66,14 @@ def read_tiff(
     selection = select(names, layout.num_channels)
     if layout.odd_axes and not selection.has_panel:
       raise ValueError(_describe_axes(layout, shown))
-    is_cut = _check_memory(layout, selection.channels, shown, may_cut=True)
+    shape = len(selection.channels), *layout.size
+    is_large = storage.is_large_stack(math.prod(shape))
+    is_cut = _check_memory(layout, selection.channels, shown, is_large)
     with _explain(shown), np.errstate(over="ignore"):  # Infinite is told later.
       if is_cut:
-        stack = _read_by_strips(layout, selection.channels)
+        planes = storage.allocate(shape, np.float32, storage.STACK_BYTES)
+        _read_by_strips(layout, selection.channels, planes)
+        stack = np.moveaxis(planes, 0, -1)
       else:
         stack = _lay_together(
           _list_planes(layout, selection.channels),
@@ -99,6 +103,8 @@ def _describe_axes(layout: "_Layout", shown: pathlib.Path) -> str:
 def read_pixels(path: str | pathlib.Path) -> np.ndarray:
   """Reads a whole TIFF as (y, x, m) in its own dtype, whatever its axes.
 
+  Large pixels are read in strips and lie in a file, where the file can be cut.
+
   Raises:
     ValueError: missing file, not a TIFF, truncated or broken data, or more
       axes than channel, y and x.
@@ -112,8 +118,13 @@ def read_pixels(path: str | pathlib.Path) -> np.ndarray:
       raise _ClearError(_describe_axes(layout, path))
     if layout.warnings:
       raise _ClearError(f"{path}: found several images, {layout.warnings[0]}")
-    _check_memory(layout, channels, path)
-    return _read_planes(layout, channels)
+    shape = (*layout.size, layout.num_channels)
+    is_large = math.prod(shape) * layout.dtype.itemsize >= storage.LARGE_BYTES
+    if not _check_memory(layout, channels, path, is_large):
+      return _read_planes(layout, channels)
+    pixels = storage.allocate(shape, layout.dtype)
+    _read_by_strips(layout, channels, np.moveaxis(pixels, -1, 0))
+    return pixels
 
 
 def read_pixel_size(path: str | pathlib.Path) -> float | None:
@@ -193,6 +204,22 @@ class _Layout:
     return self.series[0].shape[self.axis]
 
   @property
+  def size(self) -> tuple[int, int]:
+    """Rows and columns."""
+    key = self._first.keyframe
+    assert key is not None
+    return key.imagelength, key.imagewidth
+
+  @property
+  def dtype(self) -> np.dtype:
+    """Of the pixels, in native byte order."""
+    return np.dtype(self._first.dtype or np.uint8).newbyteorder("=")
+
+  @property
+  def _first(self) -> _Page:
+    return next(page for page in self.pages if page is not None)
+
+  @property
   def has_pages(self) -> bool:
     """Whether each channel of an axis is a page."""
     one = self.series[0]
@@ -200,10 +227,29 @@ class _Layout:
 
   @property
   def can_be_cut(self) -> bool:
-    """Whether each channel is a page of one sample, whatever file it is in."""
-    if self.series and (self.axis is None or not self.has_pages):
+    """Whether the file can be read in strips.
+
+    So it can where each channel is a page of one sample, whatever file it is
+    in, and where all are the samples of the only page.
+    """
+    if self.has_samples:
+      return True
+    if self.series and self.axis is None and len(self.pages) > 1:
+      return False
+    if self.series and self.axis is not None and not self.has_pages:
       return False
     return all(one is not None and one.ndim == 2 for one in self.pages)
+
+  @property
+  def has_samples(self) -> bool:
+    """Whether the channels are the samples of each pixel of the only page."""
+    return (
+      len(self.pages) == 1
+      and len(self.series) == 1
+      and self.axis is not None
+      and self.pages[0] is not None
+      and self.pages[0].axes == "YXS"
+    )
 
 
 @contextlib.contextmanager
@@ -434,8 +480,8 @@ def _check_memory(
 ) -> bool:
   """Refuses what takes too much memory: as it is stored, and as float32.
 
-  A large image whose channels are pages can be read strip by strip, into a
-  file. It may then be larger than memory, if what is stored suffices for it.
+  A large image can be read strip by strip, into a file, see can_be_cut. It may
+  then be larger than memory, if what is stored suffices for it.
 
   Returns:
     Whether it is to be read so.
@@ -456,11 +502,18 @@ def _check_memory(
   if layout.axis is not None and not layout.has_pages:
     num_decoded = layout.num_channels  # All at once.
   num_pixels = height * width * len(channels)
-  if may_cut and layout.can_be_cut and storage.is_large_stack(num_pixels):
+  if may_cut and layout.can_be_cut:
     _check_dtype(np.dtype(page.dtype), shown)
-    rows = min(page.keyframe.rowsperstrip, height)
-    memory.check_size(shown, f"strips of {rows} rows", rows * width * itemsize)
-    stored = sum(_count_stored(layout.pages[i]) for i in channels)
+    if not page.is_memmappable:
+      rows = min(page.keyframe.rowsperstrip, height)
+      row_bytes = width * itemsize * page.keyframe.samplesperpixel
+      memory.check_size(shown, f"strips of {rows} rows", rows * row_bytes)
+    pages = (
+      layout.pages
+      if layout.has_samples
+      else map(layout.pages.__getitem__, channels)
+    )
+    stored = sum(map(_count_stored, pages))
     if storage.can_outgrow_memory(num_pixels, num_pixels * itemsize, stored):
       return True
   memory.check_size(
@@ -476,36 +529,44 @@ def _count_stored(page: _Page | None) -> int:
   return 0 if page is None else sum(page.databytecounts)
 
 
-def _read_by_strips(layout: _Layout, channels: Sequence[int]) -> np.ndarray:
-  """Reads channels that are pages as float32 (y, x, m), into a file."""
-  stack = None
-  for at, channel in enumerate(channels):
-    page = layout.pages[channel]
-    assert page is not None
-    if stack is None:
-      shape = len(channels), *page.shape[-2:]
-      stack = storage.allocate(shape, np.float32, storage.STACK_BYTES)
-    for top, left, pixels in _list_segments(page):
-      place = stack[at, top:, left:][: len(pixels), : pixels.shape[1]]
-      place[...] = pixels[: place.shape[0], : place.shape[1]]
-  assert stack is not None
-  return np.moveaxis(stack, 0, -1)
+def _read_by_strips(
+  layout: _Layout, channels: Sequence[int], planes: np.ndarray
+) -> None:
+  """Reads channels into (m, y, x), of a file that can be cut."""
+  if layout.has_samples:
+    for top, left, pixels in _list_segments(layout.pages[0]):
+      _place(planes, top, left, np.moveaxis(pixels, -1, 0)[list(channels)])
+    return
+  for plane, channel in zip(planes, channels, strict=True):
+    for top, left, pixels in _list_segments(layout.pages[channel]):
+      _place(plane[None], top, left, pixels[None, ..., 0])
 
 
-def _list_segments(page: _Page) -> Iterator[tuple[int, int, np.ndarray]]:
-  """Yields first row, first column and pixels of a page's parts."""
+def _place(planes: np.ndarray, top: int, left: int, pixels: np.ndarray) -> None:
+  """Puts a part in its place; what stands over the edge is left out."""
+  place = planes[:, top:, left:][:, : pixels.shape[1], : pixels.shape[2]]
+  place[...] = pixels[:, : place.shape[1], : place.shape[2]]
+
+
+def _list_segments(
+  page: _Page | None,
+) -> Iterator[tuple[int, int, np.ndarray]]:
+  """Yields first row, first column and (y, x, sample) of a page's parts."""
+  assert page is not None
   handle = page.parent.filehandle
   was_closed = handle.closed
   handle.open()
   try:
     if page.is_memmappable:
       plane = page.asarray(out="memmap")
-      for part in storage.cut_strips(plane.shape, 8):
-        yield part.start, 0, plane[part]
+      pixels = plane.reshape(*plane.shape[:2], -1)
+      for part in storage.cut_strips(pixels.shape, 8):
+        yield part.start, 0, pixels[part]
+        storage.hand_back(plane)
       return
-    for pixels, (_, _, top, left, _), _ in page.segments():
-      assert pixels is not None  # Else it was refused.
-      yield top, left, pixels[0, ..., 0]
+    for segment, (_, _, top, left, _), _ in page.segments():
+      assert segment is not None  # Else it was refused.
+      yield top, left, segment[0]
   finally:
     if was_closed:
       handle.close()

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from absl import logging
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.io import source
 from dicexmbd_jax.runs import failures as failures_lib
 from dicexmbd_jax.runs import gather, lock, pool, shards, state
@@ -116,6 +117,7 @@ def run(maker: FileMaker) -> int:
       listed = shards.take(maker.shard, *maker.list_images())
       path = shards.locate_lock(maker.output, maker.shard)
       until_done.enter_context(lock.hold(path))
+      until_done.enter_context(storage.use_scratch(maker.output))
     except (ValueError, OSError) as error:
       return refuse_call(error, maker.output)
     return run_alone(maker, *listed)

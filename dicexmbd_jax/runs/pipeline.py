@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
-from dicexmbd_jax import chain, memory
+import numpy as np
+
+from dicexmbd_jax import chain, memory, storage
 from dicexmbd_jax.io import source as source_lib
 from dicexmbd_jax.runs.pool import Workers
 from dicexmbd_jax.types import (
@@ -175,13 +177,19 @@ class Pipeline:
     def show() -> Iterator[tuple[_Task, Any]]:
       for task in tasks:
         image, task.image = task.image, None
+        assert image is not None  # Prepared, or magnified.
+        try:  # In the midst of the network, it would end the whole run.
+          storage.allocate((*image.shape[:2], 3), np.float32)
+        except MemoryError as error:
+          self._end(task, error)
+          continue
         yield task, image
 
     for task, probabilities, seconds in chain.run_timed(network, show()):
       task.seconds = seconds
       try:
         yield task, chain.round_to_levels(probabilities)
-      except ValueError as error:
+      except (ValueError, MemoryError) as error:
         self._end(task, error)
 
   def _finish(self, answers: Iterable[Answer]) -> Iterator[None]:

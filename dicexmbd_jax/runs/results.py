@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import chain
+from dicexmbd_jax import chain, storage
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import h5ad, images, labels, write
 from dicexmbd_jax.io import tables as tables_reader
@@ -22,7 +23,7 @@ from dicexmbd_jax.io.names import make_unique
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
-from dicexmbd_jax.types import Grid, ImageRecord, Panel
+from dicexmbd_jax.types import Grid, ImageRecord, Labels, Panel
 
 Path = pathlib.Path
 
@@ -212,15 +213,37 @@ def gather_tables(
   """
   num_px = sum(row["width_px"] * row["height_px"] for row in rows)
   has_masks = num_px <= MAX_EMBEDDED_PX
+  # Together, so that they lie in a file however small each is.
+  shelf = storage.allocate((num_px if has_masks else 0,), np.uint32)
   gathered = []
   for stem, row in zip(stems, rows, strict=True):
     intensities, regions, neighbors = read_tables(output, stem)
     path = locate(output, "masks", stem)
-    cells = labels.read_labels(path) if has_masks else None
+    cells = None
+    if has_masks:
+      cells, shelf = shelve_labels(labels.read_labels(path), shelf)
     gathered.append(
       h5ad.ImageTables(row, intensities, regions, neighbors, cells)
     )
   return gathered
+
+
+def shelve_labels(
+  cells: Labels, shelf: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Lays labels on a shelf: uint16 where their ids allow it, else uint32.
+
+  Args:
+    cells: the labels.
+    shelf: uint32, of no fewer pixels.
+
+  Returns:
+    The labels on the shelf, and what is left of it.
+  """
+  dtype = np.uint16 if int(cells.max(initial=0)) < 2**16 else np.uint32
+  place = shelf[: cells.size].view(dtype)[: cells.size].reshape(cells.shape)
+  place[...] = cells
+  return place, shelf[cells.size :]
 
 
 def write_panel(path: Path, markers: pd.DataFrame, panel: Panel | None):

@@ -1,9 +1,11 @@
+import contextlib
 import os
 import subprocess
 import sys
 import types
 
 import cellprofiler
+import h5py
 import ilastik
 import numpy as np
 import pandas as pd
@@ -48,6 +50,31 @@ def maps(tmp_path):
   planes = pixels[2].transpose(2, 0, 1)
   tifffile.imwrite(tmp_path / "maps" / "roi2.ome.tiff", planes)
   return pixels
+
+
+def read_files(folder):
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.glob("*/*")
+    if path.parent.name != "state"  # It tells times.
+  }
+
+
+@pytest.mark.parametrize("preset", ["touching", "dice_xmbd"])
+def test_strips_do_not_change_a_byte(maps, tmp_path, preset, cut_finely):
+  planes = maps[1].transpose(2, 0, 1)
+  with h5py.File(tmp_path / "maps" / "roi3.h5", "w") as file:
+    file.create_dataset("maps", data=planes, chunks=(1, 16, 16))
+  flags = {"confidence": True}
+  for output in ("out", "cut"):
+    config = get_config()
+    config.segment.preset = preset
+    flags = {"confidence": True, "output": str(tmp_path / output)}
+    with cut_finely() if output == "cut" else contextlib.nullcontext():
+      code = segment.run(make_flags(tmp_path, config=config, **flags))
+    assert code == 0
+  files = read_files(tmp_path / "out")
+  assert len(files) == 4 * 3 and files == read_files(tmp_path / "cut")
 
 
 def write(path, planes):

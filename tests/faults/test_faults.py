@@ -4,6 +4,7 @@ Builds that were killed go on in tests/data_builders, training runs in
 tests/train.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -12,11 +13,14 @@ import subprocess
 import sys
 import time
 
+import mcd_files
 import numpy as np
 import pandas as pd
 import pytest
+import txt_files
 
 from dicexmbd_jax import __main__ as program
+from dicexmbd_jax import memory
 from dicexmbd_jax.io import write
 from dicexmbd_jax.runs import lock, state
 
@@ -89,6 +93,98 @@ def test_failures_may_be_allowed(study):
   for path in (study / "study").iterdir():
     path.write_bytes(b"II*")
   assert program.main(words) == 1
+
+
+def add_odd_images(study):
+  """Adds images that cannot be used, or have no signal."""
+  rng = np.random.default_rng(9)
+  counts = rng.poisson(9, (90, 70, 2)).astype(np.float32)
+  damaged = counts.copy()
+  damaged[80:84, 3, 1] = np.nan
+  write.write_stack(study / "study/holes.ome.tiff", damaged, NAMES)
+  damaged = counts.copy()
+  damaged[85, 60, 0] = -np.inf
+  write.write_stack(study / "study/infinite.ome.tiff", damaged, NAMES)
+  for name, value in (("empty", 0), ("constant", 7)):
+    plain = np.full_like(counts, value)
+    write.write_stack(study / f"study/{name}.ome.tiff", plain, NAMES)
+  path = study / "study/whole.ome.tiff"
+  write.write_stack(path, counts, NAMES)
+  data = path.read_bytes()
+  (study / "study/cut.ome.tiff").write_bytes(data[: len(data) * 2 // 3])
+  lines = txt_files.format_lines(counts, ("DNA(Ir191Di)", "CD45(Pr141Di)"))
+  (study / "study/short.txt").write_text("\n".join(lines)[:-9])
+  blocks = [mcd_files.make_block(counts) for _ in range(3)]
+  blocks[1].pixels[4000:] = 0  # Stopped.
+  blocks[2].end = 10**7  # Behind the end of the file.
+  mcd_files.write_mcd(study / "study/slide.mcd", blocks)
+
+
+def test_odd_images_have_one_line_each_in_strips_as_well(
+  study, caplog, cut_finely
+):
+  add_odd_images(study)
+  (study / "panel.csv").write_text(
+    "channel,name,keep,nuclear,membrane_cytoplasm\n"
+    "Ir191,DNA,1,1,0\nPr141,CD45,1,0,1\n"
+  )
+  told = {}
+  for output in ("out", "cut"):
+    caplog.clear()
+    with cut_finely() if output == "cut" else contextlib.nullcontext():
+      assert call(study, output=output) == 1
+    told[output] = [
+      record.getMessage().replace(str(study / output), "")
+      for record in caplog.records
+      if record.name == "absl" and record.levelname in ("WARNING", "ERROR")
+    ]
+  assert told["out"] == told["cut"]
+  assert read_files(study / "out") == read_files(study / "cut")
+  failures = pd.read_csv(study / "cut/failures.csv").set_index("image")["error"]
+  for name, message in {
+    "holes": "marker CD45: found 4 NaN of 6300 pixels",
+    "infinite": "marker DNA: found 1 infinite",
+    "cut": "found a truncated",
+    "short": "(truncated in line 6301), expected 8",
+    "slide_003": "found unreadable data",
+  }.items():
+    assert message in failures[name], name
+  warned = "\n".join(told["cut"])
+  assert "slide_002: acquisition 2 has 4000 of 6300 pixels" in warned
+  for name in ("DNA", "CD45"):  # Both images have it, and it is told once.
+    assert f"marker {name} is empty or constant and counts as zeros" in warned
+  for name in ("empty", "constant"):
+    cells = pd.read_csv(study / f"cut/regionprops/{name}.csv")
+    assert cells.empty
+
+
+def test_a_large_image_without_room_costs_one_line(
+  study, caplog, cut_finely, monkeypatch
+):
+  """Neither on the disk nor in memory."""
+  counts = np.random.default_rng(9).poisson(9, (400, 400, 2))
+  write.write_stack(study / "study/ROI9.ome.tiff", counts, NAMES)
+  assert call(study, output="whole") == 0
+
+  def refuse(file, offset, length):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(os, "posix_fallocate", refuse)
+  monkeypatch.setenv(memory.VARIABLE, "0.0021")
+  with cut_finely():
+    assert call(study) == 1
+  failures = pd.read_csv(study / "out/failures.csv")
+  assert list(failures["image"]) == ["ROI9"]
+  (line,) = failures["error"]
+  assert "found too little memory (0.00" in line
+  assert f"in {study / 'out'}: No space left on device" in line
+  assert "\n" not in line
+  files, whole = read_files(study / "out"), read_files(study / "whole")
+  assert len(files) > 30
+  assert files == {name: whole[name] for name in files}
+  monkeypatch.undo()
+  assert call(study) == 0
+  assert read_files(study / "out") == whole
 
 
 def stop(study, command, number):

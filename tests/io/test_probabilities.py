@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from dicexmbd_jax.io.probabilities import read_probabilities
+from dicexmbd_jax import memory, storage
+from dicexmbd_jax.io.probabilities import CLASSES, read_probabilities
 from dicexmbd_jax.types import ImageSource
 
 
@@ -20,7 +21,7 @@ def draw(depth=3, dtype=np.uint16):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("depth", [2, 3])
 @pytest.mark.parametrize("axes", ["YXS", "CYX", "none, maps first", "none"])
-def test_axes_and_dtypes(tmp_path, dtype, depth, axes):
+def test_axes_and_dtypes(tmp_path, dtype, depth, axes, cut_finely):
   maps = draw(depth, dtype)
   path = tmp_path / "a.tiff"
   if axes == "YXS":
@@ -37,6 +38,35 @@ def test_axes_and_dtypes(tmp_path, dtype, depth, axes):
   np.testing.assert_array_equal(result, maps)
   assert result.dtype == dtype
   assert result.flags.c_contiguous
+  with cut_finely():
+    cut = read(path)
+  np.testing.assert_array_equal(cut, maps)
+  assert cut.dtype == dtype and cut.flags.c_contiguous
+  assert storage.is_mapped(cut) and not storage.is_mapped(result)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("rows", [1, 7, 300])
+def test_large_maps_are_read_in_strips(
+  tmp_path, rows, order, cut_finely, monkeypatch
+):
+  """Also where they are larger than memory."""
+  path = tmp_path / "a.tiff"
+  maps = (np.random.default_rng(0).random((300, 41, 3)) * 65535).astype("u2")
+  tifffile.imwrite(
+    path, maps, photometric="rgb", compression="zlib", rowsperstrip=rows
+  )
+  classes = [CLASSES[place] for place in order]
+  source = ImageSource("a", path)
+  whole = read_probabilities(source, classes)
+  monkeypatch.setenv(memory.VARIABLE, "1e-4")
+  with pytest.raises(ValueError, match="3 of 3 channels of 41 x 300"):
+    read_probabilities(source, classes)
+  with cut_finely():
+    cut = read_probabilities(source, classes)
+  np.testing.assert_array_equal(cut, whole)
+  wanted = np.argsort(order)
+  np.testing.assert_array_equal(cut, maps[..., wanted])
 
 
 def test_big_endian_and_compressed(tmp_path):
