@@ -62,7 +62,6 @@ def spread_watershed(
   return solve_blocks(maps.shape, settings.block, flood)
 
 
-@compile_kernel
 def flood_markers(levels, markers, mask, is_open, has_order):
   """Floods the mask from the markers.
 
@@ -83,17 +82,14 @@ def flood_markers(levels, markers, mask, is_open, has_order):
     int32 (y, x): labels; 0 outside the mask and where no marker reaches,
     UNKNOWN where water from outside may come first.
   """
-  height, width = markers.shape
-  stride = width + 2
+  height, stride = markers.shape[0], markers.shape[1] + 2
   labels, level = _lay_out(levels, markers, mask, is_open)
+  # Called from here, the second kernel is compiled only where it is needed.
   if not _settle(labels, level, stride):
     labels, level = _lay_out(levels, markers, mask, is_open)
     _flood_in_order(labels, level, stride, has_order)
-  flooded = np.empty((height, width), np.int32)
-  for y in range(height):
-    for x in range(width):
-      label = labels[(y + 1) * stride + x + 1]
-      flooded[y, x] = 0 if label == _CLOSED else label
+  flooded = labels.reshape(height + 2, stride)[1:-1, 1:-1].copy()
+  flooded[flooded == _CLOSED] = 0
   return flooded
 
 
