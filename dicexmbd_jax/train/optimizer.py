@@ -56,8 +56,9 @@ def advise_batch(config: ConfigDict, batch_size: int) -> str:
   if config.get("num_epochs") is not None:
     steps = "warmup_steps"  # The steps follow from the epochs.
   return (
-    f"with a batch of {batch_size}: learning_rate "
-    f"{config.learning_rate * math.sqrt(times):.2g} (x {math.sqrt(times):.3g}, "
+    f"with a batch of {batch_size} in place of {config.batch_size}: "
+    f"learning_rate {config.learning_rate * math.sqrt(times):.2g} in place of "
+    f"{config.learning_rate:g} (x {math.sqrt(times):.3g}, "
     f"the square root of {times:.3g}), {steps} x "
     f"{1 / times:.3g}"
   )

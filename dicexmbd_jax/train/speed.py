@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.train import chips, metrics
@@ -79,7 +80,7 @@ class Profile:
     Raises:
       ValueError: `steps` is no such window.
     """
-    self._folder, self._is_on = folder, False
+    self._folder, self._is_on, self._has_begun = folder, False, False
     self._window = range(0)
     if steps is not None:
       found = re.fullmatch(r"(\d+):(\d+)", steps)
@@ -101,7 +102,7 @@ class Profile:
       if jax.process_count() > 1:
         folder /= f"process_{jax.process_index()}"
       jax.profiler.start_trace(str(folder))
-      self._is_on = True
+      self._is_on = self._has_begun = True
     with jax.profiler.StepTraceAnnotation("train", step_num=step):
       yield
 
@@ -117,10 +118,16 @@ class Profile:
       self.close()
 
   def close(self) -> None:
-    """Writes what was recorded, if anything was."""
+    """Writes what was recorded; says so where no step of the window came."""
     if self._is_on:
       self._is_on = False
       jax.profiler.stop_trace()
+    elif self._window and not self._has_begun:
+      logging.warning(
+        "--profile_steps=%d:%d: found no such step in this call, nothing is "
+        "recorded",
+        *(self._window[0], self._window[-1]),
+      )
 
 
 NO_PROFILE = Profile(None, pathlib.Path())

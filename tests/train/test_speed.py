@@ -1,3 +1,5 @@
+import pathlib
+
 import pytest
 
 from configs import default
@@ -27,3 +29,16 @@ def test_only_the_steps_of_this_run_count(watch):
   found = watch.read(1203)
   assert found["images_per_second"] == pytest.approx(3 * 8 / 3)
   assert found["input_wait"] == 0
+
+
+def test_a_window_that_never_comes_is_told_at_the_end(caplog):
+  profile = speed.Profile("5:6", pathlib.Path("never"))
+  for step in (1, 2):
+    with profile.record(step):
+      pass
+    profile.end(step, None)
+  profile.close()
+  assert "--profile_steps=5:6: found no such step in this call" in caplog.text
+  caplog.clear()
+  speed.Profile(None, pathlib.Path("never")).close()
+  assert not caplog.text
