@@ -13,20 +13,22 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-_AXES = (0, 1, 2)
 _Saved = tuple[Array, Array, Array, Array, Array, Array | None]
 
 
 class NormRelu(nnx.BatchNorm):
-  """nnx.BatchNorm, then a ReLU, then zero outside of the image."""
+  """nnx.BatchNorm, then a ReLU, then zero outside of the image.
+
+  Of images with several columns folded into one (fold.py), too.
+  """
 
   def __call__(self, x, valid=None):
     """Returns f[b h w c]; zero where `valid` is zero."""
+    scale, bias = self.scale[...], self.bias[...]
     if self.use_running_average:
-      return mask_outside(jax.nn.relu(super().__call__(x)), valid)
-    x, mean, var = normalise(
-      self.epsilon, x, self.scale[...], self.bias[...], valid
-    )
+      mean, var = self.mean[...], self.var[...]
+      return _apply(self.epsilon, x, mean, var, scale, bias, valid)
+    x, mean, var = normalise(self.epsilon, x, scale, bias, valid)
     for kept, now in ((self.mean, mean), (self.var, var)):
       kept[...] = self.momentum * kept[...] + (1 - self.momentum) * now
     return x
@@ -50,38 +52,56 @@ def normalise(
 
 
 def _normalise(epsilon, x, scale, bias, valid):
-  exact = x.astype(jnp.float32)
-  mean = exact.mean(_AXES)
-  var = jnp.maximum((exact**2).mean(_AXES) - mean**2, 0)
+  exact, num_px = x.astype(jnp.float32), x.size // scale.size
+  mean = _sum(exact, scale) / num_px
+  var = jnp.maximum(_sum(exact**2, scale) / num_px - mean**2, 0)
   rate = jax.lax.rsqrt(var + epsilon)
-  y = jax.nn.relu((exact - mean) * (rate * scale) + bias).astype(x.dtype)
-  return (mask_outside(y, valid), mean, var), (
-    x,
-    mean,
-    rate,
-    scale,
-    bias,
-    valid,
-  )
+  y = _apply(epsilon, x, mean, var, scale, bias, valid)
+  return (y, mean, var), (x, mean, rate, scale, bias, valid)
+
+
+def _apply(epsilon, x, mean, var, scale, bias, valid):
+  """Returns what these statistics make of x; in float32, but for the result."""
+  spread = _make_spread(x, scale)
+  factor = jax.lax.rsqrt(var + epsilon) * scale
+  y = (x.astype(jnp.float32) - spread(mean)) * spread(factor) + spread(bias)
+  return mask_outside(jax.nn.relu(y).astype(x.dtype), valid)
 
 
 def _differentiate(epsilon, saved: _Saved, grads):
   x, mean, rate, scale, bias, valid = saved
+  spread, num_px = _make_spread(x, scale), x.size // scale.size
   grad = mask_outside(grads[0], valid).astype(jnp.float32)
-  normal = (x.astype(jnp.float32) - mean) * rate
-  grad = jnp.where(normal * scale + bias > 0, grad, 0)
-  grad_bias = grad.sum(_AXES)
-  grad_scale = (grad * normal).sum(_AXES)
-  num_px = x.size // x.shape[-1]
-  centred = grad - grad_bias / num_px - normal * (grad_scale / num_px)
+  normal = (x.astype(jnp.float32) - spread(mean)) * spread(rate)
+  grad = jnp.where(normal * spread(scale) + spread(bias) > 0, grad, 0)
+  grad_bias = _sum(grad, bias)
+  grad_scale = _sum(grad * normal, scale)
+  centred = grad - spread(grad_bias / num_px)
+  centred = centred - normal * spread(grad_scale / num_px)
   no_grad = None if valid is None else jnp.zeros_like(valid)
-  grad_x = (centred * (rate * scale)).astype(x.dtype)
+  grad_x = (centred * spread(rate * scale)).astype(x.dtype)
   return grad_x, grad_scale, grad_bias, no_grad
 
 
 normalise.defvjp(_normalise, _differentiate)
 
 
+def _sum(x: Float[Array, "b h w n*c"], like: Float[Array, " c"]):
+  """Returns the sums over pixels, those of folded columns too: f[c]."""
+  sums = x.sum((0, 1, 2))
+  return sums.reshape(-1, like.size).sum(0) if x.shape[-1] > like.size else sums
+
+
+def _make_spread(x: Float[Array, "b h w n*c"], like: Float[Array, " c"]):
+  """Returns what repeats a channel's number for each of folded columns."""
+  num = x.shape[-1] // like.size
+  return lambda values: jnp.tile(values, num) if num > 1 else values
+
+
 def mask_outside(x, valid):
-  """Sets what lies outside the image to zero."""
-  return x if valid is None else x * valid.astype(x.dtype)
+  """Sets what lies outside the image to zero; both may be folded."""
+  if valid is None:
+    return x
+  valid = valid.astype(x.dtype)
+  num = valid.shape[-1]
+  return x * (valid if num == 1 else jnp.repeat(valid, x.shape[-1] // num, -1))

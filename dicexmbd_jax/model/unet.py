@@ -5,6 +5,7 @@ feed a BatchNorm carry no bias: its true gradient is zero, and BatchNorm's own
 shift takes its place.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -16,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.model import convolution
+from dicexmbd_jax.model import convolution, fold
 from dicexmbd_jax.model.batch_norm import NormRelu, mask_outside
 
 NUM_CLASSES = 3  # nucleus, membrane/cytoplasm, background
@@ -34,7 +35,6 @@ class ConvBlock(nnx.Module):
       "kernel_init": _ZEROS,
       "dtype": dtype,
       "rngs": rngs,
-      "conv_general_dilated": _convolve,
     }
     norm: dict[str, Any] = {
       "momentum": 0.9,
@@ -47,10 +47,17 @@ class ConvBlock(nnx.Module):
     self.conv2 = nnx.Conv(num_out, num_out, (3, 3), **conv)
     self.norm2 = NormRelu(num_out, **norm)
 
-  def __call__(self, x, valid=None):
-    """Returns f[b h w num_out]; zero where `valid` is zero."""
-    x = self.norm1(self.conv1(x), valid)
-    return self.norm2(self.conv2(x), valid)
+  def __call__(self, parts, valid=None, num_folded: int = 1):
+    """Returns f[b h w num_out]; zero where `valid` is zero.
+
+    Args:
+      parts: images whose channels follow one another; they are convolved by
+        their own part of the kernel each, and need not be copied together.
+      valid: 1 inside the image.
+      num_folded: columns folded into one, of all images here; see fold.py.
+    """
+    x = self.norm1(_convolve(self.conv1, parts, num_folded), valid)
+    return self.norm2(_convolve(self.conv2, [x], num_folded), valid)
 
 
 class UpConv(nnx.Module):
@@ -65,13 +72,21 @@ class UpConv(nnx.Module):
     self.bias = nnx.Param(jnp.zeros((num_out,), jnp.float32))
     self.dtype = dtype
 
-  def __call__(self, x, valid=None):
-    """Returns f[b 2h 2w num_out]; zero where `valid` is zero."""
+  def __call__(self, x, valid=None, num_folded: int = 1):
+    """Returns f[b 2h 2w num_out]; zero where `valid` is zero.
+
+    Args:
+      x: half of the columns are folded into one, where any are.
+      valid: 1 inside the image.
+      num_folded: columns of the result that are folded into one.
+    """
     b, h, w, _ = x.shape
     kernel = self.kernel[...].astype(self.dtype)
+    kernel = fold.fold_pixel(kernel, max(num_folded // 2, 1))
+    bias = self.bias[...].astype(self.dtype)
+    bias = jnp.tile(bias, num_folded) if num_folded > 1 else bias
     x = jnp.einsum("bhwi,ijko->bhjwko", x, kernel)
-    x = x.reshape(b, 2 * h, 2 * w, -1) + self.bias[...].astype(self.dtype)
-    return mask_outside(x, valid)
+    return mask_outside(x.reshape(b, 2 * h, -1, bias.size) + bias, valid)
 
 
 class UNet(nnx.Module):
@@ -84,7 +99,14 @@ class UNet(nnx.Module):
   does not depend on how the image was cut.
 
   All kernels are zero: build_model and fill_model give them values.
+
+  Attributes:
+    lanes: channels that the device computes at once, wanted or not: 128 for
+      TPUs, where levels with fewer are computed with columns folded into one
+      (fold.py); 1: nothing is folded. The answers agree up to rounding.
   """
+
+  lanes = 1
 
   def __init__(
     self,
@@ -135,20 +157,41 @@ class UNet(nnx.Module):
       )
     num_missing = self.in_channels - images.shape[-1]
     images = jnp.pad(images, [(0, 0), (0, 0), (0, 0), (0, num_missing)])
-    x = mask_outside(images, valid)
+    nums = self.count_folded()
+    x = fold.fold(mask_outside(images, valid), nums[0])
+    valid = valid if valid is None else fold.fold(valid, nums[0])
     skips = []
     for level, encode in enumerate(self.encoders):
       if level:
-        x = pool(x)
-        valid = valid if valid is None else pool(valid)
-      x = encode(x, valid)
+        x = pool(x, nums[level - 1])
+        valid = valid if valid is None else pool(valid, nums[level - 1])
+      x = encode([x], valid, nums[level])
       skips.append((x, valid))
     for level in reversed(range(self.depth)):
       skip, valid = skips[level]
-      up = self.ups[level](x, valid)
       # Upsampled first, then the skip: the published order.
-      x = self.decoders[level](jnp.concatenate([up, skip], -1), valid)
-    return self.head(x).astype(jnp.float32)
+      parts = [self.ups[level](x, valid, nums[level]), skip]
+      if self.lanes == 1:  # One convolution, for the memory is near.
+        parts = [jnp.concatenate(parts, -1)]
+      x = self.decoders[level](parts, valid, nums[level])
+    return self._end(x, nums[0]).astype(jnp.float32)
+
+  def count_folded(self) -> list[int]:
+    """Returns how many columns of each level are folded into one."""
+    width = self.head.in_features
+    num = self.lanes // width if self.lanes % width == 0 else 1
+    num = min(num, 2**self.depth)  # Which divides the image.
+    return [max(num >> level, 1) for level in range(self.depth + 1)]
+
+  def _end(self, x, num_folded: int):
+    """Returns the logits, f[b h w 3]."""
+    if num_folded == 1:
+      return self.head(x)
+    kernel = self.head.kernel[...].astype(x.dtype).transpose(2, 0, 1, 3)
+    x = jnp.einsum("bhwi,ijko->bhjwko", x, fold.fold_pixel(kernel, num_folded))
+    bias = self.head.bias[...].astype(x.dtype)
+    b, h = x.shape[:2]
+    return x.reshape(b, h, -1, NUM_CLASSES) + bias
 
 
 def build_model(config: ConfigDict, seed: int = 0) -> UNet:
@@ -230,18 +273,34 @@ def _draw_initial(path: str, shape: tuple[int, ...], rng: np.random.Generator):
   return rng.standard_normal(shape, np.float32) * math.sqrt(2 / fan_in)
 
 
-def _convolve(x, kernel, *unused, **also_unused):
-  """What nnx.Conv calls; its strides and dilations are 1 here."""
-  return convolution.convolve_3x3(x, kernel)
+def _convolve(conv: nnx.Conv, parts, num_folded: int):
+  """Convolves images whose channels follow one another, one by one."""
+  kernel = conv.kernel[...].astype(conv.dtype)
+  sizes = [part.shape[-1] // num_folded for part in parts]
+  kernels = jnp.split(kernel, np.cumsum(sizes[:-1]), 2)
+  results = [
+    convolution.convolve_3x3(
+      part.astype(conv.dtype), fold.fold_window(own, num_folded)
+    )
+    for part, own in zip(parts, kernels, strict=True)
+  ]
+  return functools.reduce(jnp.add, results)
 
 
-def pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
-  """2x2 maximum with stride 2, as the maximum of four strided slices.
+def pool(
+  x: Float[Array, "b h w c"], num_folded: int = 1
+) -> Float[Array, "b h/2 w/2 c"]:
+  """2x2 maximum with stride 2, as the maximum of four slices.
 
-  The same function as a max-pooling window, whose gradient XLA runs slowly.
+  The same function as a max-pooling window, whose gradient XLA runs slowly. Of
+  the columns of the result half as many are folded as of x, if any are.
   """
   rows = jnp.maximum(x[:, ::2], x[:, 1::2])
-  return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+  if num_folded == 1:
+    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+  pairs = rows.reshape(*rows.shape[:3], num_folded // 2, 2, -1)
+  columns = jnp.maximum(pairs[..., 0, :], pairs[..., 1, :])
+  return columns.reshape(*rows.shape[:3], -1)
 
 
 def count_parameters(model: nnx.Module) -> int:

@@ -16,6 +16,15 @@ from dicexmbd_jax.model import unet
 from dicexmbd_jax.train import optimizer, sharding, step
 from dicexmbd_jax.train.step import Example, TrainState, Weights
 
+# Channels that a TPU computes at once.
+TPU_LANES = 128
+# Off: cutting an image into eight strips, with copies of their seams before and
+# after each convolution, where a device has fewer than eight examples.
+TPU_OPTIONS = {
+  "xla_tpu_run_space_to_batch": False,
+  "xla_tpu_run_space_to_batch_on_new_platforms": False,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -47,7 +56,7 @@ def make_program(
       long as nothing is run.
   """
   mesh = sharding.make_mesh(devices)
-  parts: tuple = nnx.split(model, nnx.Param, nnx.BatchStat)
+  parts: tuple = nnx.split(_suit(model, mesh), nnx.Param, nnx.BatchStat)
   graph, params, stats = parts
   weights = jax.tree.map(np.asarray, {"params": params, "stats": stats})
   tx = optimizer.make_optimizer(config.train)
@@ -55,7 +64,10 @@ def make_program(
   shapes = jax.eval_shape(make, weights)
   shardings = sharding.shard_state(shapes, mesh, config.train.shard_above)
   everywhere = sharding.replicate(mesh)
-  jit = functools.partial(jax.jit, out_shardings=everywhere)
+  options = find_options(mesh)
+  jit = functools.partial(
+    jax.jit, out_shardings=everywhere, compiler_options=options
+  )
   return Program(
     graph=graph,
     mesh=mesh,
@@ -66,6 +78,7 @@ def make_program(
       functools.partial(step.take_step, graph, tx, config),
       donate_argnums=0,
       out_shardings=(shardings, everywhere),
+      compiler_options=options,
     ),
     end_validation=jax.jit(
       functools.partial(step.end_validation, config.train),
@@ -76,6 +89,32 @@ def make_program(
     predict_batch=jit(functools.partial(step.predict_batch, graph)),
     gather=jit(functools.partial(jax.tree.map, jnp.copy)),
   )
+
+
+def _suit(model: unet.UNet, mesh: Mesh) -> unet.UNet:
+  """Returns the network as the devices compute it best."""
+  if mesh.devices.flat[0].platform != "tpu":
+    return model
+  model = nnx.clone(model)
+  model.lanes = TPU_LANES
+  return model
+
+
+def find_options(mesh: Mesh) -> dict[str, bool] | None:
+  """Returns what the devices' compiler is told; None: nothing.
+
+  Asked by compiling next to nothing, since options come and go.
+  """
+  device = (*mesh.local_devices, *mesh.devices.flat)[0]
+  if device.platform != "tpu":
+    return None
+  place = jax.sharding.SingleDeviceSharding(device)
+  number = jax.ShapeDtypeStruct((), jnp.float32, sharding=place)
+  try:
+    jax.jit(jnp.negative).lower(number).compile(compiler_options=TPU_OPTIONS)
+  except jax.errors.JaxRuntimeError:
+    return None
+  return dict(TPU_OPTIONS)
 
 
 def describe_step(

@@ -98,7 +98,8 @@ def make_stock_jax(width, dtype, edge_px):
 def stock_gradients():
   """Puts the stock operations in the place of ours."""
 
-  def transpose_stock(self, x, valid=None):
+  def transpose_stock(self, x, valid=None, num_folded=1):
+    del num_folded  # Of devices with wide lanes; all else is 1.
     kernel = self.kernel[...].astype(self.dtype).transpose(1, 2, 0, 3)
     x = jax.lax.conv_transpose(
       x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -112,7 +113,7 @@ def stock_gradients():
     )
 
   kept = unet.pool, unet.UpConv.__call__, convolution.convolve_3x3
-  unet.pool = lambda x: nnx.max_pool(x, (2, 2), (2, 2))
+  unet.pool = lambda x, num_folded=1: nnx.max_pool(x, (2, 2), (2, 2))
   unet.UpConv.__call__ = transpose_stock
   convolution.convolve_3x3 = convolve_stock
   yield

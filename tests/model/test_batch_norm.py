@@ -61,3 +61,12 @@ def test_running_statistics_are_used_in_evaluation():
   norm.eval()
   wanted = np.maximum(x / np.sqrt(1 + 1e-5), 0) * valid
   np.testing.assert_allclose(norm(x, valid), wanted, atol=1e-5)
+
+
+def test_evaluation_rounds_the_result_alone():
+  norm = batch_norm.NormRelu(1, dtype=jnp.bfloat16, **OPTIONS)
+  norm.mean[...], norm.var[...] = jnp.array([300.7]), jnp.array([1.0])
+  norm.eval()
+  x = jnp.full((1, 1, 1, 1), 302, jnp.bfloat16)
+  # 300.7 alone, in bfloat16, would be 300.
+  np.testing.assert_allclose(norm(x), 1.3, rtol=0.01)

@@ -3,7 +3,14 @@
 import pytest
 
 from configs import default
-from dicexmbd_jax.train import chips, optimizer, plan, topology
+from dicexmbd_jax.train import (
+  chips,
+  optimizer,
+  plan,
+  program,
+  sharding,
+  topology,
+)
 
 CHIP = chips.Chip("X", {"bfloat16": 100.0}, 10.0, 1000.0, 50.0)
 
@@ -95,7 +102,8 @@ def test_the_rate_goes_with_the_root_of_the_batch():
   config = default.get_config().train
   config.update({"batch_size": 4, "learning_rate": 3e-3})
   advice = optimizer.advise_batch(config, 16)
-  assert "learning_rate 0.006 (x 2, the square root of 4)" in advice
+  assert "with a batch of 16 in place of 4: learning_rate 0.006" in advice
+  assert "in place of 0.003 (x 2, the square root of 4)" in advice
   assert "num_steps and warmup_steps x 0.25" in advice
 
 
@@ -107,7 +115,7 @@ def test_wrong_topologies_are_refused(name):
     topology.list_devices(name)
 
 
-def test_tpus_need_not_be_there():
+def test_tpus_need_not_be_there(monkeypatch):
   pytest.importorskip("libtpu")
   topology.start_compiler()
   devices = topology.list_devices("v5e:2x4")
@@ -115,3 +123,12 @@ def test_tpus_need_not_be_there():
   assert chips.find_chip(devices[0].device_kind).memory_gb == 16
   with pytest.raises(ValueError, match="--topology: found 'v5e:3x9'"):
     topology.list_devices("v5e:3x9")
+  mesh = sharding.make_mesh(devices)
+  assert program.find_options(mesh) == program.TPU_OPTIONS
+  # What this version of the compiler does not know is left out.
+  monkeypatch.setitem(program.TPU_OPTIONS, "xla_tpu_no_such_option", True)
+  assert program.find_options(mesh) is None
+
+
+def test_processors_are_told_nothing():
+  assert program.find_options(sharding.make_mesh()) is None
