@@ -102,6 +102,10 @@ def mask_outside(x, valid):
   """Sets what lies outside the image to zero; both may be folded."""
   if valid is None:
     return x
-  valid = valid.astype(x.dtype)
-  num = valid.shape[-1]
-  return x * (valid if num == 1 else jnp.repeat(valid, x.shape[-1] // num, -1))
+  mask, num = valid[..., :1].astype(x.dtype), valid.shape[-1]
+  # Chosen channel by channel: repeated, it would be written to memory.
+  column = jnp.arange(x.shape[-1]) // (x.shape[-1] // num)
+  for index in range(1, num):
+    other = valid[..., index : index + 1].astype(x.dtype)
+    mask = jnp.where(column < index, mask, other)
+  return x * mask
