@@ -189,7 +189,7 @@ class UNet(nnx.Module):
       return self.head(x)
     kernel = self.head.kernel[...].astype(x.dtype).transpose(2, 0, 1, 3)
     x = jnp.einsum("bhwi,ijko->bhjwko", x, fold.fold_pixel(kernel, num_folded))
-    bias = self.head.bias[...].astype(x.dtype)
+    bias = cast(nnx.Param, self.head.bias)[...].astype(x.dtype)
     b, h = x.shape[:2]
     return x.reshape(b, h, -1, NUM_CLASSES) + bias
 

@@ -20,7 +20,7 @@ from dicexmbd_jax.train.step import Example, TrainState, Weights
 TPU_LANES = 128
 # Off: cutting an image into eight strips, with copies of their seams before and
 # after each convolution, where a device has fewer than eight examples.
-TPU_OPTIONS = {
+TPU_OPTIONS: dict[str, str | bool] = {
   "xla_tpu_run_space_to_batch": False,
   "xla_tpu_run_space_to_batch_on_new_platforms": False,
 }
@@ -100,7 +100,7 @@ def _suit(model: unet.UNet, mesh: Mesh) -> unet.UNet:
   return model
 
 
-def find_options(mesh: Mesh) -> dict[str, bool] | None:
+def find_options(mesh: Mesh) -> dict[str, str | bool] | None:
   """Returns what the devices' compiler is told; None: nothing.
 
   Asked by compiling next to nothing, since options come and go.
