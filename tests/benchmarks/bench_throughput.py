@@ -1,6 +1,7 @@
 """Images per second of the whole `predict`: one JSON line per measurement.
 
-  python tests/benchmarks/bench_throughput.py [NUM_IMAGES] [WORKERS,...] [real]
+  python tests/benchmarks/bench_throughput.py [NUM_IMAGES,...] [WORKERS,...]
+    [MAGNIFICATION,...] [real]
 
 Simulated images of 500 x 500 px and 40 channels are read from disk and all
 files are written. The network is a fake one that costs nothing, so that the
@@ -8,22 +9,31 @@ line shows what the rest of the program can do; it says what the real one said
 of the same images before. `real`: the shipped network itself.
 
 Elapsed seconds depend on what else the machine does, processor seconds less so.
-`share` is each stage's share of the time that images took, all processes
-together; `magnify` is the time to choose magnifications, the network's first
-pass included. `peak_mb_main` and `peak_mb_worker`, the largest worker's, are of
+Each run has a process of its own, from whose start both are counted: imports
+and the workers' are among them. `share` is each stage's share of the time that
+images took, all processes together; `magnify` is the time to choose
+magnifications, the network's first pass included. `end_s` is what elapsed after
+the last image: tables read back, cells.h5ad, report. `peak_mb_main`, the fake
+network's answers included, and `peak_mb_worker`, the largest worker's, are of
 this run alone.
 """
 
 import contextlib
+import itertools
 import json
+import multiprocessing
 import os
 import pathlib
+import pickle
 import resource
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -39,24 +49,41 @@ NUM_CHANNELS = 40
 NUM_DISTINCT = 4
 
 
-def main(num_images: int, workers: list[int], is_real: bool) -> None:
-  logging.set_verbosity(logging.WARNING)
+def main(
+  nums_images: list[int],
+  workers: list[int],
+  is_real: bool,
+  magnifications: list[Any],
+) -> None:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    make_images(folder, num_images)
-    known = {} if is_real else learn_answers(folder)
-    for num_workers in workers:
-      for magnification in (1.0, "auto"):
-        measure(folder, num_images, num_workers, magnification, known)
+    run_alone(make_images, folder, max(nums_images))
+    known = {} if is_real else run_alone(learn_answers, folder, magnifications)
+    (folder / "known").write_bytes(pickle.dumps(known))
+    for num_images, num_workers, magnification in itertools.product(
+      nums_images, workers, magnifications
+    ):
+      run_alone(
+        measure, folder, num_images, num_workers, magnification,
+        time.perf_counter(),
+      )  # fmt: skip
+
+
+def run_alone(function: Callable, *arguments: Any) -> Any:
+  """Calls a function in a process that has done nothing before."""
+  context = multiprocessing.get_context("spawn")
+  with futures.ProcessPoolExecutor(1, mp_context=context) as alone:
+    return alone.submit(function, *arguments).result()
 
 
 def make_images(folder: pathlib.Path, num_images: int) -> None:
   """Writes NUM_DISTINCT images, and the others as further names of them."""
+  logging.set_verbosity(logging.WARNING)
   for _ in study.simulate_study(str(folder / "study"), NUM_DISTINCT, 0, 500):
     pass
   rows = panel.read_panel(folder / "study/panel.csv")
   listed, _ = listing.list_stacks(str(folder / "study/img"), rows)
-  (folder / "img").mkdir()
+  (folder / "all").mkdir()
   (folder / "few").mkdir()
   for number, one in enumerate(listed):
     image = read_image(one, rows)
@@ -77,11 +104,12 @@ def make_images(folder: pathlib.Path, num_images: int) -> None:
   (folder / "panel.csv").write_text(text + "\n".join(lines) + "\n")
   for number in range(num_images):
     few = folder / f"few/{number % NUM_DISTINCT}.ome.tiff"
-    os.link(few, folder / f"img/{number:04d}.ome.tiff")
+    os.link(few, folder / f"all/{number:04d}.ome.tiff")
 
 
-def learn_answers(folder: pathlib.Path) -> dict:
+def learn_answers(folder: pathlib.Path, magnifications: list[Any]) -> dict:
   """Returns what the network says of all that it is shown of the images."""
+  logging.set_verbosity(logging.WARNING)
   known: dict = {}
 
   def record(true_load, *arguments):
@@ -102,13 +130,16 @@ def learn_answers(folder: pathlib.Path) -> dict:
 
     return [listen(network) for network in true_load(*arguments)]
 
-  for magnification in (1.0, "auto"):
+  for magnification in magnifications:
     with replace_passes(record):
       run(folder, "few", 0, magnification)
   return known
 
 
-def measure(folder, num_images, num_workers, magnification, known) -> None:
+def measure(folder, num_images, num_workers, magnification, started) -> None:
+  logging.set_verbosity(logging.WARNING)
+  known = pickle.loads((folder / "known").read_bytes())
+
   def fake(true_load, *arguments):
     def run(images):
       for key, image in images:
@@ -116,11 +147,15 @@ def measure(folder, num_images, num_workers, magnification, known) -> None:
 
     return (run, run) if known else true_load(*arguments)
 
-  before = measure_processor_s()
-  started = time.perf_counter()
+  images = f"img_{num_images}"
+  (folder / images).mkdir(exist_ok=True)
+  for path in sorted((folder / "all").iterdir())[:num_images]:
+    with contextlib.suppress(FileExistsError):
+      os.link(path, folder / images / path.name)
   with replace_passes(fake), watch_peaks() as peaks:
-    record = run(folder, "img", num_workers, magnification)
+    record, output = run(folder, images, num_workers, magnification)
   seconds = time.perf_counter() - started
+  states = [path.stat().st_mtime for path in (output / "state").iterdir()]
   stages = {k: v for k, v in record["seconds"].items() if k != "total"}
   total = sum(stages.values())
   rate = num_images / seconds
@@ -132,16 +167,17 @@ def measure(folder, num_images, num_workers, magnification, known) -> None:
     workers=num_workers,
     images_per_s=rate,
     images_per_s_and_core=rate / os.cpu_count(),
-    processor_s_per_image=(measure_processor_s() - before) / num_images,
+    processor_s_per_image=measure_processor_s() / num_images,
     share={stage: round(s / total, 3) for stage, s in stages.items()},
+    end_s=(output / "run.json").stat().st_mtime - max(states),
     peak_mb_main=peaks["main"],
     peak_mb_worker=peaks["worker"],
     load=os.getloadavg()[0],
   )
 
 
-def run(folder, images, num_workers, magnification) -> dict:
-  """Runs predict; returns the record of the run."""
+def run(folder, images, num_workers, magnification):
+  """Runs predict; returns the record of the run, and where its files are."""
   config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
   config = config_lib.resolve_config(
     config, None, {"predict.magnification": magnification}
@@ -158,7 +194,7 @@ def run(folder, images, num_workers, magnification) -> dict:
     )
   )
   assert code == 0
-  return json.loads((output / "run.json").read_text())
+  return json.loads((output / "run.json").read_text()), output
 
 
 @contextlib.contextmanager
@@ -217,11 +253,11 @@ def watch_peaks():
 
 
 def list_children() -> list[str]:
-  return [
-    number
-    for task in pathlib.Path("/proc/self/task").iterdir()
-    for number in (task / "children").read_text().split()
-  ]
+  found: list[str] = []
+  for task in pathlib.Path("/proc/self/task").iterdir():
+    with contextlib.suppress(OSError):  # A thread that has just ended.
+      found += (task / "children").read_text().split()
+  return found
 
 
 def read_peak_mb(process: str) -> float:
@@ -247,8 +283,12 @@ def report(**values) -> None:
 
 if __name__ == "__main__":
   words = [word for word in sys.argv[1:] if word != "real"]
+  lists = [word.split(",") for word in words]
   main(
-    int(words[0]) if words else 200,
-    [int(n) for n in words[1].split(",")] if len(words) > 1 else [2],
+    [int(n) for n in lists[0]] if lists else [200],
+    [int(n) for n in lists[1]] if len(lists) > 1 else [2],
     "real" in sys.argv,
+    [word if word == "auto" else float(word) for word in lists[2]]
+    if len(lists) > 2
+    else [1.0, "auto"],
   )
