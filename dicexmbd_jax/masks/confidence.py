@@ -11,8 +11,8 @@ from dicexmbd_jax.types import Labels
 # Logistic regression of right (IoU 0.5) on a constant, a cell's peak and its
 # uncertainty: launch/experiments/doubt.py fits it to the shipped weights.
 WEIGHTS = (-3.32, 9.43, -8.63)
-# Of labelled images most above it (18 of 21) had an F1 below 0.5, and two thirds
-# of those with such an F1 (18 of 27) lay above it.
+# Of labelled images most above it (18 of 21) had an F1 below 0.5, and two
+# thirds of those with such an F1 (18 of 27) lay above it.
 HIGH_DOUBT = 0.45
 
 
