@@ -78,7 +78,11 @@ def differentiate(lanes, valid, dtype="float32"):
 
 @pytest.mark.parametrize(
   ("dtype", "is_masked", "tolerance"),
-  [("float32", True, 1e-4), ("float32", False, 1e-4), ("bfloat16", True, 0.2)],
+  [
+    ("float32", True, 1e-4),
+    pytest.param("float32", False, 1e-4, marks=pytest.mark.slow),
+    pytest.param("bfloat16", True, 0.2, marks=pytest.mark.slow),
+  ],
 )
 def test_a_training_step_is_the_same_with_folded_columns(
   dtype, is_masked, tolerance

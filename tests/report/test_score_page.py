@@ -90,7 +90,14 @@ class Checker(html.parser.HTMLParser):
 
 
 @pytest.mark.parametrize(
-  ("num_methods", "num_images"), [(1, 1), (1, 3), (2, 3), (4, 2), (9, 70)]
+  ("num_methods", "num_images"),
+  [
+    (1, 1),
+    (1, 3),
+    (2, 3),
+    (4, 2),
+    pytest.param(9, 70, marks=pytest.mark.slow),
+  ],
 )
 def test_figures_are_drawn_for_any_number_of_methods(num_methods, num_images):
   report = make_report(num_methods, num_images)
