@@ -8,7 +8,7 @@ import dataclasses
 import io
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +72,7 @@ class CellTable:
 
 
 def gather_cells(
-  tables: Sequence[ImageTables], panel: Panel | None = None
+  tables: Iterable[ImageTables], panel: Panel | None = None
 ) -> CellTable:
   """Gathers cells of all images, as steinbock's exporter does, and a bit more.
 
@@ -92,14 +92,25 @@ def gather_cells(
   many cells.
 
   Args:
-    tables: per image; images without cells add nothing.
+    tables: per image; images without cells add nothing. Each is needed once, so
+      that they need not be in memory together.
     panel: the panel that chose the channels.
 
   Returns:
     As many observations as there are cells, possibly none.
   """
-  intensities = _concatenate([one.intensities for one in tables])
-  obs = _concatenate([_describe_cells(one) for one in tables])
+  counts, described = _Stack(), _Stack()
+  images, pairs = _Images(), _Pairs()
+  for one in tables:
+    counts.add(_take_counts(one.intensities))
+    described.add(_describe_cells(one))
+    pairs.add(one)
+    images.add(one)
+  values = counts.join()
+  markers = list(values.columns)
+  counts_px = values.to_numpy(np.float32)
+  del values
+  obs = described.join()
   if "Image" not in obs:  # Not one image.
     obs = pd.DataFrame({"Image": [], "Object": []})
   obs.index = pd.Index(
@@ -109,12 +120,11 @@ def gather_cells(
     ],
     dtype=object,
   )
-  counts = intensities.drop(columns="Object", errors="ignore")
   return CellTable(
-    X=counts.to_numpy(np.float32).reshape(len(obs), counts.shape[1]),
+    X=counts_px.reshape(len(obs), len(markers)),
     obs=_fix_types(obs),
-    var=_describe_markers(list(counts.columns), panel),
-    **_describe_space(obs, tables),
+    var=_describe_markers(markers, panel),
+    **_describe_space(obs, images, pairs),
   )
 
 
@@ -235,10 +245,93 @@ def read_anndata(path: pathlib.Path) -> "anndata.AnnData":
     ) from error
 
 
-def _concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-  """Stacks tables; empty ones only lend their columns where all are empty."""
-  filled = [part for part in parts if len(part)] or list(parts[:1])
-  return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+class _Stack:
+  """Tables on top of one another.
+
+  Empty ones only lend their columns, where all are empty.
+  """
+
+  def __init__(self):
+    self._filled: list[pd.DataFrame] = []
+    self._empty: list[pd.DataFrame] = []
+
+  def add(self, table: pd.DataFrame) -> None:
+    """Takes the next table."""
+    (self._filled if len(table) else self._empty).append(table)
+
+  def join(self) -> pd.DataFrame:
+    """Returns all as one, and forgets them."""
+    parts = self._filled or self._empty[:1]
+    self._filled, self._empty = [], []
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+class _Pairs:
+  """Neighbours: ids within an image as rows of the whole object."""
+
+  def __init__(self):
+    self._rows: list[np.ndarray] = []
+    self._others: list[np.ndarray] = []
+    self._distances: list[np.ndarray] = []
+    self._start = 0
+
+  def add(self, tables: ImageTables) -> None:
+    """Takes the neighbours of the next image."""
+    objects, neighbors = tables.intensities["Object"], tables.neighbors
+    stop = self._start + len(objects)
+    place = pd.Series(np.arange(self._start, stop, dtype=np.int32), objects)
+    self._start = stop
+    self._rows.append(place.loc[neighbors["Object"]].to_numpy())
+    self._others.append(place.loc[neighbors["Neighbor"]].to_numpy())
+    self._distances.append(neighbors["Distance"].to_numpy(np.float32))
+
+  def join(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns rows, rows of the neighbours, and distances."""
+    if not self._rows:
+      empty = np.zeros(0, np.int32)
+      return empty, empty, np.zeros(0, np.float32)
+    return (
+      np.concatenate(self._rows),
+      np.concatenate(self._others),
+      np.concatenate(self._distances),
+    )
+
+
+class _Images:
+  """Images with cells: what is known of each as a whole."""
+
+  def __init__(self):
+    self.described: dict[str, dict[str, Any]] = {}
+    self._edges: list[float] = []
+    self._counts: list[int] = []
+
+  def add(self, tables: ImageTables) -> None:
+    """Takes the next image."""
+    if not len(tables.intensities):
+      return
+    self.described[tables.image["image"]] = _describe(tables)
+    self._edges += [
+      tables.image.get(f"{name}_px") or 0 for name in ("width", "height")
+    ]
+    self._counts.append(len(tables.intensities))
+
+  def lay_apart(self) -> np.ndarray:
+    """Returns where each cell's image starts: float (n, 2), x and y in px."""
+    number = len(self._counts)
+    num_columns = math.ceil(math.sqrt(number))
+    places = [(k % num_columns, k // num_columns) for k in range(number)]
+    starts = (
+      np.array(places, np.float64).reshape(-1, 2)
+      * _PITCH
+      * max(self._edges or [0])
+    )
+    return np.repeat(starts, self._counts, axis=0)
+
+
+def _take_counts(intensities: pd.DataFrame) -> pd.DataFrame:
+  """Returns the markers' columns, as float32."""
+  counts = intensities.drop(columns="Object", errors="ignore")
+  return counts.astype(np.float32)
 
 
 def _describe_cells(tables: ImageTables) -> pd.DataFrame:
@@ -261,7 +354,7 @@ def _describe_cells(tables: ImageTables) -> pd.DataFrame:
 
 def _fix_types(obs: pd.DataFrame) -> pd.DataFrame:
   """Makes every column one that HDF5 can hold: no mixed objects."""
-  fixed = obs.copy()
+  fixed = obs.copy(deep=False)
   for name in obs.select_dtypes("object"):
     known = obs[name].dropna()
     if len(known) and all(isinstance(v, bool | np.bool_) for v in known):
@@ -293,15 +386,14 @@ def _describe_markers(
 
 
 def _describe_space(
-  obs: pd.DataFrame, tables: Sequence[ImageTables]
+  obs: pd.DataFrame, images: _Images, pairs: _Pairs
 ) -> dict[str, dict[str, Any]]:
   """Returns obsm, obsp and uns: coordinates, neighbours, masks."""
   columns = ["centroid-1", "centroid-0"]
   pixels = np.zeros((len(obs), 2))
   if set(columns) <= set(obs):
     pixels = obs[columns].to_numpy(np.float64)
-  filled = [one for one in tables if len(one.intensities)]
-  rows, others, distances = _index_neighbors(tables)
+  rows, others, distances = pairs.join()
 
   def make_matrix(values: np.ndarray) -> sparse.csr_matrix:
     return sparse.csr_matrix((values, (rows, others)), (len(obs), len(obs)))
@@ -313,31 +405,16 @@ def _describe_space(
   obsp["spatial_connectivities"] = make_matrix(np.ones(len(rows)))
   obsp["spatial_distances"] = make_matrix(apart)
   return {
-    "obsm": {"pixels": pixels, _SPATIAL_KEY: pixels + _lay_apart(filled)},
+    "obsm": {"pixels": pixels, _SPATIAL_KEY: pixels + images.lay_apart()},
     "obsp": obsp,
     "uns": {
-      _SPATIAL_KEY: {one.image["image"]: _describe(one) for one in filled},
+      _SPATIAL_KEY: images.described,
       "spatial_neighbors": {
         "connectivities_key": "spatial_connectivities",
         "distances_key": "spatial_distances",
       },
     },
   }
-
-
-def _lay_apart(tables: Sequence[ImageTables]) -> np.ndarray:
-  """Returns where each cell's image starts: float (n, 2), x and y in px."""
-  edges = [
-    one.image.get(f"{name}_px") or 0
-    for one in tables
-    for name in ("width", "height")
-  ]
-  num_columns = math.ceil(math.sqrt(len(tables)))
-  places = [(k % num_columns, k // num_columns) for k in range(len(tables))]
-  starts = (
-    np.array(places, np.float64).reshape(-1, 2) * _PITCH * max(edges or [0])
-  )
-  return np.repeat(starts, [len(one.intensities) for one in tables], axis=0)
 
 
 def _describe(tables: ImageTables) -> dict[str, Any]:
@@ -356,28 +433,3 @@ def _describe(tables: ImageTables) -> dict[str, Any]:
       "spot_diameter_fullres": diameter_px,
     },
   }
-
-
-def _index_neighbors(
-  tables: Sequence[ImageTables],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Turns ids within an image into rows of the whole object."""
-  rows, others, distances = [], [], []
-  start = 0
-  for one in tables:
-    place = pd.Series(
-      np.arange(start, start + len(one.intensities)),
-      index=one.intensities["Object"],
-    )
-    start += len(place)
-    rows.append(place.loc[one.neighbors["Object"]].to_numpy())
-    others.append(place.loc[one.neighbors["Neighbor"]].to_numpy())
-    distances.append(one.neighbors["Distance"].to_numpy(np.float32))
-  if not tables:
-    empty = np.zeros(0, np.int64)
-    return empty, empty, np.zeros(0, np.float32)
-  return (
-    np.concatenate(rows),
-    np.concatenate(others),
-    np.concatenate(distances),
-  )

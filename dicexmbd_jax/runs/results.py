@@ -8,7 +8,7 @@ images of an earlier run have no other place, and thousands fit.
 import contextlib
 import pathlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -203,8 +203,8 @@ def write_run(
 
 def gather_tables(
   output: Path, stems: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> list[h5ad.ImageTables]:
-  """Returns the tables of images, with their masks where these are few.
+) -> Iterator[h5ad.ImageTables]:
+  """Yields the tables of images, with their masks where these are few.
 
   Args:
     output: the output folder.
@@ -215,17 +215,13 @@ def gather_tables(
   has_masks = num_px <= MAX_EMBEDDED_PX
   # Together, so that they lie in a file however small each is.
   shelf = storage.allocate((num_px if has_masks else 0,), np.uint32)
-  gathered = []
   for stem, row in zip(stems, rows, strict=True):
     intensities, regions, neighbors = read_tables(output, stem)
     path = locate(output, "masks", stem)
     cells = None
     if has_masks:
       cells, shelf = shelve_labels(labels.read_labels(path), shelf)
-    gathered.append(
-      h5ad.ImageTables(row, intensities, regions, neighbors, cells)
-    )
-  return gathered
+    yield h5ad.ImageTables(row, intensities, regions, neighbors, cells)
 
 
 def shelve_labels(

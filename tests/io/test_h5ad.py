@@ -1,4 +1,5 @@
 import dataclasses
+import weakref
 
 import anndata
 import numpy as np
@@ -44,6 +45,20 @@ def write_and_read(tmp_path, tables, panel=None):
   write.write_h5ad(theirs, build_anndata(tables, panel))
   assert path.read_bytes() == theirs.read_bytes()
   return anndata.read_h5ad(path)
+
+
+def test_counts_of_an_image_go_before_those_after_the_next_come():
+  counts = []
+
+  def give():
+    for name in "abcd":
+      assert all(one() is None for one in counts[:-1])
+      tables = measure_all(name)
+      counts.append(weakref.ref(tables.intensities))
+      yield tables
+      del tables
+
+  assert len(h5ad.gather_cells(give()).obs) == 12
 
 
 def test_two_images(tmp_path):
