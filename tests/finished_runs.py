@@ -69,3 +69,12 @@ def make_output(folder):
   cells = h5ad.gather_cells(tables, read_panel(output / "panel.csv"))
   h5ad.write_cells(output / "cells.h5ad", cells)
   return folder
+
+
+def read_files(output):
+  """Returns what the images' files hold, but for states, which tell times."""
+  return {
+    path.relative_to(output).as_posix(): path.read_bytes()
+    for path in output.glob("*/*")
+    if path.parent.name != "state"
+  }

@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # Slow to import, and not needed by every run.
 _MAX_UINT16 = 65535
 _MAX_PALETTE = 256
 _MAX_HALF_BYTES = 16  # Colours.
-_MAX_HALF_BYTES = 16  # Colours.
 _UM_PER_CM = 1e4
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 

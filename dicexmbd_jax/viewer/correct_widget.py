@@ -194,7 +194,7 @@ class CorrectWidget(QtWidgets.QWidget):
       origin = _give_origin(layer)
       folder = _choose_folder(origin)
       self.folder.setText(str(folder))
-      self.checked.setChecked(corrections.is_checked(folder, origin.stem))
+      self.checked.setChecked(corrections.read_checked(folder, origin.stem))
       layer.events.paint.connect(self._finish_shape)
       self.choose_tool("")
 

@@ -242,7 +242,7 @@ def write_corrections(
   return changes
 
 
-def is_checked(folder: pathlib.Path, stem: str) -> bool:
+def read_checked(folder: pathlib.Path, stem: str) -> bool:
   """Whether somebody has said of an image that all its cells are right.
 
   Args:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from finished_runs import read_files
 
 from configs.default import get_config
 from dicexmbd_jax.commands import segment
@@ -52,20 +53,11 @@ def maps(tmp_path):
   return pixels
 
 
-def read_files(folder):
-  return {
-    path.relative_to(folder).as_posix(): path.read_bytes()
-    for path in folder.glob("*/*")
-    if path.parent.name != "state"  # It tells times.
-  }
-
-
 @pytest.mark.parametrize("preset", ["touching", "dice_xmbd"])
 def test_strips_do_not_change_a_byte(maps, tmp_path, preset, cut_finely):
   planes = maps[1].transpose(2, 0, 1)
   with h5py.File(tmp_path / "maps" / "roi3.h5", "w") as file:
     file.create_dataset("maps", data=planes, chunks=(1, 16, 16))
-  flags = {"confidence": True}
   for output in ("out", "cut"):
     config = get_config()
     config.segment.preset = preset

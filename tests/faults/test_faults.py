@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import txt_files
+from finished_runs import read_files
 
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import memory
@@ -202,14 +203,6 @@ def stop(study, command, number):
   process.send_signal(number)
   _, told = process.communicate()
   return process.returncode, told
-
-
-def read_files(folder):
-  return {
-    path.relative_to(folder).as_posix(): path.read_bytes()
-    for path in folder.glob("*/*")
-    if path.parent.name != "state"  # It tells times.
-  }
 
 
 @pytest.mark.parametrize("command", ["predict", "segment"])
