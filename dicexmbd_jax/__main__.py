@@ -91,7 +91,8 @@ FLAGS = {
     TEXTS,
     None,
     "Another tool's masks, name=FOLDER; may be repeated. Of finetune: masks of "
-    "cells; or the viewer's corrected/, of which corrected cells alone count.",
+    "cells; or the viewer's corrected/, of which corrected cells count, and "
+    "images that were ticked as right whole.",
   ),
   "tolerance_px": Flag(
     REAL, 1.0, "How far apart outlines may lie in the boundary scores."
