@@ -55,15 +55,18 @@ def get_config() -> ConfigDict:
   return config
 
 
-def mix_sources(shares: dict[str, float], num_studies: int) -> ConfigDict:
+def mix_sources(
+  shares: dict[str, float], num_studies: int, prefix: str = "study"
+) -> ConfigDict:
   """Returns `config.train.data`: `shares`, and studies of simulated tissue.
 
   Args:
     shares: of the patches drawn, by name of the records.
     num_studies: studies from study_0 on, which share equally in what is left.
+    prefix: of their names, in place of "study".
   """
   rest = (1 - sum(shares.values())) / num_studies
-  studies = {f"study_{i}": rest for i in range(num_studies)}
+  studies = {f"{prefix}_{i}": rest for i in range(num_studies)}
   return ConfigDict(
     {
       name: {"path": f"training/records/{name}", "weight": share}

@@ -43,8 +43,9 @@ class Cells:
     masks: int32 (y, x) on the image's grid; 0 = background, ids 1..n.
     nuclei: int32 (y, x); a nucleus has its cell's id.
     probabilities: float32 (y, x, 3), nucleus, membrane/cytoplasm, background,
-      on the network's grid: 1 um per pixel, divided by `magnification`.
+      on the network's grid: 1 um / (`map_scale` * `magnification`) per pixel.
     magnification: how many times larger than it is the network saw the tissue.
+    map_scale: how many of the network's pixels make 1 um.
     table: one row per cell, in order of the ids: `Object`, area (px), centroids
       (px), axes (px), eccentricity, `is_border`, and the mean of each channel
       in its own unit. Without channels: shapes alone.
@@ -57,6 +58,7 @@ class Cells:
   table: "pd.DataFrame"
   warnings: tuple[str, ...] = ()
   magnification: float = 1.0
+  map_scale: int = 1
 
 
 class Segmenter:
@@ -73,7 +75,7 @@ class Segmenter:
       model: a model folder, or a training run's, whose best/ it then is;
         None: the shipped model.
       settings: what the command line calls --config.NAME=VALUE, by NAME, as
-        {"segment.max_growth_um": 2.0, "predict.views": 1}.
+        {"segment.max_growth_um": 2.0, "predict.views": 4}.
 
     Raises:
       ValueError: no such model, or no such setting.
@@ -111,6 +113,7 @@ class Segmenter:
     """
     from dicexmbd_jax import chain, magnification, predict
     from dicexmbd_jax.io import metadata
+    from dicexmbd_jax.masks.settings import find_map_scale
 
     metadata.check_pixel_size("pixel_size_um", pixel_size_um)
     loaded = _load_stack(stack, nuclear, membrane, names, axes)
@@ -141,6 +144,7 @@ class Segmenter:
       table,
       record.warnings,
       record.magnification,
+      find_map_scale(config.image.pixel_size_um),
     )
 
 
@@ -194,17 +198,20 @@ def segment_probabilities(
     settings: as of `Segmenter`; {"segment.preset": "dice_xmbd"} gives the
       published masks.
     shape: rows and columns of the masks, on the same field; None: the maps'.
-      The maps of `Cells` need it, and 1 / magnification as their pixel size.
+      The maps of `Cells` need it, {"segment.map_scale": map_scale}, and
+      1 / (map_scale * magnification) as their pixel size.
 
   Raises:
     ValueError: no probabilities, or no such setting.
   """
   from dicexmbd_jax.masks import class_order
   from dicexmbd_jax.masks import segment as segment_lib
+  from dicexmbd_jax.masks.settings import resolve_settings
 
   maps = np.asarray(probabilities)
   config = _resolve_settings(config_lib.SHIPPED_MODEL, settings)
-  masks = segment_lib.segment_image(maps, config.segment, shape, pixel_size_um)
+  map_um = pixel_size_um * resolve_settings(config.segment).map_scale
+  masks = segment_lib.segment_image(maps, config.segment, shape, map_um)
   table = _measure_cells(masks.cells, masks.is_border, None)
   doubts = class_order.find_doubt(maps)
   return Cells(masks.cells, masks.nuclei, maps, table, doubts)

@@ -23,6 +23,7 @@ from dicexmbd_jax import magnification, sections, storage
 from dicexmbd_jax.image import channels, preparation
 from dicexmbd_jax.io import images
 from dicexmbd_jax.masks import confidence, measure, segment
+from dicexmbd_jax.masks.settings import fit_to_pixels
 from dicexmbd_jax.types import (
   Image,
   ImageRecord,
@@ -284,11 +285,13 @@ def segment_record(
   shape = record.image.shape[:2]
   doubt = None
   if method == NETWORK:
-    map_um = config.image.pixel_size_um / record.magnification
-    masks = segment.segment_image(record.maps, config.segment, shape, map_um)
+    masks = segment.segment_seen(
+      record.maps, config, shape, record.magnification
+    )
     doubt = confidence.measure_doubt(record.maps, masks.cells)
   else:
-    masks = segment.segment_baseline(record.maps, method, config.segment, shape)
+    section = fit_to_pixels(config.segment, config.image.pixel_size_um)
+    masks = segment.segment_baseline(record.maps, method, section, shape)
   return dataclasses.replace(
     record,
     nuclei=masks.nuclei,

@@ -27,7 +27,7 @@ from dicexmbd_jax.types import Image, Network, Probabilities
 WINDOW_PX = 256  # Edge of the parts that the first pass looks at.
 MAX_WINDOWS = 4
 LOWEST, HIGHEST, STEP = 0.6, 1.75, 0.05
-BEST_UM = 5.4  # Diameter at which the network finds nuclei best, at 1 um/px.
+BEST_UM = 5.4  # Diameter at which the network finds nuclei best.
 # Nuclei that are more likely right than wrong say how large nuclei are, if
 # there are this many of them; else all do.
 MIN_CONFIDENCE, MIN_NUCLEI = 0.5, 5
@@ -155,17 +155,18 @@ def look_at(
   """Compares what the network says of a window and of its magnified middle."""
   middle = _find_middle(window_shape)
   shape = tuple(part.stop - part.start for part in middle)
-  um = config.image.pixel_size_um
   # Dim nuclei, too: they come and go where the network does not know what it
   # sees, and without them it would seem to.
-  settings = {**config.segment, "min_nucleus_peak": 0.0}
-  masks = segment.segment_image(maps, settings, map_um=um)
-  again = segment.segment_image(larger_maps, settings, shape, um / PROBE)
+  config = config.copy_and_resolve_references()
+  config.segment.min_nucleus_peak = 0.0
+  masks = segment.segment_seen(maps, config, window_shape)
+  again = segment.segment_seen(larger_maps, config, shape, PROBE)
   areas_px = count_labels(masks.nuclei, len(masks.is_border) + 1)[1:]
   chance = confidence.measure_confidence(maps, masks.cells)["confidence"]
   is_whole = ~masks.is_border & (areas_px > 0)
   return Look(
-    diameters_um=np.sqrt(areas_px[is_whole] * 4 / np.pi) * um,
+    diameters_um=np.sqrt(areas_px[is_whole] * 4 / np.pi)
+    * config.image.pixel_size_um,
     confidence=chance.to_numpy()[is_whole],
     agreement=match.score_f1(masks.cells[middle], again.cells, 0.5),
   )

@@ -101,14 +101,17 @@ def test_the_function_is_the_class_used_once(segmenter, image):
 def test_maps_alone_give_the_same_masks(segmenter, image):
   cells = call(segmenter, image)
   grid = {
-    "pixel_size_um": 1 / cells.magnification,
+    "pixel_size_um": 1 / (cells.map_scale * cells.magnification),
     "shape": cells.masks.shape,
   }
-  again = dx.segment_probabilities(cells.probabilities, **grid)
+  scale = {"segment.map_scale": cells.map_scale}
+  again = dx.segment_probabilities(cells.probabilities, settings=scale, **grid)
   np.testing.assert_array_equal(again.masks, cells.masks)
   assert list(again.table["Object"]) == list(cells.table["Object"])
   parted = dx.segment_probabilities(
-    cells.probabilities, settings={"segment.preset": "dice_xmbd"}, **grid
+    cells.probabilities,
+    settings={"segment.preset": "dice_xmbd", **scale},
+    **grid,
   )
   assert (parted.masks != cells.masks).any()
 

@@ -52,12 +52,13 @@ class Request(file_maker.FileMaker):
     key, stem = self.make_key(image), image.stem
     probabilities = maps_reader.read_probabilities(image, self.classes)
     maps_reader.check_scale(probabilities)
-    map_um, grid = self.find_grid(image, probabilities.shape[:2])
+    section, size_um, grid = self.find_grid(image, probabilities.shape[:2])
     shape = grid.shape_px if grid else None
     result = segment.segment_image(
-      probabilities, self.config, shape, map_um or 1.0
+      probabilities, section, shape, size_um or 1.0
     )
-    size_um = grid.pixel_size_um if grid else map_um
+    if grid:
+      size_um = grid.pixel_size_um
     state.forget(self.output, stem)
     write.write_labels(self.locate("nuclei", stem), result.nuclei, size_um)
     write.write_labels(self.locate("masks", stem), result.cells, size_um)
@@ -76,17 +77,23 @@ class Request(file_maker.FileMaker):
 
   def find_grid(
     self, image: ImageSource, shape: tuple[int, int]
-  ) -> tuple[float | None, Grid | None]:
-    """Returns the edge of map_scale pixels of a map, and the masks' grid.
+  ) -> tuple[Mapping[str, Any], float | None, Grid | None]:
+    """Returns how to segment a file of maps, and on which grid.
 
-    None where nothing tells it.
+    Returns:
+      The settings, with the map_scale that the file tells unless one is asked
+      for; the edge of map_scale pixels of a map; the masks' grid. The last two
+      are None where nothing tells them.
     """
     map_scale = resolve_settings(self.config).map_scale
     found = maps_reader.read_image_grid(image, shape)
-    if found and map_scale == 1:
-      return found
+    if found and self.config.get("map_scale") is None:
+      map_um, grid, own_scale = found
+      if own_scale > 1 or map_scale == 1:
+        section = {**self.config, "map_scale": own_scale}
+        return section, map_um * own_scale, grid
     size_um = maps_reader.read_pixel_size(image)
-    return size_um and size_um * map_scale, None
+    return self.config, size_um and size_um * map_scale, None
 
 
 def run(flags) -> int:

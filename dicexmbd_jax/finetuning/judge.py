@@ -119,7 +119,6 @@ def judge_maps(
   for one, probabilities in zip(shown, maps, strict=True):
     sample = one.sample
     is_known = sample.is_covered & one.is_judged
-    map_um = config.image.pixel_size_um / one.factor
     block_px = max(round(block_um / sample.record.pixel_size_um), 1)
     shape = sample.is_covered.shape
     pair: tuple[Labels, Labels]
@@ -131,9 +130,7 @@ def judge_maps(
         (sample.membrane & is_known).astype(np.int32),
       )
     else:
-      masks = segment.segment_image(
-        probabilities, config.segment, shape, map_um
-      )
+      masks = segment.segment_seen(probabilities, config, shape, one.factor)
       is_nuclear = sample.kind == "nuclei"
       pair = (
         known.keep_known(masks.nuclei if is_nuclear else masks.cells, is_known),

@@ -158,7 +158,7 @@ def read_pixel_size(source: ImageSource) -> float | None:
 
 def read_image_grid(
   source: ImageSource, shape: tuple[int, int]
-) -> tuple[float, Grid] | None:
+) -> tuple[float, Grid, int] | None:
   """Reads which grid the image has that maps of this project were made from.
 
   Args:
@@ -166,8 +166,9 @@ def read_image_grid(
     shape: their rows and columns.
 
   Returns:
-    The edge of a map's pixel in um, and the image's grid; None where nothing
-    tells them, as in other programs' files, or where they do not fit the maps.
+    The edge of a map's pixel in um, the image's grid, and the maps' map_scale
+    (see masks.settings); None where nothing tells them, as in other programs'
+    files, or where they do not fit the maps.
   """
   with open_source(source.path, source.member) as path:
     if path.suffix.lower() in hdf5.SUFFIXES:
@@ -177,6 +178,7 @@ def read_image_grid(
     rows, columns = (int(size) for size in notes["image_shape_px"])
     map_um = float(notes["map_pixel_size_um"])
     grid = Grid((rows, columns), float(notes["image_pixel_size_um"]))
+    map_scale = int(notes.get("map_scale", 1))
   except (KeyError, TypeError, ValueError):
     return None
   if not 0 < min(map_um, grid.pixel_size_um, rows, columns) < np.inf:
@@ -186,7 +188,7 @@ def read_image_grid(
     abs(size * factor - maps) < 1
     for size, maps in zip(grid.shape_px, shape, strict=True)
   )
-  return (map_um, grid) if fits else None
+  return (map_um, grid, max(map_scale, 1)) if fits else None
 
 
 def check_scale(pixels: np.ndarray) -> None:

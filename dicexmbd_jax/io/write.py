@@ -151,6 +151,7 @@ def write_probabilities(
   probabilities: Probabilities,
   pixel_size_um: float | None = None,
   image_grid: Grid | None = None,
+  map_scale: int = 1,
 ) -> None:
   """Writes probabilities as zlib-compressed uint16 TIFF (y, x, 3).
 
@@ -163,6 +164,7 @@ def write_probabilities(
     pixel_size_um: goes into the resolution tags, if given.
     image_grid: of the image that they were made from, where it is another;
       goes into the description, for whoever makes masks of them.
+    map_scale: as of masks.settings; goes there, too.
 
   Raises:
     ValueError: not (y, x, 3), or not finite.
@@ -180,6 +182,7 @@ def write_probabilities(
   if image_grid is not None:
     notes = {
       "map_pixel_size_um": pixel_size_um,
+      "map_scale": map_scale,
       "image_shape_px": image_grid.shape_px,
       "image_pixel_size_um": image_grid.pixel_size_um,
     }

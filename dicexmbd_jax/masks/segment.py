@@ -1,6 +1,7 @@
 """Probabilities to nuclei and cells, for one image; pure."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int32
@@ -21,7 +22,12 @@ from dicexmbd_jax.masks.components import (
 from dicexmbd_jax.masks.distance import grow_labels
 from dicexmbd_jax.masks.holes import fill_object_holes
 from dicexmbd_jax.masks.maps import WorkingMaps
-from dicexmbd_jax.masks.settings import Config, Settings, resolve_settings
+from dicexmbd_jax.masks.settings import (
+  Config,
+  Settings,
+  fit_to_pixels,
+  resolve_settings,
+)
 from dicexmbd_jax.types import Image, Labels, Probabilities
 
 METHODS = ("distance", "watershed", "propagation")  # The baselines.
@@ -71,6 +77,28 @@ def segment_image(
   maps = WorkingMaps(probabilities, settings)
   limit_px = settings.max_growth_um * settings.scale / map_um
   return segment_maps(maps, "propagation", settings, shape, limit_px)
+
+
+def segment_seen(
+  probabilities: Probabilities | np.ndarray,
+  config: Any,
+  shape: tuple[int, int],
+  magnification: float = 1.0,
+) -> Segmentation:
+  """Finds nuclei and cells in what a network says of an image that it has seen.
+
+  Args:
+    probabilities: as of segment_image, on the network's grid.
+    config: the whole configuration.
+    shape: rows and columns of the masks.
+    magnification: how many times larger than it is the network saw the tissue.
+
+  Returns, raises: as segment_image.
+  """
+  size_um = config.image.pixel_size_um
+  section = fit_to_pixels(config.segment, size_um)
+  map_um = size_um * resolve_settings(section).map_scale / magnification
+  return segment_image(probabilities, section, shape, map_um)
 
 
 def segment_baseline(

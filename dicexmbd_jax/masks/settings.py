@@ -149,6 +149,30 @@ class Config(Protocol):
     """Returns names and values."""
 
 
+def fit_to_pixels(config: Config, pixel_size_um: float) -> dict[str, Any]:
+  """Returns `config.segment` for maps of a network with pixels of this size.
+
+  Where map_scale is not given, it is that of find_map_scale, if above 1.
+
+  Args:
+    config: `config.segment`.
+    pixel_size_um: edge of the network's pixels.
+  """
+  values = dict(config.items())
+  map_scale = find_map_scale(pixel_size_um)
+  if values.get("map_scale") is None and map_scale > 1:
+    values["map_scale"] = map_scale
+  return values
+
+
+def find_map_scale(pixel_size_um: float) -> int:
+  """Returns how many pixels of a network's maps make one of 1 um.
+
+  The settings' lengths are in pixels of 1 um, whatever the network sees.
+  """
+  return max(round(1 / pixel_size_um), 1)
+
+
 def resolve_settings(config: Config) -> Settings:
   """Reads the settings that a config asks for.
 

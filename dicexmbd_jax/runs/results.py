@@ -20,6 +20,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import h5ad, images, labels, write
 from dicexmbd_jax.io import tables as tables_reader
 from dicexmbd_jax.io.names import make_unique
+from dicexmbd_jax.masks.settings import find_map_scale
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
@@ -124,6 +125,7 @@ def write_image(
       record.maps,
       model_pixel_um / record.magnification,
       Grid(record.cells.shape, size),
+      find_map_scale(model_pixel_um),
     )
   else:
     del paths["probabilities"]

@@ -113,6 +113,8 @@ def segment_again(job: SegmentJob, cells: api.Cells) -> api.Cells:
   changes = _name_live(job.live)
   config = _resolve(job.model, changes)
   own = {f"segment.{name}": value for name, value in config.segment.items()}
+  if own["segment.map_scale"] is None:
+    own["segment.map_scale"] = cells.map_scale
   map_um = config.image.pixel_size_um / cells.magnification
   shape = cells.masks.shape
   found = api.segment_probabilities(cells.probabilities, map_um, own, shape)
@@ -122,6 +124,7 @@ def segment_again(job: SegmentJob, cells: api.Cells) -> api.Cells:
     found,
     table=found.table.merge(counts, on="Object"),
     magnification=cells.magnification,
+    map_scale=cells.map_scale,
   )
 
 

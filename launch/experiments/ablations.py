@@ -200,7 +200,7 @@ def score(folder: pathlib.Path, judged, views: int) -> dict[str, float]:
   """Returns F1 at IoU 0.5 by source."""
   config = config_lib.read_model_config(folder)
   maps = validation.predict_maps(folder, judged, views)
-  return validation.score_sources(maps, config.segment)
+  return validation.score_sources(maps, config)
 
 
 def print_table(tables: list[pd.DataFrame]) -> None:

@@ -34,9 +34,7 @@ def list_cells(maps, config) -> pd.DataFrame:
   """Returns the cells found: source, confidences, whether each is right."""
   tables = []
   for item, probabilities in maps.items():
-    cells, reference = validation.find_cells(
-      item, probabilities, config.segment
-    )
+    cells, reference = validation.find_cells(item, probabilities, config)
     table = confidence.measure_confidence(probabilities, cells)
     table["is_right"] = table["Object"].isin(find_right_ids(cells, reference))
     table["source"] = item.source

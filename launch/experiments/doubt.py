@@ -71,8 +71,7 @@ def list_cells(
   for item in labelled.list_labelled(data, scores, config.image):
     for kind, factor, pixels in show(item, config):
       pairs = predict.predict_images([(0, pixels)], model, config.predict)
-      map_um = config.image.pixel_size_um / factor
-      table, f1 = judge_image(item, next(pairs)[1], map_um, config.segment)
+      table, f1 = judge_image(item, next(pairs)[1], factor, config)
       key = dict(zip(KEYS, (item.source, item.name, kind), strict=True))
       cells.append(table.assign(**key))
       rows.append({**key, "f1": f1})
@@ -80,10 +79,10 @@ def list_cells(
 
 
 def judge_image(
-  item: labelled.Labelled, maps: np.ndarray, map_um: float, config: Any
+  item: labelled.Labelled, maps: np.ndarray, factor: float, config: Any
 ) -> tuple[pd.DataFrame, float]:
   """Returns the cells, with what tells them and is_right, and F1."""
-  masks = segment.segment_image(maps, config, item.reference.shape, map_um)
+  masks = segment.segment_seen(maps, config, item.reference.shape, factor)
   judged = masks.nuclei if item.has_nuclei else masks.cells
   table = pd.DataFrame(
     confidence.measure_evidence(maps, masks.cells)[:, 2:],

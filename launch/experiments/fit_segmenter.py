@@ -40,7 +40,7 @@ def main(
   maps = validation.predict_maps(folder, judged)
   path = folder / "config.json"
   config = json.loads(path.read_text())
-  chosen = ConfigDict(config["segment"])
+  chosen = ConfigDict(config)
 
   def score() -> float:
     found = validation.score_sources(maps, chosen)
@@ -50,17 +50,17 @@ def main(
   best = score()
   print(f"before: {best:.4f} {validation.score_sources(maps, chosen)}")
   for name, values in [*GRID.items(), *GRID.items()]:
-    kept = chosen[name]
+    kept = chosen.segment[name]
     for value in values:
-      chosen[name] = value
+      chosen.segment[name] = value
       found = score()
       # A thousandth of the cells is within chance: the published value stays.
       if found > best + 1e-3:
         best, kept = found, value
-    chosen[name] = kept
+    chosen.segment[name] = kept
     print(f"{name} {kept}: {best:.4f}", flush=True)
   print(f"after: {best:.4f} {validation.score_sources(maps, chosen)}")
-  config["segment"] = json.loads(chosen.to_json())
+  config["segment"] = json.loads(chosen.segment.to_json())
   write.write_json(path, config)
 
 

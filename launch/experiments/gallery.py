@@ -62,9 +62,7 @@ def main(folder, data, scores, output) -> None:
   config = config_lib.read_model_config(folder)
   worst: dict[str, list] = {}
   for item, probabilities in maps.items():
-    found, reference = validation.find_cells(
-      item, probabilities, config.segment
-    )
+    found, reference = validation.find_cells(item, probabilities, config)
     image, _ = validation.load_image(item, config.image.to_json())
     for f1, y, x in score_windows(found, reference)[:NUM_SHOWN]:
       picture = draw_window(image, found, reference, y, x)

@@ -26,7 +26,7 @@ def score(folder: pathlib.Path, judged: list[validation.Judged]):
   config = config_lib.read_model_config(folder)
   scores: dict[str, list[float]] = {}
   for item, found in validation.predict_maps(folder, judged).items():
-    pair = validation.find_cells(item, found, config.segment)
+    pair = validation.find_cells(item, found, config)
     f1 = match.score_f1(*pair, validation.IOU)
     scores.setdefault(item.source, []).append(f1)
   return scores

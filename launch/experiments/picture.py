@@ -37,7 +37,7 @@ def main(
   for item, (_, _, y, x) in zip(judged, PLACES, strict=True):
     place = np.s_[y : y + SHAPE_PX[0], x : x + SHAPE_PX[1]]
     image, _ = validation.load_image(item, config.image.to_json())
-    found = segment.segment_image(maps[item], config.segment)
+    found = segment.segment_seen(maps[item], config, image.shape[:2])
     labels = [
       np.ascontiguousarray(one[place]) for one in (found.cells, found.nuclei)
     ]

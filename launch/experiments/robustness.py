@@ -27,6 +27,7 @@ from dicexmbd_jax.types import LoadedImage
 Change = Callable[[LoadedImage, np.random.Generator], LoadedImage]
 
 NOISE_COUNTS = (0.02, 0.2, 2.0)  # A pixel, on average.
+NOISE_SHAPE = (500, 500)
 
 
 def keep(image: LoadedImage, rng: np.random.Generator) -> LoadedImage:
@@ -145,7 +146,7 @@ def score(model, config, judged, change: Change) -> dict[str, float]:
   found: dict[str, list[float]] = {}
   answers = predict.predict_images(prepare(), model, config.predict)
   for item, probabilities in answers:
-    pair = validation.find_cells(item, probabilities, config.segment)
+    pair = validation.find_cells(item, probabilities, config)
     f1 = match.score_f1(*pair, validation.IOU)
     found.setdefault(item.source, []).append(f1)
   return {source: float(np.mean(values)) for source, values in found.items()}
@@ -157,12 +158,13 @@ def count_noise(model, config) -> dict[float, int]:
 
   def prepare():
     for counts in NOISE_COUNTS:
-      stack = rng.poisson(counts, (500, 500, 6)).astype(np.float32)
+      stack = rng.poisson(counts, (*NOISE_SHAPE, 6)).astype(np.float32)
       groups = (0, 1), (2, 3, 4, 5)
-      yield counts, channels.merge_channels(stack, *groups, config.image)[0]
+      image, _ = channels.merge_channels(stack, *groups, config.image)
+      yield counts, preparation.to_network_grid(image, 1.0, config.image)
 
   return {
-    counts: int(segment.segment_image(found, config.segment).cells.max())
+    counts: int(segment.segment_seen(found, config, NOISE_SHAPE).cells.max())
     for counts, found in predict.predict_images(
       prepare(), model, config.predict
     )

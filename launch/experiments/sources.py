@@ -23,6 +23,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax import magnification, predict
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.masks import segment
+from dicexmbd_jax.masks.settings import fit_to_pixels
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.scores import evaluate
 from dicexmbd_jax.scores.summary import bound_mean, draw_images
@@ -39,7 +40,10 @@ class Judge:
   def __init__(self, folder: pathlib.Path):
     self.model, self.config = weights.read_model(folder)
     # As published: what was fitted to the network's maps is not theirs.
-    self.baseline = config_lib.drop_fitted(self.config.segment)
+    self.baseline = fit_to_pixels(
+      config_lib.drop_fitted(self.config.segment),
+      self.config.image.pixel_size_um,
+    )
     self.first_pass, self.network = predict.load_passes(
       self.model, self.config.predict, magnification.WINDOW_PX
     )
@@ -74,10 +78,7 @@ class Judge:
   ) -> segment.Segmentation:
     """Segments an image at a magnification."""
     ((_, maps),) = self.network([(0, self.magnify(item, factor))])
-    map_um = self.config.image.pixel_size_um / factor
-    return segment.segment_image(
-      maps, self.config.segment, item.reference.shape, map_um
-    )
+    return segment.segment_seen(maps, self.config, item.reference.shape, factor)
 
 
 def clock(work: Callable[[], Any]) -> tuple[Any, float]:

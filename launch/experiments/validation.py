@@ -151,10 +151,10 @@ def find_cells(
   Args:
     item: the image.
     probabilities: of it, on the network's grid.
-    config: the config's section `segment`.
+    config: the whole configuration.
   """
   reference = labels.read_labels(item.masks)
-  found = segment.segment_image(probabilities, config, reference.shape)
+  found = segment.segment_seen(probabilities, config, reference.shape)
   return found.cells, reference
 
 

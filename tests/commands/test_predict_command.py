@@ -194,6 +194,7 @@ def test_panel_of_the_tables_reads_the_same_images(study, model_folder):
     (),
     ("--config.predict.magnification=1.3", "--config.segment.max_growth_um=1"),
     ("--pixel_size_um=0.7", "--config.predict.magnification=auto"),
+    ("--config.image.pixel_size_um=0.5", "--config.segment.max_growth_um=1"),
   ],
 )
 def test_segment_repeats_the_masks_from_the_probabilities(

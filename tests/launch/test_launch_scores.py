@@ -33,12 +33,14 @@ def judged(tmp_path_factory):
 
 def test_a_sources_score_is_over_all_its_cells(judged):
   maps = validation.predict_maps(config_lib.SHIPPED_MODEL, judged)
-  assert maps[judged[1]].shape == (96, 96, 3)  # On the network's grid.
-  config = weights.read_model(config_lib.SHIPPED_MODEL)[1].segment
+  config = weights.read_model(config_lib.SHIPPED_MODEL)[1]
+  size_um = config.image.pixel_size_um
+  edge = round(96 / size_um)
+  assert maps[judged[1]].shape == (edge, edge, 3)  # On the network's grid.
   counts = np.zeros(3)
   for item in judged:
     reference = labels.read_labels(item.masks)
-    cells = segment.segment_image(maps[item], config, reference.shape).cells
+    cells = segment.segment_seen(maps[item], config, reference.shape).cells
     found = match.match_cells(cells, reference, 0.5)
     counts += found.tp, found.fp, found.fn
   expected = 2 * counts[0] / (2 * counts[0] + counts[1] + counts[2])

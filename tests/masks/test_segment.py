@@ -287,6 +287,20 @@ def test_sizes_keep_their_meaning_at_other_scales(scale):
   assert 0.7 < count / run(pixels).cells.max() < 1.4
 
 
+@pytest.mark.parametrize("preset", PRESETS[:2])
+def test_a_network_of_half_the_pixel_size_gives_the_same_masks(preset):
+  """Where its maps are the others, enlarged to the working grid."""
+  pixels = cellprofiler.make_maps((40, 50), 1)
+  config = get_config()
+  config.segment.preset = preset
+  expected = segment.segment_seen(pixels, config, (40, 50), 0.8)
+  assert expected.cells.max() > 5
+  config.image.pixel_size_um = 0.5
+  finer = cellprofiler.enlarge(pixels)
+  found = segment.segment_seen(finer, config, (40, 50), 0.8)
+  same(found, expected)
+
+
 # Baselines.
 
 

@@ -1,7 +1,13 @@
 import pytest
 
 from configs.default import get_config
-from dicexmbd_jax.masks.settings import PRESETS, Settings, resolve_settings
+from dicexmbd_jax.masks.settings import (
+  PRESETS,
+  Settings,
+  find_map_scale,
+  fit_to_pixels,
+  resolve_settings,
+)
 
 
 def test_the_default_config_is_the_default_preset():
@@ -25,6 +31,18 @@ def test_values_override_the_preset():
 
 def test_whole_numbers_will_do_for_lengths():
   assert resolve_settings({"distance_px": 5}).distance_px == 5
+
+
+@pytest.mark.parametrize(
+  ("size_um", "map_scale"), [(2.0, 1), (1.0, 1), (0.7, 1), (0.54, 2), (0.25, 4)]
+)
+def test_map_scale_is_that_of_the_networks_pixels(size_um, map_scale):
+  assert find_map_scale(size_um) == map_scale
+  section = get_config().segment
+  fitted = resolve_settings({**fit_to_pixels(section, size_um), "scale": 4})
+  assert fitted.map_scale == map_scale
+  section.map_scale = 1
+  assert fit_to_pixels(section, size_um)["map_scale"] == 1
 
 
 def test_construction_checks_and_makes_floats():

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Fine-tunes the shipped weights to half the pixel size, see
+# configs/experiments/fine.py. Needs the real data. A call that was stopped goes
+# on where it was.
+# usage: bash launch/experiments/fine.sh [FOLDER]   (default: training/fine_model)
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh"
+install ""
+export PYTHONPATH=.
+
+data="${DICEXMBD_REAL_DATA:-../shared/data}"
+config=configs/experiments/fine.py
+run=(.venv/bin/python -m dicexmbd_jax)
+
+build() {
+  local sum
+  sum=$(cksum <<<"$1")
+  [ -f "training/records/fine_$1/build.json" ] ||
+    .venv/bin/python -m data_builders.build --config="$config" \
+      --config.records.seed="${sum%% *}" \
+      --output="training/records/fine_$1" "${@:2}"
+}
+
+# um per pixel that images are said to have: smaller pixels make smaller cells.
+sizes=(0.93 0.65 1.2 0.93 0.79 0.55 0.93 0.93 0.75 1.45 0.93 1.6)
+for study in "${!sizes[@]}"; do
+  folder="training/study_$study" kept="[]"
+  if [ "$study" -lt 4 ]; then kept="[ROI006]"; fi
+  [ -f "$folder/img/ROI006.tiff" ] || "${run[@]}" simulate \
+    --output="$folder" --num_images=6 --size_px=400 --seed=$((2000 + study))
+  build "study_$study" --images="$folder/img" --panel="$folder/panel.csv" \
+    --teacher="$folder/truth/masks" --pixel_size_um="${sizes[$study]}" \
+    --config.records.lists.validation="$kept"
+done
+spleen="$data/spleen_imc"
+for pair in spleen=0.93 spleen_small=0.73 spleen_large=1.2; do
+  build "${pair%=*}" --images="$spleen/img" --panel="$spleen/panel.csv" \
+    --teacher="$spleen/masks" --pixel_size_um="${pair#*=}" \
+    --config.records.lists.validation="[ROI024]" \
+    --config.records.lists.test="[ROI028, ROI030]"
+done
+
+mkdir -p training/nuclear_imc
+.venv/bin/python launch/experiments/crop_nuclear.py "$data/nuclear_imc" training/nuclear_imc
+mibi=(--images="$data/mibi_lymph" --panel="$data/mibi_lymph/panel.csv")
+"${run[@]}" predict --output=training/labels/fine_mibi "${mibi[@]}" \
+  --pixel_size_um=0.45
+"${run[@]}" predict --output=training/labels/fine_nuclear --pixel_size_um=1.0 \
+  --images=training/nuclear_imc
+for pair in mibi_lymph=0.42 mibi_lymph_large=0.55; do
+  build "${pair%=*}" "${mibi[@]}" --pixel_size_um="${pair#*=}" \
+    --teacher=training/labels/fine_mibi/masks
+done
+build nuclear_imc --images=training/nuclear_imc --pixel_size_um=0.75 \
+  --teacher=training/labels/fine_nuclear/masks
+.venv/bin/python launch/experiments/stain_nuclei.py "$data/dsb2018_fluo" \
+  training/dsb 0.5 256x256 256x320 260x347 603x1272
+build dsb --images=training/dsb/img --teacher=training/dsb/maps \
+  --pixel_size_um=0.5 --config.records.num_panels=1
+
+"${run[@]}" train --config="$config" --workdir=training/fine \
+  --checkpoint=dicexmbd_jax/weights/base
+"${run[@]}" export --checkpoint=training/fine/last \
+  --output="${1:-training/fine_model}"
