@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.portability import fn_api_runner
 
-from data_builders import jobs, parts
+from data_builders import jobs, parts, shuffle
 from data_builders.imc_patches import imc_patches_dataset_builder
 from dicexmbd_jax.runs import pool
 from dicexmbd_jax.runs.failures import FailureLog
@@ -30,7 +30,11 @@ logging.getLogger("apache_beam").setLevel(logging.WARNING)
 OUTCOMES = ".outcomes"
 
 
-class Builder(imc_patches_dataset_builder.Builder, skip_registration=True):
+class Builder(
+  imc_patches_dataset_builder.Builder,
+  tfds.core.GeneratorBasedBuilder,
+  skip_registration=True,
+):
   """Writes the same records as the builder on one machine.
 
   Two pipelines: images to parts, which stay if it is killed, as on one machine;
@@ -38,6 +42,8 @@ class Builder(imc_patches_dataset_builder.Builder, skip_registration=True):
   """
 
   name = "imc_patches"
+  # TFDS writes with Beam what _split_generators gives; it sorts in files then.
+  _download_and_prepare = tfds.core.GeneratorBasedBuilder._download_and_prepare
 
   def __init__(self, *, words: Sequence[str] = (), **kwargs: Any):
     """Takes Beam's own flags, such as --runner=FlinkRunner, and the rest.
@@ -48,6 +54,12 @@ class Builder(imc_patches_dataset_builder.Builder, skip_registration=True):
     """
     self.words = list(words)
     super().__init__(**kwargs)
+
+  def download_and_prepare(self, **kwargs: Any) -> None:
+    """Builds as the builder on one machine does, with Beam's runner."""
+    shard_bytes = self.request.config.records.shard_mib << 20
+    config = make_download_config(self.words, shard_bytes)
+    super().download_and_prepare(download_config=config, **kwargs)
 
   def _make_parts(
     self, plan: jobs.Plan
@@ -79,9 +91,19 @@ class Builder(imc_patches_dataset_builder.Builder, skip_registration=True):
         log.add(item.pair.stem, item.pair.image.path, ValueError(outcome))
     return found, log
 
+  def _split_generators(self, dl_manager) -> dict[str, Any]:
+    del dl_manager  # Nothing is downloaded.
+    return {
+      split: self._generate_examples(chosen)
+      for split, chosen in self._deal_parts().items()
+    }
+
   def _generate_examples(self, chosen: Sequence[parts.Part]) -> Any:
+    patch_px = self.request.config.records.patch_px
     return (
-      beam.Create(chosen) | beam.Reshuffle() | beam.FlatMap(parts.read_part)
+      beam.Create(chosen)
+      | beam.Reshuffle()
+      | beam.FlatMap(parts.read_examples, patch_px)
     )
 
 
@@ -132,16 +154,38 @@ def choose_runner(words: Sequence[str]) -> Any:
   return None
 
 
+@dataclasses.dataclass(frozen=True)
+class Shards:
+  """As many shards as on one machine; TFDS's own rule looks at no size."""
+
+  shard_bytes: int
+
+  def get_number_shards(
+    self, total_size: int, num_examples: int, uses_precise_sharding: bool = True
+  ) -> int:
+    """Returns the number; the name is the one that TFDS calls."""
+    del uses_precise_sharding  # Shards of a pipeline differ by a few records.
+    return shuffle.count_shards(total_size, num_examples, self.shard_bytes)
+
+
+class DownloadConfig(tfds.download.DownloadConfig):
+  """TFDS's, but for the number of shards."""
+
+  def get_shard_config(self) -> Any:
+    """Returns what tells the number of shards."""
+    return Shards(self.max_shard_size)
+
+
 def make_download_config(
   words: Sequence[str], max_shard_size: int
-) -> tfds.download.DownloadConfig:
+) -> DownloadConfig:
   """Returns how TFDS runs the second pipeline.
 
   Args:
     words: Beam's own flags.
     max_shard_size: bytes.
   """
-  return tfds.download.DownloadConfig(
+  return DownloadConfig(
     beam_runner=choose_runner(words),
     beam_options=PipelineOptions(list(words)),
     max_shard_size=max_shard_size,

@@ -137,7 +137,7 @@ def build_dataset(
   output.mkdir(parents=True, exist_ok=True)
   write.sweep_temporary(output)
   with write.make_scratch(output):  # TFDS leaves folders in TMPDIR.
-    builder, download_config = make_builder(request, output, beam_words)
+    builder = make_builder(request, output, beam_words)
   folder = pathlib.Path(builder.data_dir)
   if folder.exists() and not overwrite:
     check_built(output, folder, plan_key)
@@ -147,7 +147,7 @@ def build_dataset(
     (output / _MARK).unlink(missing_ok=True)
     shutil.rmtree(folder)
   with write.make_scratch(output):
-    builder.download_and_prepare(download_config=download_config)
+    builder.download_and_prepare()
   write.write_json(output / _MARK, {"key": plan_key})
   for name in list_empty_splits(builder.info, request.config.records):
     logging.warning(
@@ -164,18 +164,14 @@ def make_builder(
   request: jobs.Request,
   output: pathlib.Path,
   beam_words: Sequence[str] | None,
-) -> tuple[tfds.core.DatasetBuilder, tfds.download.DownloadConfig]:
-  """Returns the builder, of this machine or of Beam, and how it writes."""
-  shard_bytes = request.config.records.shard_mib << 20
+) -> tfds.core.DatasetBuilder:
+  """Returns the builder, of this machine or of Beam."""
   place: dict[str, Any] = {"request": request, "data_dir": os.fspath(output)}
   if beam_words is None:
-    return imc_patches_dataset_builder.Builder(
-      **place
-    ), tfds.download.DownloadConfig(max_shard_size=shard_bytes)
+    return imc_patches_dataset_builder.Builder(**place)
   from data_builders import beam_builder  # Apache Beam is an extra.
 
-  builder = beam_builder.Builder(**place, words=beam_words)
-  return builder, beam_builder.make_download_config(beam_words, shard_bytes)
+  return beam_builder.Builder(**place, words=beam_words)
 
 
 def check_built(

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,10 +172,10 @@ def read_mask(file: ImageSource, source_shape: Shape, shape: Shape) -> Labels:
 
 def cut_records(
   prepared: Prepared, item: Item, job: Job
-) -> list[tuple[str, Example]]:
+) -> Iterator[tuple[str, Example]]:
   """Cuts a prepared image into encoded records.
 
-  Returns:
+  Yields:
     (key, example) of each patch, as TFDS takes them; the key is the record's
     id. The same files and job give the same records anywhere.
   """
@@ -183,7 +183,6 @@ def cut_records(
   patch_px = job.records["patch_px"]
   hashes = hash_inputs(item)
   valid = np.ones((*shape, 1), np.uint8)
-  found = []
   places = plan_origins(shape, item.pair.stem, job)
   for (i, image), (y, x) in itertools.product(
     enumerate(prepared.images), places
@@ -205,8 +204,7 @@ def cut_records(
       "config_sha256": job.config_sha256,
       **hashes,
     }
-    found.append((name, records.encode_record(record)))
-  return found
+    yield name, records.encode_record(record)
 
 
 def plan_origins(shape: Shape, stem: str, job: Job) -> list[patches.Origin]:

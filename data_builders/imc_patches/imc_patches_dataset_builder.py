@@ -3,12 +3,11 @@
 import contextlib
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
-from data_builders import jobs, parts, report
+from data_builders import jobs, parts, report, shuffle
 from dicexmbd_jax.runs.failures import FailureLog
 from dicexmbd_jax.runs.progress import Progress
 from dicexmbd_jax.train import records
@@ -21,7 +20,7 @@ class _OwnInfo(tfds.core.DatasetInfo):
     """Does nothing; TFDS would leave an empty folder in TMPDIR."""
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(tfds.core.dataset_builder.FileReaderBuilder):
   """Cuts images and their teacher's maps or masks into records."""
 
   VERSION = tfds.core.Version("1.0.0")
@@ -72,9 +71,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       metadata=tfds.core.MetadataDict(schema=records.SCHEMA_VERSION),
     )
 
-  def _split_generators(self, dl_manager) -> dict[str, Any]:
-    """Makes the images' parts, in processes, and deals them out."""
-    del dl_manager  # Nothing is downloaded.
+  def _download_and_prepare(self, dl_manager, download_config) -> None:
+    """Makes the images' parts, in processes, and writes the splits of them."""
+    del dl_manager, download_config  # Nothing is downloaded.
+    shard_bytes = self.request.config.records.shard_mib << 20
+    splits = [
+      shuffle.write_split(
+        chosen, self._get_filename_template(split), shard_bytes
+      )
+      for split, chosen in self._deal_parts().items()
+    ]
+    self.info.set_splits(tfds.core.SplitDict(splits))
+
+  def _deal_parts(self) -> dict[str, list[parts.Part]]:
+    """Makes the images' parts and deals them out to the splits."""
     plan = jobs.plan_build(self.request)
     found, log = self._make_parts(plan)
     report.write_report(self.root, plan, found, log)
@@ -88,16 +98,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
       if item.pair.stem in found:
         chosen = by_split.setdefault(item.split, [])
         chosen.append(found[item.pair.stem])
-    return {
-      split: self._generate_examples(chosen)
-      for split, chosen in by_split.items()
-    }
-
-  def _generate_examples(
-    self, chosen: Sequence[parts.Part]
-  ) -> Iterator[tuple[str, dict[str, Any]]]:
-    for part in chosen:
-      yield from parts.read_part(part)
+    return by_split
 
   def _make_parts(
     self, plan: jobs.Plan

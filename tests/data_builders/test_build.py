@@ -63,6 +63,12 @@ def check_same(first, second):
       np.testing.assert_array_equal(value, second[name][1][field])
 
 
+def read_shards(folder):
+  """Returns the bytes of each shard by its name."""
+  shards = folder.rglob("*array_record*")
+  return {path.name: path.read_bytes() for path in shards}
+
+
 def list_times(folder):
   """Returns when each shard was written."""
   shards = folder.rglob("*array_record*")
@@ -206,9 +212,21 @@ def feed_predictor(source, job):
 def test_workers_change_no_record(study, built, tmp_path, num_workers):
   assert call(study, tmp_path, f"--num_workers={num_workers}") == 0
   check_same(read_records(built), read_records(tmp_path))
+  assert read_shards(built) == read_shards(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["write_part", "read_part"])
+def test_no_size_of_a_split_needs_tensorflow(
+  study, built, tmp_path, monkeypatch
+):
+  # From this size on TFDS sorts in files of TensorFlow's.
+  monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 0)
+  was_imported = "tensorflow" in sys.modules
+  assert call(study, tmp_path) == 0
+  assert ("tensorflow" in sys.modules) == was_imported
+  assert read_shards(built) == read_shards(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["write_part", "read_record"])
 def test_a_killed_build_goes_on(study, built, tmp_path, place, capsys):
   code = (
     "import os, signal, sys\n"
@@ -239,10 +257,10 @@ def test_a_killed_build_goes_on(study, built, tmp_path, place, capsys):
   assert killed.returncode == -signal.SIGKILL
   with pytest.raises(ValueError, match="dataset_info"):
     dataset.open_dataset(str(tmp_path))
-  assert len(list((tmp_path / ".parts").glob("*.npz"))) >= 2
+  assert len(list((tmp_path / ".parts").glob("*.part"))) >= 2
   capsys.readouterr()
   assert build.main(arguments) == 0
-  kept = {"write_part": 2, "read_part": len(studies.SHAPES)}[place]
+  kept = {"write_part": 2, "read_record": len(studies.SHAPES)}[place]
   assert f"{kept} images were done before" in capsys.readouterr().out
   check_same(read_records(built), read_records(tmp_path))
   assert not list(tmp_path.rglob("incomplete*"))

@@ -314,7 +314,7 @@ def test_sigterm_ends_a_build_in_one_line(study):
   ]
   options = {"env": {**os.environ, "TMPDIR": str(study / "tmp")}, "text": True}
   process = subprocess.Popen(words, stderr=subprocess.PIPE, **options)
-  while not any((study / "out/.parts").glob("[!.]*.npz")):
+  while not any((study / "out/.parts").glob("[!.]*.part")):
     assert process.poll() is None
     time.sleep(0.002)
   process.send_signal(signal.SIGTERM)
