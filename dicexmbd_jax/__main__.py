@@ -116,7 +116,11 @@ FLAGS = {
     "With --merge: a share's output folder, or a folder of such; may be "
     "repeated. Default: --output.",
   ),
-  "workdir": Flag(TEXT, None, "Folder for weights and log; made if missing."),
+  "workdir": Flag(
+    TEXT,
+    None,
+    "Folder for weights and log; made if missing; may be gs:// or s3://.",
+  ),
   "coordinator": Flag(
     TEXT,
     None,
@@ -497,14 +501,16 @@ def refuse_addresses(values: Mapping[str, object]) -> None:
   """Raises a ValueError where a flag names a bucket, as gs://bucket/folder.
 
   Else a folder `gs:` would be made here, and lost with the machine. Images may
-  be OME-Zarr there: a store, a folder or a pattern of them.
+  be OME-Zarr there: a store, a folder or a pattern of them. Runs of training
+  may lie there.
   """
   for name, value in values.items():
     for word in value if isinstance(value, list) else [value]:
       is_address = re.match(r"[A-Za-z][\w+.-]+://", str(word))
       # A folder has no suffix.
       is_store = re.search(r"(\.zarr(\.zip)?|/[^/.]*)/?$", str(word))
-      if is_address and not (name == "images" and is_store):
+      is_known = name == "workdir" or (name == "images" and is_store)
+      if is_address and not is_known:
         raise ValueError(
           f"--{name}: found {word}, expected a path of this machine; mount the "
           "bucket (gcsfuse, mount-s3) and name the folder"

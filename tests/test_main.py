@@ -102,7 +102,8 @@ def test_a_reader_that_leaves_early_gets_no_traceback():
 @pytest.mark.parametrize(
   ("words", "flag"),
   [
-    (["train", "--config=configs/tiny.py", "--workdir=gs://a/b"], "workdir"),
+    (["train", "--config=configs/tiny.py", "--workdir=w",
+      "--checkpoint=gs://a/b"], "checkpoint"),
     (["predict", "--images=img", "--output=s3://a/b"], "output"),
     (["predict", "--images=https://a/b.tiff", "--output=o"], "images"),
     (["segment", "--probabilities=p", "--output=o", "--shares=s3://a"],

@@ -20,6 +20,7 @@ from dicexmbd_jax.train.checkpoints import Checkpoints
 from dicexmbd_jax.train.program import Program, make_program, trace_step
 from dicexmbd_jax.train.speed import Profile
 from dicexmbd_jax.train.step import TrainState
+from dicexmbd_jax.train.workdir import Workdir, open_workdir
 
 Path = pathlib.Path
 STOPPED = 75  # sysexits.h: a temporary failure, try again.
@@ -32,13 +33,31 @@ def run(flags) -> int:
     flags: workdir, checkpoint (the weights to start from), config,
       coordinator, num_processes, process_id, profile_steps.
   """
-  workdir = Path(flags.workdir)
   try:
     processes.start_processes(
       flags.coordinator, flags.num_processes, flags.process_id
     )
     log_lib.name_process()
-    profile = Profile(flags.profile_steps, workdir / "profile")
+    workdir = open_workdir(flags.workdir)
+  except (ValueError, OSError) as error:
+    logging.error("%s", pool.describe_error(error, flags.workdir))
+    return 2
+  code = 1
+  try:
+    code = run_in(workdir, flags)
+  finally:
+    try:
+      workdir.close()
+    except OSError as error:
+      logging.error("%s", error)
+      code = code or 1
+  return code
+
+
+def run_in(workdir: Workdir, flags) -> int:
+  """Runs the command in its folder; returns the exit code."""
+  try:
+    profile = Profile(flags.profile_steps, workdir.folder / "profile")
     config = check.complete_config(flags.config)
     check.check_config(config)
     check.check_workdir(workdir)
@@ -46,13 +65,14 @@ def run(flags) -> int:
     program = make_program(model, config)
     trace_step(program, config, check.find_patch_px(config))
     checkpoints = Checkpoints(
-      workdir / "checkpoints",
+      workdir.checkpoints,
       config.train.keep_checkpoints,
       loop.hash_records(config),
+      after_save=workdir.push if workdir.copies_checkpoints else None,
     )
     state = loop.restore_state(program, config, checkpoints)
   except (ValueError, OSError) as error:
-    logging.error("%s", pool.describe_error(error, workdir))
+    logging.error("%s", pool.describe_error(error, workdir.name))
     return 2
   try:
     logging.info("%s", optimizer.describe_batch(config.train))
@@ -67,7 +87,7 @@ def run_training(
   state: TrainState | None,
   config: ConfigDict,
   checkpoints: Checkpoints,
-  workdir: Path,
+  workdir: Workdir,
   profile: Profile,
 ) -> int:
   """Trains from the restored state, or from the start; returns the exit code.
@@ -97,15 +117,15 @@ def run_training(
   if not is_done:
     logging.info("stopped and saved; the same call goes on")
     return STOPPED
-  logging.info("weights: %s", workdir / "best")
+  logging.info("weights: %s/best", workdir.name)
   return 0
 
 
-def describe_failure(error: Exception, workdir: Path) -> str:
+def describe_failure(error: Exception, workdir: Workdir) -> str:
   """Says in one line what stopped the training."""
   if isinstance(error, FloatingPointError):
-    return f"{error}; the state before it is in {workdir / 'checkpoints'}"
-  return pool.describe_error(error, workdir)
+    return f"{error}; the state before it is in {workdir.name}/checkpoints"
+  return pool.describe_error(error, workdir.name)
 
 
 def start_model(folder: str | None, config: ConfigDict) -> UNet:

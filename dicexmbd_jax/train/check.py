@@ -26,6 +26,7 @@ from dicexmbd_jax.train import (
   processes,
   sharding,
 )
+from dicexmbd_jax.train.workdir import Workdir
 
 Steps = Annotated[int, whole(1)]
 Count = Annotated[int, whole(0)]
@@ -215,12 +216,13 @@ def tell_unused(patch_px: int, crop_px: int) -> None:
     )
 
 
-def check_workdir(workdir: pathlib.Path):
+def check_workdir(workdir: Workdir):
   """Raises ValueError where another model's weights would be overwritten."""
   models = ("params.npz", "best", "last")
-  has_model = any((workdir / name).exists() for name in models)
-  if has_model and not (workdir / "checkpoints").is_dir():
+  has_model = any((workdir.folder / name).exists() for name in models)
+  if has_model and not workdir.has_checkpoints():
     raise ValueError(
-      f"--workdir={workdir}: found a model without checkpoints, expected a new "
-      "folder or that of a run; --checkpoint starts from a model's weights"
+      f"--workdir={workdir.name}: found a model without checkpoints, expected "
+      "a new folder or that of a run; --checkpoint starts from a model's "
+      "weights"
     )

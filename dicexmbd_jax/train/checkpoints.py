@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.train import buckets
 
 Path = pathlib.Path
 _Read = TypeVar("_Read")
@@ -85,26 +86,32 @@ class Checkpoints:
 
   def __init__(
     self,
-    folder: Path,
+    folder: Path | str,
     num_newest: int,
     records: Mapping[str, str] = MappingProxyType({}),
+    after_save: Callable[[], None] | None = None,
   ):
     """Opens the folder; it is made where it is missing.
 
     Args:
-      folder: of the checkpoints; what a killed run left half done in it is
-        removed.
+      folder: of the checkpoints, or its address in a bucket of Google's; what a
+        killed run left half done in it is removed.
       num_newest: how many are kept beside the best.
       records: hashes of the datasets by their name in `train.data`; where they
         lie may change when a run goes on.
+      after_save: called when a checkpoint is written, which is then waited for.
     """
+    self._after_save = after_save
     self._records = dict(records)
-    self._folder = Path(folder).resolve()
+    is_address = buckets.is_address(folder)
+    place = str(folder) if is_address else Path(folder).resolve()
     self._kept = NewestAndBest(num_newest)
     self._options = ocp.CheckpointManagerOptions(
       preservation_policy=self._kept, cleanup_tmp_directories=True
     )
-    self._manager = ocp.CheckpointManager(self._folder, options=self._options)
+    with _name_folder(place):
+      self._manager = ocp.CheckpointManager(place, options=self._options)
+    self._folder = self._manager.directory
 
   def has(self, step: int) -> bool:
     """Returns whether there is a checkpoint of a step."""
@@ -149,6 +156,9 @@ class Checkpoints:
         ),
         force=True,
       )
+    if self._after_save:
+      self._wait()
+      self._after_save()
 
   def restore(
     self, shapes: Any, config: ConfigDict, shardings: Any = None
@@ -207,6 +217,8 @@ class Checkpoints:
       for step in steps:
         target = self._folder.with_name("broken_checkpoints") / str(step)
         target.parent.mkdir(exist_ok=True)
+        if not target.parent.exists():  # Buckets know no empty folders.
+          (target.parent / ".keep").write_text("")
         while target.exists():
           target = target.with_name(f"{target.name}_again")
         (self._folder / str(step)).rename(target)
@@ -236,11 +248,15 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _name_folder(folder: Path) -> Iterator[None]:
+def _name_folder(folder: Path | str) -> Iterator[None]:
   """Turns what the system refused into an OSError that names the folder.
 
   Tensorstore, below Orbax, raises ValueErrors of several lines.
   """
+  if buckets.is_address(folder):
+    with buckets.name_address(str(folder), "a bucket that can be written to"):
+      yield
+    return
   try:
     yield
   except (OSError, ValueError, RuntimeError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from dicexmbd_jax.train import records
+from dicexmbd_jax.train import buckets, records
 
 SPLITS = ("train", "validation", "test")
 INFO_FILE = "dataset_info.json"
@@ -89,7 +89,8 @@ def open_dataset(path: str) -> tfds.core.DatasetBuilder:
   """Opens a built dataset without its builder's code.
 
   Args:
-    path: its folder, or one above it that holds no other dataset.
+    path: its folder, or one above it that holds no other dataset; or an address
+      of such a folder in a bucket, from where it is copied first.
 
   Raises:
     ValueError: nothing, several or something unreadable is there.
@@ -140,6 +141,8 @@ def hash_dataset(path: str) -> str:
 
 
 def _find_dataset(path: str):
+  if buckets.is_address(path):
+    return tfds.core.Path(buckets.fetch_dataset(path, INFO_FILE))
   folder = tfds.core.Path(path)
   if not folder.is_dir():
     raise ValueError(

@@ -22,6 +22,7 @@ from dicexmbd_jax.runs import progress
 from dicexmbd_jax.scores import match
 from dicexmbd_jax.train import loop, metric_log, processes
 from dicexmbd_jax.train.step import Example
+from dicexmbd_jax.train.workdir import Workdir
 
 # What is told of every few steps; all else comes of a validation.
 TRAINING = (
@@ -44,8 +45,18 @@ class TrainLog:
     config: ConfigDict,
     step: int,
     bar: progress.Progress,
+    place: Workdir | None = None,
   ):
-    """Opens the metrics; `step` is the one that the run goes on after."""
+    """Opens the metrics; `step` is the one that the run goes on after.
+
+    Args:
+      workdir: folder of this machine.
+      config: the whole configuration.
+      step: the one that the run goes on after.
+      bar: on which it is told.
+      place: where what is in the folder is kept; None: there.
+    """
+    self._place = place or Workdir(str(workdir))
     self._workdir, self._config, self._bar = workdir, config, bar
     write.sweep_temporary(workdir)
     for folder in (workdir / "last", workdir / "best"):
@@ -65,12 +76,14 @@ class TrainLog:
     if rest:
       self._bar.note(f"step {step}: {_format(rest)}")
     self._step = step
+    self._place.push_sometimes()
 
   def keep(self, model: UNet, numbers: dict[str, float], is_best: bool):
     """Writes the model folders: last/, and best/ where it is the best."""
     for name in ("last", "best") if is_best else ("last",):
       folder = self._workdir / name
       weights.write_model(folder, model, self._config, "float32", numbers)
+    self._place.push()  # Before the checkpoint: see loop.save.
 
   def show(self, step: int, examples: Iterator[Example]):
     """Draws validation records beside what the network makes of them."""
@@ -121,7 +134,7 @@ class Bystander:
 
 @contextlib.contextmanager
 def open_log(
-  workdir: pathlib.Path, config: ConfigDict, step: int
+  workdir: Workdir, config: ConfigDict, step: int
 ) -> Iterator[loop.Observer]:
   """Gives this process's log of a run that goes on after `step`."""
   if not processes.is_main():
@@ -129,7 +142,7 @@ def open_log(
     return
   num_steps = config.train.num_steps
   with progress.Progress(num_steps, "step", step, silent_s=0) as bar:
-    log = TrainLog(workdir, config, step, bar)
+    log = TrainLog(workdir.folder, config, step, bar, workdir)
     try:
       yield log
     except BaseException:

@@ -3,6 +3,7 @@
 import json
 import re
 
+import fake_buckets
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -11,6 +12,7 @@ import pytest
 import record_datasets
 
 from dicexmbd_jax import __main__ as program
+from dicexmbd_jax import compiled
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import weights as weights_lib
 from dicexmbd_jax.simulate import study
@@ -74,6 +76,24 @@ def test_the_workdir_has_numbers_and_checkpoints(folder):
   assert log["input_wait"].between(0, 1).all()
   steps = {path.name for path in (folder / "model/checkpoints").iterdir()}
   assert steps == {"2", "4"}
+
+
+def test_a_run_in_a_bucket_is_that_on_disk_and_goes_on(
+  folder, tmp_path, monkeypatch, caplog
+):
+  monkeypatch.setenv(compiled.VARIABLE, str(tmp_path))
+  bucket = fake_buckets.use_buckets(monkeypatch)
+  bucket.put(str(folder / "records"), "/bucket/records", recursive=True)
+  flags = ["--workdir=s3://bucket/run"]
+  flags += ["--config.train.data.cells.path=s3://bucket/records"]
+  assert call(folder, *flags) == 0
+  assert not list(tmp_path.glob("**/checkpoints"))
+  names = {name.split("/")[3] for name in bucket.find("/bucket/run")}
+  assert names >= {"best", "last", "metrics.csv", "checkpoints", "tensorboard"}
+  wanted = (folder / "model/last/params.npz").read_bytes()
+  assert bucket.cat("/bucket/run/last/params.npz") == wanted
+  assert call(folder, *flags) == 0
+  assert "going on after step 4" in caplog.text
 
 
 def test_the_steps_asked_for_are_in_a_trace(folder):
