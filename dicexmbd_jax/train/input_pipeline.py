@@ -13,7 +13,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import grain
 import numpy as np
@@ -123,6 +123,68 @@ class BatchReader:
     return batch
 
 
+class Passes:
+  """Passes through the records of an evaluation, which are opened once."""
+
+  def __init__(self, stream: grain.IterDataset):
+    """Reads nothing yet; each iterator of `stream` is one pass."""
+    self._stream = stream
+    self._ahead: Any = None
+
+  def read_ahead(self) -> None:
+    """Begins to read the next pass, in the background, if that is not done.
+
+    As many batches as wait in a training are kept until the pass is taken.
+    """
+    if self._ahead is None:
+      self._ahead = iter(self._stream)
+      self._ahead.start_prefetch()
+
+  def read(self) -> Iterator[Batch]:
+    """Yields the batches of one pass, which may be left before its end."""
+    self.read_ahead()
+    batches, self._ahead = self._ahead, None
+    try:
+      yield from batches
+    finally:
+      batches.close()
+
+
+def make_passes(
+  sources: Sequence[Source],
+  split: str,
+  *,
+  batch_size: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  num_workers: int = 0,
+) -> Passes:
+  """Opens the records of an evaluation.
+
+  A pass goes through the sources in their order, its last batch filled up, with
+  the same number of batches for every process.
+
+  Args:
+    sources: the datasets, all of one patch size.
+    split: "train", "validation" or "test".
+    batch_size: records of the global batch, over all processes.
+    process_index: this process gets slice `process_index` of every batch.
+    process_count: number of processes; divides `batch_size`.
+    num_workers: as of make_batches.
+
+  Raises:
+    ValueError: as make_batches.
+  """
+  share = Share(batch_size, process_index, process_count)
+  parts = [Records(source.path, split) for source in sources]
+  num_records = sum(len(part) for part in parts)
+  reader = BatchReader(
+    _chain(parts), num_records, share, _check_patch_sizes(parts)
+  )
+  steps = grain.MapDataset.range(math.ceil(num_records / batch_size))
+  return Passes(_stream(steps.map(reader), num_workers))
+
+
 def make_batches(
   sources: Sequence[Source],
   split: str,
@@ -133,27 +195,23 @@ def make_batches(
   process_index: int = 0,
   process_count: int = 1,
   num_workers: int = 0,
-  is_training: bool = True,
 ) -> Iterator[Batch]:
-  """Streams the batches of one process.
+  """Streams the batches of one process's training, without end.
 
-  Training never ends: each source is shuffled anew in each of its epochs, by
-  `seed`, and the sources are interleaved by their weights. Evaluation is one
-  pass through the sources in their order, its last batch filled up, and the
-  same number of batches for every process.
+  Each source is shuffled anew in each of its epochs, by `seed`, and the sources
+  are interleaved by their weights.
 
   Args:
     sources: the datasets, all of one patch size.
     split: "train", "validation" or "test".
     batch_size: records of the global batch, over all processes.
-    seed: of the order, >= 0; unused in evaluation.
+    seed: of the order, >= 0.
     start_step: batches to skip, without reading them.
     process_index: this process gets slice `process_index` of every batch.
     process_count: number of processes; divides `batch_size`.
     num_workers: processes that read; 0 reads in threads of this one. The
       batches do not depend on it. More than 0 needs parsed absl flags, and a
       main module that can be imported.
-    is_training: whether to shuffle and repeat.
 
   Raises:
     ValueError: a dataset is missing or broken, patch sizes differ, or an
@@ -166,16 +224,10 @@ def make_batches(
     raise ValueError(f"num_workers: got {num_workers}, expected >= 0")
   parts = [Records(source.path, split) for source in sources]
   patch_px = _check_patch_sizes(parts)
-  if is_training:
-    sequence = _mix_shuffled(sources, parts, seed)
-    num_records, num_steps = sys.maxsize, sys.maxsize // batch_size
-  else:
-    sequence = _chain(parts)
-    num_records = sum(len(part) for part in parts)
-    num_steps = math.ceil(num_records / batch_size)
-  reader = BatchReader(sequence, num_records, share, patch_px)
-  steps = grain.MapDataset.range(min(start_step, num_steps), num_steps)
-  return _read_ahead(steps.map(reader), num_workers)
+  sequence = _mix_shuffled(sources, parts, seed)
+  reader = BatchReader(sequence, sys.maxsize, share, patch_px)
+  steps = grain.MapDataset.range(start_step, sys.maxsize // batch_size)
+  return iter(_stream(steps.map(reader), num_workers))
 
 
 def count_records(sources: Sequence[Source], split: str) -> int:
@@ -240,7 +292,7 @@ def _chain(parts: Sequence[Records]):
   )
 
 
-def _read_ahead(batches, num_workers: int) -> Iterator[Batch]:
+def _stream(batches, num_workers: int) -> grain.IterDataset:
   num_threads = count_read_threads(num_workers)
   stream = batches.to_iter_dataset(
     # Twice as many batches as threads: none waits for the slowest. At 16
@@ -253,7 +305,7 @@ def _read_ahead(batches, num_workers: int) -> Iterator[Batch]:
     stream = stream.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=num_workers)
     )
-  return iter(stream)
+  return stream
 
 
 def count_read_threads(num_workers: int) -> int:

@@ -86,7 +86,14 @@ def train_and_evaluate(
   start = int(state.step)
   stop, speed = StopRequest(), Speed(config, start)
   recent: collections.deque = collections.deque()  # Steps not looked at yet.
-  batches = read_batches(config, "train", start)
+  batches = input_pipeline.make_batches(
+    list_sources(config),
+    "train",
+    seed=config.seed,
+    start_step=start,
+    **_share_batches(config),
+  )
+  validation = open_validation(config)
   for step in range(start + 1, train.num_steps + 1):
     with speed.waiting():
       batch = next(batches)
@@ -114,7 +121,9 @@ def train_and_evaluate(
     scores: dict[str, float] = {}
     is_best = False
     if validates:
-      state, scores, is_best = validate(program, state, config, observer)
+      state, scores, is_best = validate(
+        program, state, config, observer, validation
+      )
     if numbers | scores:
       observer.report(step, numbers | scores)
     if saves:
@@ -123,6 +132,7 @@ def train_and_evaluate(
       return True
     if is_stopped:
       return False
+    validation.read_ahead()
     if saves or step == start + 1:
       speed.restart(step)  # Neither saving nor compiling is training.
   return True
@@ -163,19 +173,25 @@ def read_numbers(found: dict[str, jax.Array]) -> dict[str, float]:
   return {name: float(found[name]) for name in names}
 
 
-def read_batches(config: ConfigDict, split: str, start_step: int = 0):
-  """Returns this process's share of the batches of a split."""
-  return input_pipeline.make_batches(
-    list_sources(config),
-    split,
-    batch_size=config.train.batch_size,
-    seed=config.seed,
-    start_step=start_step,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-    num_workers=config.train.num_workers,
-    is_training=split == "train",
+def open_validation(config: ConfigDict) -> input_pipeline.Passes:
+  """Opens this process's share of the validation records.
+
+  Raises:
+    ValueError: a dataset is missing or broken.
+  """
+  return input_pipeline.make_passes(
+    list_sources(config), "validation", **_share_batches(config)
   )
+
+
+def _share_batches(config: ConfigDict) -> dict[str, int]:
+  """Returns what both ways of reading are told of this process's share."""
+  return {
+    "batch_size": config.train.batch_size,
+    "process_index": jax.process_index(),
+    "process_count": jax.process_count(),
+    "num_workers": config.train.num_workers,
+  }
 
 
 def list_sources(config: ConfigDict) -> list[input_pipeline.Source]:
@@ -235,7 +251,11 @@ def save(
 
 
 def validate(
-  program: Program, state: TrainState, config: ConfigDict, observer: Observer
+  program: Program,
+  state: TrainState,
+  config: ConfigDict,
+  observer: Observer,
+  validation: input_pipeline.Passes,
 ) -> tuple[TrainState, dict[str, float], bool]:
   """Scores the validation records.
 
@@ -246,7 +266,7 @@ def validate(
   """
   train, step = config.train, int(state.step)
   weights = state.weights()
-  scores = score_records(program, weights, config)
+  scores = score_records(program, weights, validation)
   loss = scores.get("validation_loss")
   if loss is None:
     return state, scores, True
@@ -254,21 +274,23 @@ def validate(
   is_last = step == train.num_steps
   index = step // train.eval_steps
   if is_last or index % train.strip_every == 0:
-    observer.show(step, predict_records(program, weights, config, 8))
+    observer.show(step, predict_records(program, weights, validation, 8))
   has_turn = train.cells_every > 0 and index % train.cells_every == 0
   scores_cells = is_last or has_turn
   if scores_cells and train.cells_records:
-    examples = predict_records(program, weights, config, train.cells_records)
+    examples = predict_records(
+      program, weights, validation, train.cells_records
+    )
     scores |= observer.score(examples)
   return program.end_validation(state, np.float32(loss)), scores, is_best
 
 
 def score_records(
-  program: Program, weights: Weights, config: ConfigDict
+  program: Program, weights: Weights, validation: input_pipeline.Passes
 ) -> dict[str, float]:
   """Returns loss and pixel scores of all validation records."""
   total: Any = None
-  for batch in read_batches(config, "validation"):
+  for batch in validation.read():
     sums = program.score_batch(weights, place_batch(batch, program.mesh))
     total = sums if total is None else jax.tree.map(jnp.add, total, sums)
   if total is None:
@@ -282,14 +304,17 @@ def score_records(
 
 
 def predict_records(
-  program: Program, weights: Weights, config: ConfigDict, num_records: int
+  program: Program,
+  weights: Weights,
+  validation: input_pipeline.Passes,
+  num_records: int,
 ) -> Iterator[Example]:
   """Yields the first validation records with their probabilities.
 
   Every process gets all of them, and has to take all: their devices work
   together.
   """
-  for batch in read_batches(config, "validation"):
+  for batch in validation.read():
     placed = place_batch(batch, program.mesh)
     found = jax.device_get(program.predict_batch(weights, placed))
     for index in range(min(num_records, len(found["is_real"]))):

@@ -16,7 +16,7 @@ from dicexmbd_jax import compiled
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import weights as weights_lib
 from dicexmbd_jax.simulate import study
-from dicexmbd_jax.train import check
+from dicexmbd_jax.train import check, dataset, input_pipeline
 from dicexmbd_jax.train import checkpoints as checkpoints_lib
 
 CONFIG = """
@@ -37,6 +37,9 @@ def get_config():
 """
 
 
+OPENED = []  # Splits that the run below has opened to read them.
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("train")
@@ -44,8 +47,15 @@ def folder(tmp_path_factory):
     folder / "records", 16, train=5, validation=3
   )
   (folder / "mine.py").write_text(CONFIG.format(records=str(records)))
-  assert call(folder, "--profile_steps=2:3") == 0
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(input_pipeline, "Records", open_records)
+    assert call(folder, "--profile_steps=2:3") == 0
   return folder
+
+
+def open_records(path, split):
+  OPENED.append(split)
+  return dataset.Records(path, split)
 
 
 def call(folder, *more, workdir="model"):
@@ -76,6 +86,10 @@ def test_the_workdir_has_numbers_and_checkpoints(folder):
   assert log["input_wait"].between(0, 1).all()
   steps = {path.name for path in (folder / "model/checkpoints").iterdir()}
   assert steps == {"2", "4"}
+
+
+def test_validation_opens_its_records_once_a_run(folder):
+  assert OPENED == ["train", "validation"]
 
 
 def test_a_run_in_a_bucket_is_that_on_disk_and_goes_on(

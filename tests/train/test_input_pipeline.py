@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -35,6 +36,12 @@ def make(folders, split="train", weights=None, **kwargs):
   ]
   settings = {"batch_size": 4, "seed": 0, **kwargs}
   return input_pipeline.make_batches(sources, split, **settings)
+
+
+def open_validation(folders, split="validation", **kwargs):
+  sources = [Source(str(folder), 1.0) for folder in folders]
+  settings = {"batch_size": 4, **kwargs}
+  return input_pipeline.make_passes(sources, split, **settings)
 
 
 def take_ids(batches, number):
@@ -110,17 +117,9 @@ def test_processes_share_the_batches_of_one(folder, second, process_count):
 
 
 def test_processes_share_an_evaluation_and_its_filling(folder):
-  whole = list(make([folder], "validation", is_training=False))
+  whole = list(open_validation([folder]).read())
   parts = [
-    list(
-      make(
-        [folder],
-        "validation",
-        is_training=False,
-        process_index=index,
-        process_count=2,
-      )
-    )
+    list(open_validation([folder], process_index=index, process_count=2).read())
     for index in range(2)
   ]
   assert [len(part) for part in parts] == [2, 2]
@@ -150,9 +149,7 @@ def test_each_source_of_a_mixture_is_covered_before_it_repeats(folder, second):
 def test_evaluation_is_one_ordered_pass_with_a_filled_last_batch(
   folder, second
 ):
-  batches = list(
-    make([folder, second], "validation", batch_size=3, is_training=False)
-  )
+  batches = list(open_validation([folder, second], batch_size=3).read())
   ids = sum((batch["record_id"] for batch in batches), [])
   assert sorted(ids[:5]) == [f"a-validation-{i}" for i in range(5)]
   assert sorted(ids[5:8]) == [f"b-validation-{i}" for i in range(3)]
@@ -163,14 +160,47 @@ def test_evaluation_is_one_ordered_pass_with_a_filled_last_batch(
   assert not batches[-1]["valid"][-1].any()
 
 
-def test_evaluation_can_start_later_and_end_at_once(folder):
-  def count(**kwargs):
-    return len(list(make([folder], "validation", is_training=False, **kwargs)))
+def test_passes_are_alike_and_may_be_left_early(folder, monkeypatch):
+  opened = []
+  real = input_pipeline.Records
 
-  assert count() == 2
-  assert count(start_step=1) == 1
-  assert count(start_step=9) == 0
-  assert len(list(make([folder], "test", is_training=False))) == 0
+  def open_records(path, split):
+    opened.append(split)
+    return real(path, split)
+
+  monkeypatch.setattr(input_pipeline, "Records", open_records)
+  passes = open_validation([folder])
+  first = take_ids(passes.read(), 9)
+  assert len(first) == 2
+  passes.read_ahead()
+  passes.read_ahead()
+  for _ in range(2):
+    left = passes.read()
+    assert next(left)["record_id"] == first[0]
+    left.close()
+  assert take_ids(passes.read(), 9) == first
+  assert opened == ["validation"]
+
+
+def test_a_pass_is_read_before_it_is_taken(folder, monkeypatch):
+  is_read = threading.Event()
+  real = input_pipeline.BatchReader.__call__
+
+  def read(reader, step):
+    is_read.set()
+    return real(reader, step)
+
+  monkeypatch.setattr(input_pipeline.BatchReader, "__call__", read)
+  passes = open_validation([folder])
+  passes.read_ahead()
+  assert is_read.wait(60)  # Without end where nothing is read ahead.
+  assert len(list(passes.read())) == 2
+
+
+def test_a_split_without_records_has_empty_passes(folder):
+  passes = open_validation([folder], "test")
+  passes.read_ahead()
+  assert list(passes.read()) == list(passes.read()) == []
 
 
 def test_reading_ahead_changes_nothing(folder, monkeypatch):
