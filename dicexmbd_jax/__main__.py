@@ -452,6 +452,9 @@ def split_command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
 def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
   """Returns the command's flags by name, and its `config`.
 
+  Of a command that needs a file also `file_config`, without what the call
+  overrides.
+
   Raises:
     ValueError, flags.Error: the call is wrong; the message is one line.
   """
@@ -491,6 +494,7 @@ def parse_flags(name: str, arguments: Sequence[str]) -> types.SimpleNamespace:
     if config_file is None:
       raise ValueError(f"{name}: expected also --config")
     base = config_lib.read_config_file(config_file)
+    result.file_config = base
     result.config = config_lib.resolve_config(base, None, overrides)
   elif config_file or overrides:
     raise ValueError(f"{name}: found --config, expected none")

@@ -23,12 +23,14 @@ class Request:
   Attributes:
     topology: KIND:SHAPE.
     config: the whole configuration, checked.
+    file: as its file has it, without what the call overrides.
     patch_px: edge of the records.
     output: folder of plan.json and step.hlo; None: the text alone.
   """
 
   topology: str
   config: ConfigDict
+  file: ConfigDict
   patch_px: int
   output: Path | None
 
@@ -37,7 +39,7 @@ def run(flags) -> int:
   """Runs the command; returns the exit code.
 
   Args:
-    flags: config, topology, output.
+    flags: config, file_config, topology, output.
   """
   try:
     request = read_request(flags)
@@ -47,7 +49,8 @@ def run(flags) -> int:
     devices = topology.list_devices(request.topology)
     sharding.check_batch(request.config.train, len(devices))
     found, text = plan.plan_step(request.config, devices, request.patch_px)
-    print("\n".join(plan.describe_plan(found, request.config)))
+    lines = plan.describe_plan(found, request.config, request.file)
+    print("\n".join(lines))
     if request.output:
       values = dataclasses.asdict(found) | {"is_fitting": found.is_fitting}
       write.write_json(request.output / "plan.json", values)
@@ -69,4 +72,5 @@ def read_request(flags) -> Request:
   check.TrainSection.read(config.train)
   check.check_crop(config)
   output = flags.output and Path(flags.output)
-  return Request(flags.topology, config, check.plan_patch_px(config), output)
+  patch_px = check.plan_patch_px(config)
+  return Request(flags.topology, config, flags.file_config, patch_px, output)

@@ -31,7 +31,7 @@ def run(flags) -> int:
 
   Args:
     flags: workdir, checkpoint (the weights to start from), config,
-      coordinator, num_processes, process_id, profile_steps.
+      file_config, coordinator, num_processes, process_id, profile_steps.
   """
   try:
     processes.start_processes(
@@ -75,7 +75,9 @@ def run_in(workdir: Workdir, flags) -> int:
     logging.error("%s", pool.describe_error(error, workdir.name))
     return 2
   try:
-    logging.info("%s", optimizer.describe_batch(config.train))
+    logging.info(
+      "%s", optimizer.describe_batch(config.train, flags.file_config.train)
+    )
     return run_training(program, state, config, checkpoints, workdir, profile)
   except (FloatingPointError, ValueError, OSError) as error:
     logging.error("%s", describe_failure(error, workdir))

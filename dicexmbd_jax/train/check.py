@@ -176,7 +176,9 @@ def plan_patch_px(config: ConfigDict) -> int:
   if paths and all(path.is_dir() for path in paths):
     return find_patch_px(config)
   records = config.get("records", {})
-  return max(records.get("patch_px", 0), config.train.crop_px)
+  patch_px = max(records.get("patch_px", 0), config.train.crop_px)
+  tell_unused(patch_px, config.train.crop_px)
+  return patch_px
 
 
 def find_patch_px(config: ConfigDict) -> int:

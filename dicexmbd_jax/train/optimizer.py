@@ -27,20 +27,40 @@ def make_schedule(config: ConfigDict) -> optax.Schedule:
   return optax.warmup_constant_schedule(0.0, rate, warmup)
 
 
-def describe_batch(config: ConfigDict) -> str:
+def choose_reference(config: ConfigDict, file: ConfigDict) -> ConfigDict:
+  """Returns the section whose batch, learning rate and steps belong together.
+
+  Those of the file were found together, and a call that changes the batch alone
+  leaves that so. One with a learning rate of its own has chosen all three.
+
+  Args:
+    config: `config.train` of the call.
+    file: of its file, without what the call overrides.
+  """
+  return file if config.learning_rate == file.learning_rate else config
+
+
+def describe_batch(config: ConfigDict, file: ConfigDict) -> str:
   """Says what belongs together when a batch is changed, one line.
 
   Args:
-    config: `config.train`.
+    config: `config.train` of the call.
+    file: of its file, without what the call overrides.
   """
+  reference = choose_reference(config, file)
+  if config.batch_size != reference.batch_size:
+    return (
+      f"{advise_batch(reference, config.batch_size)}; found learning_rate "
+      f"{config.learning_rate:g} and num_steps {config.num_steps}"
+    )
   return (
     f"batch_size {config.batch_size}, learning_rate {config.learning_rate:g} "
     f"and num_steps {config.num_steps} belong together; "
-    f"{advise_batch(config, 4 * config.batch_size)}"
+    f"{advise_batch(reference, 4 * config.batch_size)}"
   )
 
 
-def advise_batch(config: ConfigDict, batch_size: int) -> str:
+def advise_batch(reference: ConfigDict, batch_size: int) -> str:
   """Says what to change with the batch, one line.
 
   Adam's rate goes with the square root of the batch (Malladi et al. 2022, "On
@@ -48,19 +68,22 @@ def advise_batch(config: ConfigDict, batch_size: int) -> str:
   seen stay the same.
 
   Args:
-    config: `config.train`, whose batch, rate and steps belong together.
+    reference: `config.train`, whose batch, rate and steps belong together.
     batch_size: another batch.
   """
-  times = batch_size / config.batch_size
-  steps = "num_steps and warmup_steps"
-  if config.get("num_epochs") is not None:
-    steps = "warmup_steps"  # The steps follow from the epochs.
+  times = batch_size / reference.batch_size
+  counts = ["num_steps", "warmup_steps"]
+  if reference.get("num_epochs") is not None:
+    counts = ["warmup_steps"]  # The steps follow from the epochs.
+  steps = ", ".join(
+    f"{name} {round(reference[name] / times)} in place of {reference[name]}"
+    for name in counts
+  )
   return (
-    f"with a batch of {batch_size} in place of {config.batch_size}: "
-    f"learning_rate {config.learning_rate * math.sqrt(times):.2g} in place of "
-    f"{config.learning_rate:g} (x {math.sqrt(times):.3g}, "
-    f"the square root of {times:.3g}), {steps} x "
-    f"{1 / times:.3g}"
+    f"with a batch of {batch_size} in place of {reference.batch_size}: "
+    f"learning_rate {reference.learning_rate * math.sqrt(times):.2g} in place "
+    f"of {reference.learning_rate:g} (x {math.sqrt(times):.3g}, "
+    f"the square root of {times:.3g}), {steps}"
   )
 
 

@@ -239,8 +239,16 @@ def scale_batch(plan: StepPlan, config: ConfigDict) -> int | None:
   return fitting * plan.num_devices // step * step
 
 
-def describe_plan(plan: StepPlan, config: ConfigDict) -> list[str]:
-  """Returns the plan as lines of text."""
+def describe_plan(
+  plan: StepPlan, config: ConfigDict, file: ConfigDict
+) -> list[str]:
+  """Returns the plan as lines of text.
+
+  Args:
+    plan: from plan_step.
+    config: the whole configuration.
+    file: of its file, without what the call overrides.
+  """
   lines = [
     f"{plan.num_devices} x {plan.device_kind}; {plan.batch_size} patches of "
     f"{config.train.crop_px} px a step, {plan.batch_size / plan.num_devices:g} "
@@ -265,7 +273,7 @@ def describe_plan(plan: StepPlan, config: ConfigDict) -> list[str]:
     *lines,
     "",
     *_describe_times(plan),
-    *_describe_batch(plan, config),
+    *_describe_batch(plan, config.train, file.train),
     *_describe_ranking(plan),
   ]
 
@@ -301,14 +309,23 @@ def _describe_times(plan: StepPlan) -> list[str]:
   return [*lines, f"  {'records to read':<24}{rate:.3g} a second at most", ""]
 
 
-def _describe_batch(plan: StepPlan, config: ConfigDict) -> list[str]:
+def _describe_batch(
+  plan: StepPlan, config: ConfigDict, file: ConfigDict
+) -> list[str]:
+  reference = optimizer.choose_reference(config, file)
+  lines = []
+  if config.batch_size != reference.batch_size:
+    lines = [optimizer.describe_batch(config, file), ""]
   if plan.largest_batch is None:
-    return []
+    return lines
   if not plan.largest_batch:
-    return ["largest batch: none; take more devices or smaller crops", ""]
-  lines = [f"largest batch: about {plan.largest_batch} (scaled from this one)"]
-  advice = optimizer.advise_batch(config.train, plan.largest_batch)
-  return [*lines, f"  {advice}", ""]
+    lines += ["largest batch: none; take more devices or smaller crops"]
+  else:
+    lines += [
+      f"largest batch: about {plan.largest_batch} (scaled from this one)",
+      f"  {optimizer.advise_batch(reference, plan.largest_batch)}",
+    ]
+  return [*lines, ""]
 
 
 def _describe_ranking(plan: StepPlan) -> list[str]:

@@ -18,7 +18,7 @@ def get_config():
   config = default.get_config()
   config.model.update(dict(width=2, depth=1))
   config.records.patch_px = 16
-  config.train.update(dict(batch_size=8, crop_px=16))
+  config.train.update(dict(batch_size=4, crop_px=16))
   config.train.augment.update(dict.fromkeys(config.train.augment, 0.0)
                               | dict(flip=False))
   return config
@@ -34,10 +34,12 @@ def config(tmp_path_factory):
 
 def test_a_step_is_planned_without_records(config, tmp_path, capsys):
   words = [f"--config={config}", "--topology=cpu:1", f"--output={tmp_path}"]
+  words += ["--config.train.batch_size=8"]
   assert program.main(["plan", *words]) == 0
   text = capsys.readouterr().out
   assert "1 x cpu; 8 patches of 16 px a step, 8 a device; width 2" in text
   assert "costliest operations, by bytes" in text
+  assert "with a batch of 8 in place of 4: learning_rate 0.0042" in text
   found = json.loads((tmp_path / "plan.json").read_text())
   assert found["num_parameters"] == 471
   # Of 8 patches of 16 x 16 px, 18 bytes a pixel, and is_real.
@@ -53,6 +55,7 @@ def test_a_step_is_planned_without_records(config, tmp_path, capsys):
 def test_eight_devices_share_the_batch_and_the_state(config, tmp_path):
   words = ["--topology=cpu:8", f"--output={tmp_path}", f"--config={config}"]
   words += ["--config.train.shard_above=100", "--config.model.width=8"]
+  words += ["--config.train.batch_size=8"]
   subprocess.run(
     [sys.executable, "-m", "dicexmbd_jax", "plan", *words],
     env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
@@ -75,7 +78,7 @@ def test_eight_devices_share_the_batch_and_the_state(config, tmp_path):
     (["--topology=v9:2x2"], "--topology: found 'v9:2x2', expected KIND:SHAPE"),
     (["--topology=cpu:1", "--config.train.crop_px=15"], "train.crop_px: found"),
     (["--topology=cpu:1", "--config.train.accumulate_steps=3"],
-     "config.train.batch_size: found 8, expected a multiple of 3"),
+     "config.train.batch_size: found 4, expected a multiple of 3"),
   ],
 )  # fmt: skip
 def test_wrong_calls_are_refused_in_one_line(words, line, config, caplog):

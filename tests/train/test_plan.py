@@ -74,9 +74,13 @@ def test_times_are_the_peaks_alone():
   assert make_plan(seconds={}).bound == ""
 
 
+def describe(found, config, file=None):
+  return "\n".join(plan.describe_plan(found, config, file or config))
+
+
 def test_the_text_says_all_of_it():
   config = default.get_config()
-  text = "\n".join(plan.describe_plan(make_plan(largest_batch=24), config))
+  text = describe(make_plan(largest_batch=24), config)
   assert "fits: 6 GB of 10 GB a device" in text
   assert "as compiled             2 TFLOP" in text
   assert "all-reduce              1 GB in 3" in text
@@ -86,7 +90,7 @@ def test_the_text_says_all_of_it():
   assert "largest batch: about 24" in text
   assert " 75.0 %  mul" in text
   failed = make_plan(failure="Used 20G of 15.75G hbm", ranking=[])
-  text = "\n".join(plan.describe_plan(failed, config))
+  text = describe(failed, config)
   assert "does not fit: the compiler gave up (Used 20G of 15.75G hbm)" in text
 
 
@@ -104,7 +108,26 @@ def test_the_rate_goes_with_the_root_of_the_batch():
   advice = optimizer.advise_batch(config, 16)
   assert "with a batch of 16 in place of 4: learning_rate 0.006" in advice
   assert "in place of 0.003 (x 2, the square root of 4)" in advice
-  assert "num_steps and warmup_steps x 0.25" in advice
+  assert advice.endswith(
+    "num_steps 750 in place of 3000, warmup_steps 25 in place of 100"
+  )
+
+
+def test_the_advice_starts_from_the_pair_of_the_file():
+  file, config = default.get_config(), default.get_config()
+  file.train.update({"batch_size": 4, "learning_rate": 3e-3})
+  config.train.update({"batch_size": 16, "learning_rate": 3e-3})
+  text = describe(make_plan(largest_batch=64), config, file)
+  assert (
+    "with a batch of 16 in place of 4: learning_rate 0.006 in place of 0.003"
+  ) in text
+  assert "found learning_rate 0.003 and num_steps 3000" in text
+  assert "with a batch of 64 in place of 4: learning_rate 0.012" in text
+  # A call with a rate of its own has chosen another pair.
+  config.train.learning_rate = 0.005
+  text = describe(make_plan(largest_batch=64), config, file)
+  assert "in place of 4" not in text
+  assert "with a batch of 64 in place of 16: learning_rate 0.01 in" in text
 
 
 @pytest.mark.parametrize(
