@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import inspect
 import logging
+import os
 import pathlib
 import re
 import subprocess
@@ -184,6 +185,22 @@ def test_a_missing_extra_is_one_line_that_names_it(tmp_path):
       f"expected the extra {extra}: pip install 'dicexmbd-jax[{extra}]'"
     )
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["build", "generate", "download"])
+def test_builders_without_their_extra_are_one_line(name, tmp_path):
+  blocker = BLOCKED.partition("from dicexmbd_jax import __main__")[0]
+  (tmp_path / "sitecustomize.py").write_text(blocker)
+  found = subprocess.run(
+    [sys.executable, "-m", f"data_builders.{name}", "--help"],
+    env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    capture_output=True,
+    text=True,
+  )
+  assert found.returncode == 2
+  assert found.stderr.startswith("data_builders: found no package array_record")
+  assert found.stderr.endswith("pip install 'dicexmbd-jax[train]'\n")
+  assert found.stderr.count("\n") == 1
 
 
 def test_a_store_without_its_file_system_names_the_extra(monkeypatch):

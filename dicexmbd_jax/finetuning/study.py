@@ -122,7 +122,7 @@ class Tuning:
     )
     factors = self.find_factors(first_pass)
     judged_s = time.monotonic()
-    before, _ = self.judge_start(network, factors)
+    before = self.judge_start(network, factors)
     judged_s = time.monotonic() - judged_s
     logging.info(
       "%s; F1 %.3f before, of %d labelled objects",
@@ -196,11 +196,11 @@ class Tuning:
 
   def judge_start(
     self, network: Network, factors: Mapping[str, float]
-  ) -> tuple[judge.Verdict, list[judge.Shown]]:
+  ) -> judge.Verdict:
     """Judges the start as its users have it."""
     shown = self.show(factors)
     maps = judge.predict_maps(shown, network)
-    return judge.judge_maps(shown, maps, self.config), shown
+    return judge.judge_maps(shown, maps, self.config)
 
   def write_records(self, config: ConfigDict) -> list[Sample]:
     """Writes what is trained on, unless a run before has; see patches."""
