@@ -10,13 +10,13 @@ import os
 import pathlib
 import re
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import logging
 
 from dicexmbd_jax import compiled, extras
-from dicexmbd_jax.io import write
 
 Path = pathlib.Path
 # What file systems tell of a file that changes with its content.
@@ -171,14 +171,16 @@ def _copy_dataset(
   logging.info(
     "%s: copying %.2f GB to %s", bucket.address, num_bytes / 1e9, target
   )
+  folder = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
   try:
-    with write.replace_folder(target) as folder:
-      bucket.download(
-        {name: folder / name.removeprefix(start) for name in files}
-      )
-  except (ValueError, OSError):
-    if not target.is_dir():  # Else another process was faster.
+    bucket.download({name: folder / name.removeprefix(start) for name in files})
+    # Not over one that is there, from which another process reads already.
+    folder.rename(target)
+  except OSError:
+    if not target.is_dir():
       raise
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _hash_listing(address: str, files: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Folders in buckets: what is copied, in which order, and what is refused."""
 
 import re
+import shutil
 import sys
 
 import fake_buckets
@@ -64,6 +65,23 @@ def test_records_that_were_built_anew_are_copied_anew(bucket, tmp_path):
   bucket.put(str(path), "/b/records", recursive=True)
   buckets.fetch_dataset.cache_clear()
   assert dataset.count_split("gs://b/records", "train") == 7
+
+
+def test_another_process_may_have_copied_meanwhile(
+  bucket, tmp_path, monkeypatch
+):
+  put_records(bucket, tmp_path / "records", "/b/records")
+  real = buckets.Folder.download
+
+  def download(folder, names):
+    real(folder, names)
+    [made] = {path.parent for path in names.values()}
+    shutil.copytree(made, made.with_name(made.name.split(".")[1]))
+
+  monkeypatch.setattr(buckets.Folder, "download", download)
+  assert dataset.count_split("gs://b/records", "train") == 6
+  [left] = (tmp_path / "cache/records").iterdir()
+  assert left == buckets.fetch_dataset("gs://b/records", dataset.INFO_FILE)
 
 
 def test_records_that_cannot_be_had_are_one_line(bucket, tmp_path, monkeypatch):
