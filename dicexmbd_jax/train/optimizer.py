@@ -37,7 +37,8 @@ def choose_reference(config: ConfigDict, file: ConfigDict) -> ConfigDict:
     config: `config.train` of the call.
     file: of its file, without what the call overrides.
   """
-  return file if config.learning_rate == file.learning_rate else config
+  has_own = config.learning_rate != file.learning_rate
+  return config if has_own or config.batch_size == file.batch_size else file
 
 
 def describe_batch(config: ConfigDict, file: ConfigDict) -> str:
