@@ -5,6 +5,7 @@ be read); 2 wrong call; 75 asked to stop and saved: the same call goes on.
 """
 
 import contextlib
+import dataclasses
 import pathlib
 
 from absl import logging
@@ -26,6 +27,23 @@ Path = pathlib.Path
 STOPPED = 75  # sysexits.h: a temporary failure, try again.
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One call of `train`.
+
+  Attributes:
+    checkpoint: the weights to start from; None: random.
+    config: the whole configuration.
+    file: as its file has it, without what the call overrides.
+    profile_steps: FIRST:LAST; None: nothing is recorded.
+  """
+
+  checkpoint: str | None
+  config: ConfigDict
+  file: ConfigDict
+  profile_steps: str | None
+
+
 def run(flags) -> int:
   """Runs the command; returns the exit code.
 
@@ -42,9 +60,12 @@ def run(flags) -> int:
   except (ValueError, OSError) as error:
     logging.error("%s", pool.describe_error(error, flags.workdir))
     return 2
+  request = Request(
+    flags.checkpoint, flags.config, flags.file_config, flags.profile_steps
+  )
   code = 1
   try:
-    code = run_in(workdir, flags)
+    code = run_in(workdir, request)
   finally:
     try:
       workdir.close()
@@ -54,14 +75,14 @@ def run(flags) -> int:
   return code
 
 
-def run_in(workdir: Workdir, flags) -> int:
+def run_in(workdir: Workdir, request: Request) -> int:
   """Runs the command in its folder; returns the exit code."""
   try:
-    profile = Profile(flags.profile_steps, workdir.folder / "profile")
-    config = check.complete_config(flags.config)
+    profile = Profile(request.profile_steps, workdir.folder / "profile")
+    config = check.complete_config(request.config)
     check.check_config(config)
     check.check_workdir(workdir)
-    model = start_model(flags.checkpoint, config)
+    model = start_model(request.checkpoint, config)
     program = make_program(model, config)
     trace_step(program, config, check.find_patch_px(config))
     checkpoints = Checkpoints(
@@ -76,7 +97,7 @@ def run_in(workdir: Workdir, flags) -> int:
     return 2
   try:
     logging.info(
-      "%s", optimizer.describe_batch(config.train, flags.file_config.train)
+      "%s", optimizer.describe_batch(config.train, request.file.train)
     )
     return run_training(program, state, config, checkpoints, workdir, profile)
   except (FloatingPointError, ValueError, OSError) as error:
