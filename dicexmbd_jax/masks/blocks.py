@@ -1,13 +1,14 @@
 """Large planes cut into windows whose results do not depend on the cut."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
 from dicexmbd_jax import storage
-from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.types import Labels
 
 Shape = tuple[int, int]
@@ -138,22 +139,7 @@ def _solve_core(
   return solved[core.find_inside(window)]
 
 
-@compile_kernel
-def is_outer(y, x, shape, is_open):
-  """Tells whether a pixel lies on an open side of a window.
-
-  Args:
-    y: row in the window.
-    x: column.
-    shape: of the window.
-    is_open: bool (4,), whether the plane goes on above, below, left, right.
-
-  Returns:
-    bool.
-  """
-  return (
-    (is_open[0] and y == 0)
-    or (is_open[1] and y == shape[0] - 1)
-    or (is_open[2] and x == 0)
-    or (is_open[3] and x == shape[1] - 1)
-  )
+def list_outer(is_open: Sides) -> list[tuple[Any, ...]]:
+  """Returns the indices of a window's rows and columns on its open sides."""
+  sides = np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]
+  return list(itertools.compress(sides, is_open))

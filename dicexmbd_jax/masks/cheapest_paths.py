@@ -10,17 +10,24 @@ an index: p = (y + 1) * (width + 2) + x + 1.
 """
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int32
 
-from dicexmbd_jax.masks.blocks import FIRST_BIT, is_outer
+from dicexmbd_jax.masks.blocks import FIRST_BIT, Sides, list_outer
 from dicexmbd_jax.masks.compiler import compile_kernel
+from dicexmbd_jax.types import Labels
 
 UNKNOWN = -1  # Label of what came, or may have come, in from outside.
 _FEW = 16  # One of so many pixels: a queue is then sooner done than a sweep.
 _RUN = 64  # Pixels of a row that are weighed, or not, together.
 
 
-@compile_kernel
-def weigh_steps(image, mask, top, left, regularisation):
+def weigh_steps(
+  image: Float64[np.ndarray, "_ _"],
+  mask: Bool[np.ndarray, "y x"],
+  top: int,
+  left: int,
+  regularisation: float,
+) -> Float64[np.ndarray, "4 n"]:
   """Computes what the steps right, down-left, down and down-right cost.
 
   A step from p to q costs sqrt(D^2 + L * w^2): L = |dy| + |dx|, D the sum of
@@ -39,27 +46,36 @@ def weigh_steps(image, mask, top, left, regularisation):
     float64 (4, (height + 2) * (width + 2)), the costs of the steps from p;
     undefined for most p outside the mask.
   """
+  costs = np.empty((4, (mask.shape[0] + 2) * (mask.shape[1] + 2)))
+  changes = np.zeros((3, image.shape[1] + 4))
+  square = float(regularisation * regularisation)
+  fill_costs(np.pad(image, 1, "edge"), mask, top, left, square, changes, costs)
+  return costs
+
+
+@compile_kernel
+def fill_costs(padded, mask, top, left, square, changes, costs):
+  """Writes the costs of weigh_steps.
+
+  Args:
+    padded: float64, the image with its edge pixels repeated once.
+    mask: bool (y, x).
+    top: see weigh_steps.
+    left: see weigh_steps.
+    square: of the regularisation.
+    changes: float64 (3, width of `padded` + 2), zeros; room for three rows.
+    costs: float64; is written to.
+  """
   height, width = mask.shape
-  stride = width + 2
-  costs = np.empty((4, (height + 2) * stride))
-  rows, columns = image.shape
-  padded = np.empty((rows + 2, columns + 2))
-  for y in range(rows + 2):
-    row = image[min(max(y - 1, 0), rows - 1)]
-    for x in range(columns):  # A slice takes numba 3 s longer to compile.
-      padded[y, x + 1] = row[x]
-    padded[y, 0] = row[0]
-    padded[y, -1] = row[columns - 1]
-  square = regularisation * regularisation
-  changes = np.zeros((3, columns + 4))
+  rows, columns = padded.shape
   for index in range(4):
     dy = 0 if index == 0 else 1
     dx = 1 if index == 0 else index - 2
     fixed = (dy + abs(dx)) * square
     # Columns of `changes` at which both ends of the step are in `padded`.
     first = max(0, -dx)
-    last = columns + 2 - max(0, dx)
-    for y in range(rows + 2 - dy):
+    last = columns - max(0, dx)
+    for y in range(rows - dy):
       here = padded[y, first:last]
       there = padded[y + dy, first + dx : last + dx]
       change = changes[y % 3, first:last]
@@ -68,10 +84,13 @@ def weigh_steps(image, mask, top, left, regularisation):
       row = y - 2 - top
       if row < 0 or row >= height:
         continue
-      line = (row + 1) * stride + 1
+      line = (row + 1) * (width + 2) + 1
       for begin in range(0, width, _RUN):
         end = min(begin + _RUN, width)
-        if not mask[row, begin:end].any():
+        is_wanted = False
+        for x in range(begin, end):
+          is_wanted |= mask[row, x]
+        if not is_wanted:
           continue
         # Slices, so that the compiler sees indices from 0 and vectorises.
         a = changes[(y - 2) % 3, left + begin :]
@@ -83,11 +102,14 @@ def weigh_steps(image, mask, top, left, regularisation):
           total = total + b[x] + b[x + 1] + b[x + 2]
           total = total + c[x] + c[x + 1] + c[x + 2]
           out[x] = np.sqrt(total * total + fixed)
-  return costs
 
 
-@compile_kernel
-def grow_forest(costs, seeds, mask, is_open):
+def grow_forest(
+  costs: Float64[np.ndarray, "4 n"],
+  seeds: Labels,
+  mask: Bool[np.ndarray, "y x"],
+  is_open: Sides,
+) -> Labels:
   """Grows the seeds over the mask along the cheapest paths.
 
   Equal costs go to the predecessor that itself costs less, then to the lower
@@ -104,50 +126,29 @@ def grow_forest(costs, seeds, mask, is_open):
     int32 (y, x): labels; seeds outside the mask keep their pixels only.
     UNKNOWN where a path from outside may be the cheapest.
   """
-  height, width = seeds.shape
-  stride = width + 2
-  labels, distance, free = _place_seeds(seeds, mask, is_open)
+  shape = seeds.shape[0] + 2, seeds.shape[1] + 2
+  stride = shape[1]
+  # As they are before any step; pixels that can be reached in raster order.
+  labels = np.zeros(shape, np.int32)
+  labels[1:-1, 1:-1] = seeds
+  is_masked = np.zeros(shape, bool)
+  is_masked[1:-1, 1:-1] = mask
+  for side in list_outer(is_open):
+    unknown = is_masked[1:-1, 1:-1][side] & (seeds[side] == 0)
+    labels[1:-1, 1:-1][side][unknown] = UNKNOWN
+  distance = np.where(is_masked & (labels != 0), 0.0, np.inf).ravel()
+  free = np.flatnonzero(is_masked & (labels == 0)).astype(np.int32)
   _find_distances(distance, costs, free, stride)
-  _follow_back(labels, distance, costs, free, stride)
-  grown = np.empty((height, width), np.int32)
-  for y in range(height):
-    first = (y + 1) * stride + 1
-    grown[y] = labels[first : first + width]
-  return grown
+  _follow_back(labels.ravel(), distance, costs, free, stride)
+  return labels[1:-1, 1:-1].copy()
 
 
-@compile_kernel
-def _place_seeds(seeds, mask, is_open):
-  """Lays out labels and distances as they are before any step.
-
-  Returns:
-    labels: int32, flat; distance: float64, flat, 0 at seeds that grow, else
-    infinite; free: int32, the pixels that can be reached, in raster order.
-  """
-  height, width = seeds.shape
-  stride = width + 2
-  labels = np.zeros((height + 2) * stride, np.int32)
-  distance = np.full(labels.size, np.inf)
-  free = np.empty(height * width, np.int32)
-  count = 0
-  for y in range(height):
-    for x in range(width):
-      p = (y + 1) * stride + x + 1
-      labels[p] = seeds[y, x]
-      if not mask[y, x]:
-        continue
-      if labels[p] == 0 and is_outer(y, x, mask.shape, is_open):
-        labels[p] = UNKNOWN
-      if labels[p]:
-        distance[p] = 0.0
-      else:
-        free[count] = p
-        count += 1
-  return labels, distance, free[:count]
-
-
-@compile_kernel
-def _find_distances(distance, costs, free, stride):
+def _find_distances(
+  distance: Float64[np.ndarray, " n"],
+  costs: Float64[np.ndarray, "4 n"],
+  free: Int32[np.ndarray, " m"],
+  stride: int,
+) -> None:
   """Lowers the distances, in place, to what the cheapest paths cost."""
   queue = np.empty(free.size + 1, np.int32)
   size = free.size
@@ -155,7 +156,11 @@ def _find_distances(distance, costs, free, stride):
   while _FEW * size > free.size:
     _sweep_up(distance, costs, free, stride)
     size = _sweep_down(distance, costs, free, stride, queue)
-  _search_on(distance, costs, free, stride, queue, size)
+  is_free, waits = np.zeros((2, distance.size), bool)
+  is_free[free] = True
+  waits[queue[:size]] = True
+  steps = np.array([1, stride - 1, stride, stride + 1])
+  _search_on(distance, costs, steps, is_free, waits, queue, size)
 
 
 @compile_kernel
@@ -210,24 +215,18 @@ def _sweep_up(distance, costs, free, stride):
 
 
 @compile_kernel
-def _search_on(distance, costs, free, stride, queue, size):
+def _search_on(distance, costs, steps, is_free, waits, queue, size):
   """Goes on from the pixels in a queue, first in first out, until it is empty.
 
   Args:
     distance: float64, lowered in place.
     costs: float64, from weigh_steps.
-    free: int32, the pixels that paths may reach.
-    stride: pixels per row, rim included.
-    queue: int32, one longer than `free`; used as a ring.
+    steps: int64 (4,), to the neighbours that `costs` has.
+    is_free: bool, flat, the pixels that paths may reach.
+    waits: bool, flat, those in the queue.
+    queue: int32, one longer than there are such pixels; used as a ring.
     size: how many pixels it has.
   """
-  is_free = np.zeros(distance.size, np.bool_)
-  for p in free:
-    is_free[p] = True
-  waits = np.zeros(distance.size, np.bool_)
-  for p in queue[:size]:
-    waits[p] = True
-  steps = np.array([1, stride - 1, stride, stride + 1])
   begin, end = 0, size
   while begin != end:
     p = queue[begin]
@@ -244,13 +243,33 @@ def _search_on(distance, costs, free, stride, queue, size):
           end = (end + 1) % queue.size
 
 
-@compile_kernel
-def _follow_back(labels, distance, costs, free, stride):
+def _follow_back(
+  labels: Int32[np.ndarray, " n"],
+  distance: Float64[np.ndarray, " n"],
+  costs: Float64[np.ndarray, "4 n"],
+  free: Int32[np.ndarray, " m"],
+  stride: int,
+) -> None:
   """Labels, in place, the pixels that paths reach."""
   steps = np.array([1, stride - 1, stride, stride + 1])
   steps = np.concatenate((steps, -steps))
-  # The best predecessors of each pixel, one bit for each of the steps to them.
   best = np.zeros(labels.size, np.uint8)
+  _find_best(distance, costs, free, stride, steps, best)
+  _take_labels(labels, free, best, steps, np.empty(free.size + 1, np.int32))
+
+
+@compile_kernel
+def _find_best(distance, costs, free, stride, steps, best):
+  """Finds the best predecessors of each pixel, one bit for each step to them.
+
+  Args:
+    distance: float64, flat.
+    costs: float64, from weigh_steps.
+    free: int32, the pixels.
+    stride: pixels per row, rim included.
+    steps: int64 (8,), to the neighbours.
+    best: uint8, flat, zeros; is written to.
+  """
   for p in free:
     if distance[p] == np.inf:
       continue
@@ -258,8 +277,20 @@ def _follow_back(labels, distance, costs, free, stride):
     if those & (those - 1):
       those = _keep_nearest(those, distance, p, steps)
     best[p] = those
-  # The way back until a label is known: no path visits a pixel twice.
-  way = np.empty(free.size + 1, np.int32)
+
+
+@compile_kernel
+def _take_labels(labels, free, best, steps, way):
+  """Labels the pixels as their best predecessors, in place.
+
+  Args:
+    labels: int32, flat.
+    free: int32, the pixels.
+    best: uint8, flat, from _find_best.
+    steps: int64 (8,), to the neighbours.
+    way: int32, room for the way back until a label is known: no path visits a
+      pixel twice.
+  """
   for last in free:
     way[0] = last
     count = 1

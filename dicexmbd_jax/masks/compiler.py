@@ -1,10 +1,15 @@
 """How the loops over pixels become machine code.
 
 Kernels have no shape annotations, because numba compiles plain functions only.
+They are small, and arrays are made by who calls them: in a kernel, np.zeros
+takes as long to compile as a small loop does, and `a[:] = b` as long as ten.
 """
 
 import atexit
+import contextlib
 import inspect
+import os
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +17,21 @@ from typing import Any
 import numba
 from numba.core.compiler_lock import global_compiler_lock
 
+try:
+  import fcntl
+except ImportError:  # Not on this system: every process compiles by itself.
+  fcntl = None  # type: ignore[assignment]
+
 _PROCESS = uuid.uuid4().hex[:8]
+# What another process compiles is waited for no longer than this.
+_PATIENCE_S = 60.0
+_PAUSE_S = 0.02
+# Divisors are never 0, and no kernel is called from C.
+_OPTIONS: dict[str, Any] = {
+  "nogil": True,
+  "error_model": "numpy",
+  "no_cfunc_wrapper": True,
+}
 
 # A thread that compiles while the process ends would crash in LLVM: wait for
 # the kernel that it is at, and let it begin no other.
@@ -23,7 +42,8 @@ def compile_kernel(function: Callable) -> Callable:
   """Compiles a function with numba on its first call and caches the result.
 
   The cache lies beside the module, else in the user's cache folder, else
-  (nothing is writable) there is none and every process compiles anew. No
+  (nothing is writable) there is none and every process compiles anew. With a
+  cache, processes compile in turn, and read what another has compiled. No
   fast-math, so that results do not depend on vector width or block.
 
   Args:
@@ -35,10 +55,11 @@ def compile_kernel(function: Callable) -> Callable:
   # What a type checker's import hook has wrapped cannot be compiled.
   function = inspect.unwrap(function)
   try:
-    kernel = numba.njit(cache=True, nogil=True)(function)
+    kernel = numba.njit(cache=True, **_OPTIONS)(function)
   except RuntimeError:  # numba's word for "no place to put the cache".
-    return numba.njit(nogil=True)(function)
+    return numba.njit(**_OPTIONS)(function)
   _name_files_apart(kernel)
+  _compile_in_turn(kernel)
   return kernel
 
 
@@ -53,3 +74,65 @@ def _name_files_apart(kernel: Any) -> None:
   file._data_name_pattern = file._data_name_pattern.replace(
     "{number", _PROCESS + ".{number"
   )
+
+
+def _compile_in_turn(kernel: Any) -> None:
+  """Lets one process compile at a time, what the cache still lacks then."""
+  cache = kernel._cache
+  compile_now, load_now = kernel.compile, cache.load_overload
+
+  def compile_signature(signature: Any) -> Any:
+    with global_compiler_lock, _turn.enter():
+      return compile_now(signature)
+
+  def load_overload(signature: Any, target: Any) -> Any:
+    found = load_now(signature, target)
+    if found is None and _turn.take(cache.cache_path):
+      found = load_now(signature, target)
+    return found
+
+  kernel.compile, cache.load_overload = compile_signature, load_overload
+
+
+class _Turn:
+  """The turn of this process to compile; numba's lock guards its fields."""
+
+  def __init__(self):
+    self._depth = 0  # Kernels within kernels.
+    self._file: int | None = None
+
+  @contextlib.contextmanager
+  def enter(self):
+    """Hands the turn on, if it was taken, after the outermost kernel."""
+    self._depth += 1
+    try:
+      yield
+    finally:
+      self._depth -= 1
+      if self._depth == 0 and self._file is not None:
+        os.close(self._file)  # The system lets go of the lock.
+        self._file = None
+
+  def take(self, folder: str) -> bool:
+    """Waits for the turn; returns whether others may have compiled meanwhile.
+
+    Where there are no locks, nobody is waited for.
+    """
+    if fcntl is None or self._file is not None:
+      return False
+    try:
+      os.makedirs(folder, exist_ok=True)
+      path = os.path.join(folder, "compiling.lock")
+      self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+      until = time.monotonic() + _PATIENCE_S
+      while time.monotonic() < until:
+        with contextlib.suppress(BlockingIOError):
+          fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+          return True
+        time.sleep(_PAUSE_S)
+    except OSError:
+      pass
+    return True
+
+
+_turn = _Turn()

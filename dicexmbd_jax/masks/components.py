@@ -17,50 +17,58 @@ def label_groups(mask: np.ndarray) -> Labels:
     int32 (y, x), 1..n in raster order of the groups' first pixels, 0 outside.
   """
   labels = storage.allocate(mask.shape, np.int32)
-  fill_groups(mask, labels)
+  height, width = mask.shape
+  # At most every fourth pixel begins a group, but for a single row or column.
+  parent = np.zeros((height // 2 + 1) * (width // 2 + 1) + 1, np.int32)
+  count = fill_groups(mask, labels, parent)
+  number_roots(parent, count, 0)
+  look_up(labels, parent, labels)
   return labels
 
 
 @compile_kernel
-def fill_groups(mask, labels):
-  """Numbers the groups of a mask, as label_groups, in place.
+def fill_groups(mask, labels, parent):
+  """Labels the pixels of a mask with groups, some of which are to be joined.
 
   Args:
     mask: bool (y, x).
-    labels: int32 (y, x), zeros.
+    labels: int32 (y, x), zeros; becomes the groups, 1 and up.
+    parent: int32, zeros; becomes, of each group, an earlier one that it is to
+      be joined with, or itself.
+
+  Returns:
+    The number of groups.
   """
   height, width = mask.shape
-  # At most every fourth pixel begins a group, but for a single row or column.
-  parent = np.zeros((height // 2 + 1) * (width // 2 + 1) + 1, np.int32)
   count = 0
+  none = parent[0]  # 0 of one type with groups: find_root is compiled once.
   for y in range(height):
     for x in range(width):
       if not mask[y, x]:
         continue
-      left = labels[y, x - 1] if x else 0
-      above = labels[y - 1, x] if y else 0
+      left = labels[y, x - 1] if x else none
+      above = labels[y - 1, x] if y else none
       if above:  # Touches all other neighbours but for the farther corners.
         labels[y, x] = above
         continue
-      corner = labels[y - 1, x + 1] if y and x + 1 < width else 0
+      corner = labels[y - 1, x + 1] if y and x + 1 < width else none
       other = left
       if left == 0 and x and y:
         other = labels[y - 1, x - 1]
       if corner and other and corner != other:
         corner = find_root(parent, corner)
         other = find_root(parent, other)
-        parent[max(corner, other)] = min(corner, other)
-        labels[y, x] = min(corner, other)
+        if other < corner:
+          corner, other = other, corner
+        parent[other] = corner
+        labels[y, x] = corner
       elif corner or other:
-        labels[y, x] = max(corner, other)
+        labels[y, x] = corner if corner else other
       else:
         count += 1
         parent[count] = count
         labels[y, x] = count
-  number_roots(parent, count, 0)
-  for y in range(height):
-    for x in range(width):
-      labels[y, x] = parent[labels[y, x]]
+  return count
 
 
 @compile_kernel
@@ -92,7 +100,6 @@ def number_roots(parent, count, highest):
   return highest
 
 
-@compile_kernel
 def count_labels(labels, size):
   """Counts the pixels of each label.
 
@@ -104,10 +111,16 @@ def count_labels(labels, size):
     int64 (size,).
   """
   counts = np.zeros(size, np.int64)
-  for row in labels:
-    for label in row:
-      counts[label] += 1
+  add_pixels(labels, counts)
   return counts
+
+
+@compile_kernel
+def add_pixels(labels, counts):
+  """Adds each label's pixels to its count, int64 (n,), in place."""
+  for y in range(labels.shape[0]):
+    for x in range(labels.shape[1]):
+      counts[labels[y, x]] += 1
 
 
 def replace_labels(labels: Labels, table: np.ndarray) -> np.ndarray:

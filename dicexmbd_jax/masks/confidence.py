@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from dicexmbd_jax import storage
 from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.masks.grid import sample_labels
 from dicexmbd_jax.types import Labels
@@ -67,7 +68,13 @@ def measure_evidence(
   labels = cells
   if cells.shape != probabilities.shape[:2]:
     labels = sample_labels(cells, probabilities.shape[:2])
-  sums = sum_evidence(probabilities, divisor, labels, num_cells)[1:]
+  sums = np.zeros((num_cells + 1, 4))
+  for part in storage.cut_strips(labels.shape, 16):
+    # In single precision, whatever the maps are.
+    pixels = probabilities[part, :, :2].astype(np.float32)
+    pixels /= divisor
+    add_evidence(pixels, labels[part], sums)
+  sums = sums[1:]
   sums[:, 1:3] /= np.maximum(sums[:, :1], 1)
   return sums
 
@@ -120,29 +127,26 @@ def advise(doubt: float | None) -> tuple[str, ...]:
 
 
 @compile_kernel
-def sum_evidence(pixels, divisor, labels, num_cells):
-  """Adds up, per cell, what its probabilities say.
+def add_evidence(pixels, labels, sums):
+  """Adds, per cell, what its probabilities say.
 
   Args:
-    pixels: (y, x, c), nucleus and membrane/cytoplasm first.
-    divisor: float32; what stands for probability 1.
-    labels: int32 (y, x), cells 1..num_cells.
-    num_cells: the highest cell.
-
-  Returns:
-    float64 (num_cells + 1, 4): number of pixels, their summed foreground,
-    their summed uncertainty (1 - |2 p - 1| of the nucleus), the highest
-    nucleus probability.
+    pixels: float32 (y, x, 2), nucleus and membrane/cytoplasm.
+    labels: int32 (y, x), cells 1..n.
+    sums: float64 (n + 1, 4): number of pixels, their summed foreground, their
+      summed uncertainty (1 - |2 p - 1| of the nucleus), the highest nucleus
+      probability; changed in place.
   """
   height, width = labels.shape
-  sums = np.zeros((num_cells + 1, 4))
   for y in range(height):
     for x in range(width):
       row = sums[labels[y, x]]
-      nucleus = np.float32(pixels[y, x, 0]) / divisor
-      membrane = np.float32(pixels[y, x, 1]) / divisor
+      nucleus = pixels[y, x, 0]
+      foreground = np.float64(nucleus + pixels[y, x, 1])
+      if foreground < 0:
+        foreground = 0.0
       row[0] += 1
-      row[1] += min(max(nucleus + membrane, 0.0), 1.0)
+      row[1] += 1.0 if foreground > 1 else foreground
       row[2] += 1 - abs(2 * nucleus - 1)
-      row[3] = max(row[3], nucleus)
-  return sums
+      if nucleus > row[3]:
+        row[3] = nucleus

@@ -25,12 +25,16 @@ def grow_labels(labels: Labels, reach_px: float) -> Labels:
   for part in storage.cut_strips(labels.shape, 16):
     first = max(part.start - margin, 0)
     near = np.ascontiguousarray(labels[first : part.stop + margin])
-    grow_rows(near, float(reach_px), part.start - first, grown[part])
+    height, width = near.shape
+    # Rows from each pixel to the nearest label of its column.
+    rows = np.full((height + 2, width), height + width, np.int32)
+    start = part.start - first
+    grow_rows(near, float(reach_px), start, rows[0], rows[1:], grown[part])
   return grown
 
 
 @compile_kernel
-def grow_rows(labels, reach_px, start, grown):
+def grow_rows(labels, reach_px, start, above, below, grown):
   """Grows labels in some rows of a window, as grow_labels.
 
   Of labels that are equally near, the one in the leftmost column is taken, and
@@ -40,14 +44,14 @@ def grow_rows(labels, reach_px, start, grown):
     labels: (y, x).
     reach_px: the greatest distance.
     start: the window's first row that is wanted.
+    above: int32 (x,), y + x everywhere: rows from a pixel to the nearest label
+      above it, in its column; changed in place.
+    below: int32 (y + 1, x), likewise, below it.
     grown: the rows that are wanted; is written to.
   """
   height, width = labels.shape
   none = height + width
-  most = min(int(reach_px), none - 1)
-  # Rows from each pixel to the nearest label of its column.
-  above = np.full(width, none, np.int32)
-  below = np.full((height + 1, width), none, np.int32)
+  most = int(reach_px) if reach_px < none else none - 1
   for y in range(height - 1, start - 1, -1):
     for x in range(width):
       below[y, x] = 0 if labels[y, x] != 0 else below[y + 1, x] + 1

@@ -5,14 +5,14 @@ Arrays are flat with a rim of one pixel: p = (y + 1) * (width + 2) + x + 1.
 """
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int32, Int64
 from scipy import ndimage
 
 from dicexmbd_jax.masks.blocks import (
   FIRST_BIT,
   Sides,
   Window,
-  is_outer,
+  list_outer,
   solve_blocks,
 )
 from dicexmbd_jax.masks.compiler import compile_kernel
@@ -62,7 +62,13 @@ def spread_watershed(
   return solve_blocks(maps.shape, settings.block, flood)
 
 
-def flood_markers(levels, markers, mask, is_open, has_order):
+def flood_markers(
+  levels: Int64[np.ndarray, "y x"],
+  markers: Labels,
+  mask: Bool[np.ndarray, "y x"],
+  is_open: Sides,
+  has_order: bool,
+) -> Labels:
   """Floods the mask from the markers.
 
   A pixel takes the label of the neighbour (of eight) that is flooded first.
@@ -84,17 +90,21 @@ def flood_markers(levels, markers, mask, is_open, has_order):
   """
   height, stride = markers.shape[0], markers.shape[1] + 2
   labels, level = _lay_out(levels, markers, mask, is_open)
-  # Called from here, the second kernel is compiled only where it is needed.
+  # The kernel without ties' order is compiled only where it is needed.
   if not _settle(labels, level, stride):
     labels, level = _lay_out(levels, markers, mask, is_open)
-    _flood_in_order(labels, level, stride, has_order)
+    offsets = list_offsets(stride)
+    # Each entry is a level, an age and a pixel; the first two decide.
+    heap = np.empty((np.count_nonzero(labels != _CLOSED) + 1, 3), np.int64)
+    _flood_in_order(labels, level, offsets, has_order, heap)
   flooded = labels.reshape(height + 2, stride)[1:-1, 1:-1].copy()
   flooded[flooded == _CLOSED] = 0
   return flooded
 
 
-@compile_kernel
-def _settle(labels, level, stride):
+def _settle(
+  labels: Int32[np.ndarray, " n"], level: Int64[np.ndarray, " n"], stride: int
+) -> bool:
   """Floods without a queue what does not depend on the order of ties.
 
   Pixels are flooded in the order of their passes (_find_passes). So each takes
@@ -113,11 +123,46 @@ def _settle(labels, level, stride):
   Returns:
     Whether no pixel depends on the order; else labels are of no use.
   """
-  passes = _find_passes(labels, level, stride)
-  offsets = np.array(
+  passes = np.where((labels > 0) | (labels == UNKNOWN), level, _DRY)
+  # Rows that have changed in the turn before, and in this one.
+  before, now = np.ones((2, labels.size // stride), bool)
+  _lower_passes(passes, level, stride, before, now)
+  offsets = list_offsets(stride)
+  lower = np.zeros(labels.size, np.int32)
+  count = np.count_nonzero(labels == 0)
+  tied, level_ones, waiting = np.empty((3, count), np.int32)
+  num_tied, num_level = _point_lower(
+    labels, passes, stride, offsets, lower, tied, level_ones
+  )
+  _lead_out(level_ones[:num_level], lower, passes, offsets, waiting)
+  return _follow_lower(labels, passes, lower, tied[:num_tied], offsets)
+
+
+def list_offsets(stride: int) -> Int64[np.ndarray, "8"]:
+  """Returns the steps to the neighbours, in scikit-image's order.
+
+  Args:
+    stride: pixels per row.
+  """
+  return np.array(
     [-stride, -1, 1, stride, -stride - 1, 1 - stride, stride - 1, stride + 1]
   )
-  lower, tied = _point_lower(labels, passes, stride, offsets)
+
+
+@compile_kernel
+def _follow_lower(labels, passes, lower, tied, offsets):
+  """Labels the pixels as those that they are led to; see _settle.
+
+  Args:
+    labels: int32, flat; flooded in place.
+    passes: int64, flat.
+    lower: int32, flat, where each takes its label from.
+    tied: int32, the pixels with several lowest neighbours.
+    offsets: int64, of the neighbours.
+
+  Returns:
+    Whether all lowest neighbours of a pixel have its label.
+  """
   for first in range(labels.size):
     if labels[first] != 0 or passes[first] == _DRY:
       continue
@@ -139,17 +184,23 @@ def _settle(labels, level, stride):
 
 
 @compile_kernel
-def _point_lower(labels, passes, stride, offsets):
+def _point_lower(labels, passes, stride, offsets, lower, tied, level_ones):
   """Points from each pixel that water reaches to a lowest neighbour.
 
+  Args:
+    labels: int32, flat.
+    passes: int64, flat.
+    stride: pixels per row, rim included.
+    offsets: int64, of the neighbours.
+    lower: int32, flat; becomes where each takes its label from, -1 where no
+      neighbour is lower than it.
+    tied: int32; becomes the pixels with several lowest neighbours.
+    level_ones: int32; becomes those without a lower one.
+
   Returns:
-    int32, flat: where each takes its label from; int32 (n,): the pixels with
-    several lowest neighbours.
+    How many pixels there are of these two kinds.
   """
-  lower = np.zeros(labels.size, np.int32)
-  count = np.count_nonzero(labels == 0)
-  tied, num_tied = np.empty(count, np.int32), 0
-  level_ones, num_level = np.empty(count, np.int32), 0
+  num_tied, num_level = 0, 0
   for p in range(labels.size):
     if labels[p] != 0 or passes[p] == _DRY:
       continue
@@ -162,8 +213,7 @@ def _point_lower(labels, passes, stride, offsets):
       lower[p] = -1
       level_ones[num_level] = p
       num_level += 1
-  _lead_out(level_ones[:num_level], lower, passes, offsets)
-  return lower, tied[:num_tied]
+  return num_tied, num_level
 
 
 @compile_kernel
@@ -191,37 +241,40 @@ def _find_lowest(passes, p, stride):
 
 
 @compile_kernel
-def _find_passes(labels, level, stride):
+def _lower_passes(passes, level, stride, before, now):
   """Finds how high water must rise until it reaches each pixel.
 
-  Returns:
-    int64: the least, over all paths from a marker, of the highest level on the
-    way; a marker's own level; _DRY where there is no path.
+  Args:
+    passes: int64, flat: a marker's own level, else _DRY; becomes the least,
+      over all paths from a marker, of the highest level on the way, _DRY where
+      there is no path.
+    level: int64, flat.
+    stride: pixels per row, rim included.
+    before: bool, by row, True; room for the rows that changed in a turn.
+    now: bool, by row, True; the same.
   """
-  passes = np.empty(labels.size, np.int64)
-  for p in range(labels.size):
-    is_marked = labels[p] > 0 or labels[p] == UNKNOWN
-    passes[p] = level[p] if is_marked else _DRY
-  height = labels.size // stride
-  # Rows that have changed in the turn before, and in this one.
-  before = np.ones(height, np.bool_)
-  now = np.ones(height, np.bool_)
-  while before.any():
+  height = before.size
+  # One type for both, so that _let_flow is compiled once.
+  one, minus_one = np.int64(1), np.int64(-1)
+  has_changed = True
+  while has_changed:
     for row in range(1, height - 1):
       if before[row - 1] or before[row] or now[row - 1]:
         first = row * stride + 1
         end = first + stride - 2
-        if _let_flow(passes, level, range(first, end), -stride, -1):
+        if _let_flow(passes, level, range(first, end), -stride, minus_one):
           now[row] = True
     for row in range(height - 2, 0, -1):
       if now[row] or now[row + 1]:
         first = row * stride
         end = first + stride - 2
-        if _let_flow(passes, level, range(end, first, -1), stride, 1):
+        if _let_flow(passes, level, range(end, first, -1), stride, one):
           now[row] = True
-    before[:] = now
-    now[:] = False
-  return passes
+    has_changed = False
+    for row in range(height):
+      has_changed |= now[row]
+      before[row] = now[row]
+      now[row] = False
 
 
 @compile_kernel
@@ -241,7 +294,7 @@ def _let_flow(passes, level, row, beside, behind):
 
 
 @compile_kernel
-def _lead_out(level_ones, lower, passes, offsets):
+def _lead_out(level_ones, lower, passes, offsets, waiting):
   """Leads pixels with no lower neighbour to one of the same pass that has one.
 
   Args:
@@ -249,8 +302,8 @@ def _lead_out(level_ones, lower, passes, offsets):
     lower: int32, where each pixel takes its label from; changed in place.
     passes: int64.
     offsets: int64, of the neighbours.
+    waiting: int32, room for as many pixels.
   """
-  waiting = np.empty(level_ones.size, np.int32)
   for first in level_ones:
     if lower[first] != -1:
       continue
@@ -275,20 +328,22 @@ def _lead_out(level_ones, lower, passes, offsets):
 
 
 @compile_kernel
-def _flood_in_order(labels, level, stride, has_order):
-  """Floods pixel by pixel, in place; see flood_markers."""
-  # Each entry is a level, an age and a pixel; the first two decide.
-  heap = np.empty((np.count_nonzero(labels != _CLOSED) + 1, 3), np.int64)
+def _flood_in_order(labels, level, offsets, has_order, heap):
+  """Floods pixel by pixel, in place; see flood_markers.
+
+  Args:
+    labels: int32, flat, from _lay_out.
+    level: int64, flat, from _lay_out.
+    offsets: int64, of the neighbours, the nearest first.
+    has_order: see flood_markers.
+    heap: int64 (n, 3), room for every pixel of the mask.
+  """
   size = 0
   age = 0
   for p in range(labels.size):
     if labels[p] > 0 or labels[p] == UNKNOWN:
       size = _push(heap, size, level[p], age, p)
       age += has_order
-  # The nearest first, as scikit-image sorts its neighbourhood.
-  offsets = np.array(
-    [-stride, -1, 1, stride, -stride - 1, 1 - stride, stride - 1, stride + 1]
-  )
   while size:
     p = heap[0, 2]
     size = _pop(heap, size)
@@ -307,23 +362,24 @@ def _flood_in_order(labels, level, stride, has_order):
         size = _push(heap, size, level[q], age, q)
 
 
-@compile_kernel
-def _lay_out(levels, markers, mask, is_open):
+def _lay_out(
+  levels: Int64[np.ndarray, "y x"],
+  markers: Labels,
+  mask: Bool[np.ndarray, "y x"],
+  is_open: Sides,
+) -> tuple[Int32[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
   """Puts a rim around labels and levels as they are before the flood."""
-  height, width = markers.shape
-  labels = np.full((height + 2) * (width + 2), _CLOSED, np.int32)
-  level = np.full(labels.size, _DRY, np.int64)
-  for y in range(height):
-    for x in range(width):
-      if not mask[y, x]:
-        continue
-      p = (y + 1) * (width + 2) + x + 1
-      labels[p] = markers[y, x]
-      level[p] = levels[y, x]
-      if labels[p] == 0 and is_outer(y, x, mask.shape, is_open):
-        labels[p] = UNKNOWN
-        level[p] = -1
-  return labels, level
+  shape = mask.shape[0] + 2, mask.shape[1] + 2
+  labels = np.full(shape, _CLOSED, np.int32)
+  level = np.full(shape, _DRY)
+  inner_labels, inner_level = labels[1:-1, 1:-1], level[1:-1, 1:-1]
+  np.copyto(inner_labels, markers, where=mask)
+  np.copyto(inner_level, levels, where=mask)
+  for side in list_outer(is_open):
+    is_unknown = inner_labels[side] == 0
+    inner_labels[side][is_unknown] = UNKNOWN
+    inner_level[side][is_unknown] = -1
+  return labels.ravel(), level.ravel()
 
 
 @compile_kernel

@@ -13,6 +13,7 @@ from dicexmbd_jax.masks.components import (
   count_labels,
   find_root,
   list_edge_labels,
+  look_up,
   number_roots,
   replace_labels,
 )
@@ -36,11 +37,14 @@ def fill_small_holes(
     The filled mask; a clear mask stays clear. Source: fill_labeled_holes of
     CellProfiler's library with its size function.
   """
-  regions, count = number_regions(mask.view(np.int8), 1)
+  regions, count = number_regions(mask, 1)
   is_filled = count_labels(regions, count + 1) < max_area_px
   is_filled[list_edge_labels(regions)] = False
   is_filled[1] = True  # The mask itself.
-  return replace_labels(regions, is_filled)
+  look_up(regions, is_filled.astype(np.int32), regions)
+  filled = storage.allocate(mask.shape, bool)
+  filled[...] = regions
+  return filled
 
 
 def fill_object_holes(labels: Labels) -> Labels:
@@ -78,52 +82,64 @@ def number_regions(labels: np.ndarray, num_objects: int) -> tuple[Labels, int]:
   """Numbers objects and groups of background.
 
   Args:
-    labels: int8 or int32 (y, x), objects 1..num_objects, 0 = background.
+    labels: bool or int32 (y, x), objects 1..num_objects, 0 = background.
     num_objects: the highest object.
 
   Returns:
     int32 (y, x), regions 1..n; and n.
   """
   regions = storage.allocate(labels.shape, np.int32)
-  return regions, fill_numbers(labels, num_objects, regions)
-
-
-@compile_kernel
-def fill_numbers(labels, num_objects, regions):
-  """Writes the numbers of number_regions into `regions`; returns how many."""
-  height, width = labels.shape
+  regions[...] = labels
   # At most every other pixel begins a group; only what is used is touched.
-  parent = np.empty(height * width // 2 + 2, np.int32)
-  count = 0
-  for y in range(height):
-    left = 0
-    for x in range(width):
-      if labels[y, x]:
-        left = 0
-      else:
-        above = regions[y - 1, x] if y else 0
-        if left == 0 and above == 0:
-          count += 1
-          parent[count] = count
-          left = count
-        elif left == 0:
-          left = above
-        elif above > 0 and above != left:
-          left = find_root(parent, left)
-          above = find_root(parent, above)
-          parent[max(left, above)] = min(left, above)
-          left = min(left, above)
-      regions[y, x] = left
-  num_regions = number_roots(parent, count, num_objects)
-  for y in range(height):
-    for x in range(width):
-      label = labels[y, x]
-      regions[y, x] = label if label else parent[regions[y, x]]
-  return num_regions
+  parent = np.empty(num_objects + labels.size // 2 + 2, np.int32)
+  parent[: num_objects + 1] = np.arange(num_objects + 1)
+  highest = fill_background(regions, parent, num_objects)
+  highest = number_roots(parent, highest, 0)
+  look_up(regions, parent, regions)
+  return regions, highest
 
 
 @compile_kernel
-def list_contacts(regions):
+def fill_background(regions, parent, num_objects):
+  """Labels background with groups, some of which are to be joined, in place.
+
+  Args:
+    regions: int32 (y, x), objects 1..num_objects, 0 = background.
+    parent: int32, 0 of 0; becomes, of each group, an earlier one that it is
+      to be joined with, or itself. Groups are numbered on from the objects.
+    num_objects: the highest object.
+
+  Returns:
+    The highest group.
+  """
+  count = num_objects
+  none = parent[0]  # 0 of one type with groups: find_root is compiled once.
+  for y in range(regions.shape[0]):
+    left = none
+    for x in range(regions.shape[1]):
+      if regions[y, x]:
+        left = none
+        continue
+      above = none
+      if y and regions[y - 1, x] > num_objects:
+        above = regions[y - 1, x]
+      if left == 0 and above == 0:
+        count += 1
+        parent[count] = count
+        left = parent[count]
+      elif left == 0:
+        left = above
+      elif above > 0 and above != left:
+        left = find_root(parent, left)
+        above = find_root(parent, above)
+        if above < left:
+          left, above = above, left
+        parent[above] = left
+      regions[y, x] = left
+  return count
+
+
+def list_contacts(regions: Labels) -> np.ndarray:
   """Lists the pairs of regions that touch (4-neighbours).
 
   Only the first pixel of a straight border is looked at. Example: of
@@ -140,16 +156,30 @@ def list_contacts(regions):
   Returns:
     int64 (n,), first * 2**32 + second, with repeats.
   """
-  height, width = regions.shape
-  pairs = np.empty(1024, np.int64)
+  found = []
+  for part in storage.cut_strips(regions.shape, 16):
+    pairs = np.empty(2 * regions[part].size, np.int64)
+    used = fill_contacts(regions, part.start, part.stop, pairs)
+    found.append(pairs[:used].copy())
+  return np.concatenate(found)
+
+
+@compile_kernel
+def fill_contacts(regions, top, bottom, pairs):
+  """Writes the pairs of list_contacts in some rows; returns how many.
+
+  Args:
+    regions: int32 (y, x).
+    top: the first row; those above it are looked at, too.
+    bottom: the row after the last.
+    pairs: int64, two for each pixel of these rows; is written to.
+  """
   used = 0
-  for y in range(height):
-    if used + 2 * width > pairs.size:
-      pairs = np.append(pairs, np.empty(pairs.size + 2 * width, np.int64))
+  for y in range(top, bottom):
     here = regions[y]
-    above = regions[max(y - 1, 0)]
-    for x in range(width):
-      before = max(x - 1, 0)
+    above = regions[y - 1 if y else 0]
+    for x in range(regions.shape[1]):
+      before = x - 1 if x else 0
       is_new = here[before] != here[x]
       if is_new and not (
         y and above[before] == here[before] and above[x] == here[x]
@@ -161,7 +191,7 @@ def list_contacts(regions):
       ):
         pairs[used] = np.int64(above[x]) << 32 | np.int64(here[x])
         used += 1
-  return pairs[:used].copy()
+  return used
 
 
 @compile_kernel

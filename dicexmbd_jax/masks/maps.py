@@ -1,5 +1,6 @@
 """Probability maps on the working grid, computed window by window."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -146,55 +147,45 @@ class WorkingMaps:
       window.left // factor * factor,
       -(-window.right // factor) * factor,
     )
-    enlarged = enlarge_rows(
-      self._pixels,
-      channel,
-      self._divisor,
-      factor,
-      outer.top // factor,
-      outer.bottom // factor,
-      outer.left // factor,
-      outer.right // factor,
-    )
+    shape = self._pixels.shape[:2]
+    inner = Window(*(edge // factor for edge in dataclasses.astuple(outer)))
+    read = inner.expand(1, shape)
+    pixels = self._pixels[*read.slices, channel].astype(np.float32)
+    pixels /= self._divisor
+    missing = [
+      (1 - inner.top + read.top, 1 + inner.bottom - read.bottom),
+      (1 - inner.left + read.left, 1 + inner.right - read.right),
+    ]
+    padded = np.pad(pixels, missing, "edge").astype(np.float64)
+    enlarged = np.empty(outer.shape)
+    enlarge_rows(padded, factor, np.empty(padded.shape[1]), enlarged)
     return enlarged[window.find_inside(outer)]
 
 
 @compile_kernel
-def enlarge_rows(pixels, channel, divisor, factor, top, bottom, left, right):
-  """Enlarges the window of rows top..bottom, columns left..right of a plane.
+def enlarge_rows(padded, factor, line, enlarged):
+  """Enlarges a plane.
 
-  Edges are repeated. Pixel centres stay in place, as in scikit-image's resize
-  with order 1 and mode "symmetric".
+  Pixel centres stay in place, as in scikit-image's resize with order 1 and
+  mode "symmetric".
 
   Args:
-    pixels: (y, x, c) of any real dtype.
-    channel: which plane.
-    divisor: float32; pixels are divided by it, in single precision.
+    padded: float64 (y + 2, x + 2), a pixel more on all sides.
     factor: whole number, 1 or more.
-    top: first row, in pixels of the map, not enlarged; so are the others.
-    bottom: row after the last.
-    left: first column.
-    right: column after the last.
-
-  Returns:
-    float64 ((bottom - top) * factor, (right - left) * factor).
+    line: float64 (x + 2,), room for a row.
+    enlarged: float64 (y * factor, x * factor); is written to.
   """
-  height, width = pixels.shape[:2]
-  enlarged = np.empty(((bottom - top) * factor, (right - left) * factor))
-  line = np.empty(right - left + 2)
-  for y in range(top, bottom):
+  height, width = padded.shape[0] - 2, padded.shape[1] - 2
+  for y in range(height):
     for phase_y in range(factor):
       # Where this centre lies, in pixels after the centre of pixel y.
       shift_y = (phase_y + 0.5) / factor - 0.5
-      upper = max(y - 1, 0) if shift_y < 0 else y
-      lower = min(y + 1, height - 1) if shift_y > 0 else y
+      above = padded[y if shift_y < 0 else y + 1]
+      below = padded[y + 2 if shift_y > 0 else y + 1]
       part_y = shift_y if shift_y >= 0 else 1 + shift_y
       for index in range(line.size):
-        x = min(max(left + index - 1, 0), width - 1)
-        above = np.float64(np.float32(pixels[upper, x, channel]) / divisor)
-        below = np.float64(np.float32(pixels[lower, x, channel]) / divisor)
-        line[index] = (1 - part_y) * above + part_y * below
-      row = enlarged[(y - top) * factor + phase_y]
+        line[index] = (1 - part_y) * above[index] + part_y * below[index]
+      row = enlarged[y * factor + phase_y]
       for phase_x in range(factor):
         shift_x = (phase_x + 0.5) / factor - 0.5
         first = 0 if shift_x < 0 else 1
@@ -202,7 +193,7 @@ def enlarge_rows(pixels, channel, divisor, factor, top, bottom, left, right):
         near = line[first:]
         far = line[first + (part_x > 0) :]
         part = row[phase_x:]
-        for index in range(right - left):
+        for index in range(width):
           value = (1 - part_x) * near[index] + part_x * far[index]
           part[index * factor] = value
   return enlarged

@@ -119,7 +119,7 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
   grown = grow_labels(cells, distance_px)
   touching = np.concatenate(
     [
-      list_touching(grown[part.start : part.stop + 1])
+      _list_touching(grown[part.start : part.stop + 1])
       for part in storage.cut_strips(grown.shape, 16)
     ]
   )
@@ -135,22 +135,30 @@ def measure_neighbors(cells: Labels, distance_px: float = 4.0) -> pd.DataFrame:
   )
 
 
+def _list_touching(grown: Labels) -> Int64[np.ndarray, " n"]:
+  """Lists the pairs of ids whose pixels share an edge, some several times."""
+  pairs = np.empty(2 * grown.size, np.int64)
+  count = fill_touching(grown, np.zeros(grown.shape[1], np.int64), pairs)
+  return pairs[:count].copy()
+
+
 @compile_kernel
-def list_touching(grown):
+def fill_touching(grown, last_beside, pairs):
   """Lists the pairs of ids whose pixels share an edge.
 
   Args:
     grown: (y, x), 0 = background.
+    last_beside: int64 (x,), zeros; room for a row's pairs.
+    pairs: int64, two for each pixel; becomes both ids of a pair in one number,
+      the smaller first, which sorts as the pair does. A pair may come several
+      times.
 
   Returns:
-    int64: both ids of a pair in one number, the smaller first, which sorts as
-    the pair does. A pair may come several times.
+    The number of pairs.
   """
   height, width = grown.shape
-  pairs = np.empty(2 * height * width, np.int64)
   count = 0
   # Borders are long: of a pair that the pixel before had, too, one will do.
-  last_beside = np.zeros(width, np.int64)
   for y in range(height):
     last_below = 0
     for x in range(width):
@@ -165,7 +173,7 @@ def list_touching(grown):
         pairs[count] = below
         count += 1
       last_below = below
-  return pairs[:count].copy()
+  return count
 
 
 @compile_kernel
@@ -173,7 +181,8 @@ def pair_ids(one, other):
   """Returns two ids in one number, 0 where they are equal or background."""
   if one == other or one == 0 or other == 0:
     return 0
-  return np.int64(min(one, other)) << 32 | np.int64(max(one, other))
+  low, high = (one, other) if one < other else (other, one)
+  return np.int64(low) << 32 | np.int64(high)
 
 
 def _list_objects(cells: Labels) -> Int64[np.ndarray, " n"]:
@@ -199,11 +208,13 @@ def _list_run_strips(
   for part in storage.cut_strips(cells.shape, 40):
     strip = cells[part]
     index = strip if is_gapless else np.searchsorted(known, strip)
-    yield list_runs(np.ascontiguousarray(index, np.int32), part.start)
+    labels = np.ascontiguousarray(index, np.int32)
+    runs = np.empty((labels.size, 4), np.int32)
+    yield runs[: list_runs(labels, part.start, runs)]
 
 
 @compile_kernel
-def list_runs(labels, top):
+def list_runs(labels, top, runs):
   """Lists the runs of equal labels along rows.
 
   0 5 5 7 in row 3 gives (3, 1, 3, 5) and (3, 3, 4, 7).
@@ -211,20 +222,13 @@ def list_runs(labels, top):
   Args:
     labels: int32 (y, x); 0 is left out.
     top: the number of the first row.
+    runs: int32 (y * x, 4); becomes row, first column, column after the last
+      one, label, in raster order.
 
   Returns:
-    int32 (k, 4): row, first column, column after the last one, label; in raster
-    order.
+    The number of runs.
   """
   height, width = labels.shape
-  count = 0
-  for y in range(height):
-    last = 0
-    for x in range(width):
-      label = labels[y, x]
-      count += label != last and label != 0
-      last = label
-  runs = np.empty((count, 4), np.int32)
   count = -1
   for y in range(height):
     last = 0
@@ -238,7 +242,7 @@ def list_runs(labels, top):
       if label != 0:
         runs[count, 2] = x + 1
       last = label
-  return runs
+  return count + 1
 
 
 @compile_kernel

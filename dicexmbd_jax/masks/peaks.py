@@ -23,8 +23,9 @@ def list_disk(radius: float) -> np.ndarray:
   return np.ascontiguousarray(steps[inside][order])
 
 
-@compile_kernel
-def find_peaks(values, labels, steps):
+def find_peaks(
+  values: np.ndarray, labels: np.ndarray, steps: np.ndarray
+) -> np.ndarray:
   """Marks the labelled pixels that no near pixel of their label outshines.
 
   Equal neighbours are all peaks. Values of 0 and below are never peaks.
@@ -37,8 +38,15 @@ def find_peaks(values, labels, steps):
   Returns:
     bool (y, x).
   """
+  peaks = np.zeros(values.shape, bool)
+  mark_peaks(values, labels, steps, peaks)
+  return peaks
+
+
+@compile_kernel
+def mark_peaks(values, labels, steps, peaks):
+  """Marks the pixels of find_peaks in `peaks`, bool (y, x), which is clear."""
   height, width = values.shape
-  peaks = np.zeros((height, width), np.bool_)
   for y in range(height):
     for x in range(width):
       label = labels[y, x]
@@ -55,7 +63,6 @@ def find_peaks(values, labels, steps):
           is_peak = False
           break
       peaks[y, x] = is_peak
-  return peaks
 
 
 def make_shrink_tables() -> np.ndarray:
@@ -87,77 +94,15 @@ def make_shrink_tables() -> np.ndarray:
 
 
 SHRINK_TABLES = make_shrink_tables()
-
-
-@compile_kernel
-def shrink_points(places, is_set, stamps, width, tables):
-  """Thins a padded binary image in place until nothing changes.
-
-  A pass of one side looks at the pixels that lost a neighbour since the last
-  pass of that side, four passes ago: the others answer as they did. So the
-  work grows with the pixels that go, not with the plateau times its width.
-
-  Args:
-    places: int64 (n,), the set pixels, as indices of the flat image.
-    is_set: bool (n,), the flat padded image with a clear rim; changed in place.
-    stamps: uint8 (n,), room for when a pixel last lost a neighbour: the number
-      of the pass modulo 8.
-    width: of the padded image.
-    tables: bool (4, 256) from make_shrink_tables.
-  """
-  around = np.array(
-    [-width - 1, -width, 1 - width, 1, width + 1, width, width - 1, -1]
-  )
-  nothing = np.uint8(255)
-  stamps[:] = nothing
-  for place in places:
-    stamps[place] = 7  # By the pass before the first.
-  none = places[:0]
-  touched = [none, none, none, places]  # By pass modulo 4.
-  number = 8  # Of the pass; any multiple of 8 to start with.
-  has_changed = True
-  while has_changed:
-    has_changed = False
-    for side in range(4):
-      total = 0
-      for group in touched:
-        total += group.size
-      goes = np.empty(total, np.int64)
-      count = 0
-      for past in range(number - 4, number):
-        stamp = np.uint8(past % 8)
-        for place in touched[past % 4]:
-          if stamps[place] != stamp:
-            continue
-          if past == number - 4:  # All four sides have looked by now.
-            stamps[place] = nothing
-          if not is_set[place]:
-            continue
-          bits = 0
-          for k in range(8):
-            bits |= is_set[place + around[k]] << k
-          if tables[side, bits]:
-            goes[count] = place
-            count += 1
-      for index in range(count):
-        is_set[goes[index]] = False
-      stamp = np.uint8(number % 8)
-      lost = np.empty(8 * count, np.int64)
-      num_lost = 0
-      for index in range(count):
-        for k in range(8):
-          place = goes[index] + around[k]
-          if is_set[place] and stamps[place] != stamp:
-            stamps[place] = stamp
-            lost[num_lost] = place
-            num_lost += 1
-      touched[number % 4] = lost[:num_lost].copy()
-      has_changed = has_changed or count > 0
-      number += 1
+NEVER = 255  # Stamp of a pixel that has lost no neighbour.
 
 
 def shrink_peaks(peaks: np.ndarray) -> np.ndarray:
   """Shrinks touching peaks to one point each; a ring keeps its hole.
+
+  A pass of one side looks at the pixels that lost a neighbour since the last
+  pass of that side, four passes ago: the others answer as they did. So the
+  work grows with the pixels that go, not with the plateau times its width.
 
   Args:
     peaks: bool (y, x).
@@ -166,9 +111,104 @@ def shrink_peaks(peaks: np.ndarray) -> np.ndarray:
     bool (y, x). Source: binary_shrink of CellProfiler's library.
   """
   height, width = peaks.shape
-  is_set = storage.allocate((height + 2, width + 2), bool)
-  is_set[1:-1, 1:-1] = peaks
-  flat = is_set.reshape(-1)
-  stamps = storage.allocate(flat.shape, np.uint8)
-  shrink_points(np.flatnonzero(flat), flat, stamps, width + 2, SHRINK_TABLES)
-  return is_set[1:-1, 1:-1]
+  padded = storage.allocate((height + 2, width + 2), bool)
+  padded[1:-1, 1:-1] = peaks
+  is_set = padded.reshape(-1)
+  # When a pixel last lost a neighbour: the number of the pass modulo 8.
+  stamps = storage.allocate(is_set.shape, np.uint8)
+  stamps[...] = NEVER
+  places = np.flatnonzero(is_set)
+  stamps[places] = 7  # By the pass before the first.
+  none = places[:0]
+  touched = [none, none, none, places]  # By pass modulo 4.
+  above, below = -width - 2, width + 2
+  around = np.array(
+    [above - 1, above, above + 1, 1, below + 1, below, below - 1, -1]
+  )
+  number = 8  # Of the pass; any multiple of 8 to start with.
+  has_changed = True
+  while has_changed:
+    has_changed = False
+    for table in SHRINK_TABLES:
+      goes = np.empty(sum(map(len, touched)), np.int64)
+      count = 0
+      for past in range(number - 4, number):
+        # All four sides have looked at the oldest by now.
+        stamp, is_last = past % 8, past == number - 4
+        count = list_going(
+          touched[past % 4], is_set, stamps, stamp, is_last, around, table,
+          goes, count,
+        )  # fmt: skip
+      goes = goes[:count]
+      is_set[goes] = False
+      lost = np.empty(8 * count, np.int64)
+      num_lost = list_losing(goes, is_set, stamps, number % 8, around, lost)
+      touched[number % 4] = lost[:num_lost].copy()
+      has_changed = has_changed or count > 0
+      number += 1
+  shrunk = storage.allocate(peaks.shape, bool)
+  shrunk[...] = padded[1:-1, 1:-1]
+  return shrunk
+
+
+@compile_kernel
+def list_going(
+  places, is_set, stamps, stamp, is_last, around, table, goes, count
+):
+  """Lists the pixels that a pass of one side removes.
+
+  Args:
+    places: int64 (n,), the pixels that lost a neighbour in an earlier pass, as
+      indices of the flat image.
+    is_set: bool, the flat padded image with a clear rim.
+    stamps: uint8, when a pixel last lost a neighbour.
+    stamp: of the earlier pass.
+    is_last: whether these pixels need not be looked at again.
+    around: int64 (8,), the steps to the neighbours.
+    table: bool (256,), of make_shrink_tables.
+    goes: int64; is written to, from `count` on.
+    count: how many pixels it has.
+
+  Returns:
+    How many it has now.
+  """
+  for place in places:
+    if stamps[place] != stamp:
+      continue
+    if is_last:
+      stamps[place] = NEVER
+    if not is_set[place]:
+      continue
+    bits = 0
+    for k in range(8):
+      bits |= is_set[place + around[k]] << k
+    if table[bits]:
+      goes[count] = place
+      count += 1
+  return count
+
+
+@compile_kernel
+def list_losing(goes, is_set, stamps, stamp, around, lost):
+  """Lists, once each, the set pixels that have lost a neighbour.
+
+  Args:
+    goes: int64 (n,), the pixels that were removed.
+    is_set: bool, the flat padded image.
+    stamps: uint8; becomes `stamp` where a neighbour is lost.
+    stamp: of this pass.
+    around: int64 (8,), the steps to the neighbours.
+    lost: int64 (8 n,); is written to.
+
+  Returns:
+    How many there are.
+  """
+  count = 0
+  for gone in goes:
+    for k in range(8):
+      place = gone + around[k]
+      if is_set[place] and stamps[place] != stamp:
+        stamps[place] = stamp
+        lost[count] = place
+        count += 1
+  return count

@@ -109,27 +109,27 @@ def limit_growth(cells: Labels, seeds: Labels, radius_px: float) -> Labels:
   # The nearest first: most pixels find their nucleus in a few steps.
   near = np.pad(list_disk(radius_px), ((1, 0), (0, 0)))  # The pixel itself.
   kept = storage.allocate(cells.shape, np.int32)
-  _cut_far(cells, seeds, near, kept)
+  _cut_far(cells, seeds, near, int(np.abs(near).max()), kept)
   return kept
 
 
 @compile_kernel
-def _cut_far(cells, seeds, near, kept):
+def _cut_far(cells, seeds, near, reach, kept):
   """Keeps a pixel if its label's seed lies at one of the offsets `near`.
 
-  Writes into `kept`, which is zeros. Example, near = [[0, 0], [0, -1], [0, 1]]:
+  Writes into `kept`, which is zeros; `reach` is the largest offset. Example,
+  near = [[0, 0], [0, -1], [0, 1]]:
 
       seeds 0 2 0 0    cells 2 2 2 2    result 2 2 2 0
             0 0 0 0          2 2 0 0           0 0 0 0
   """
   height, width = cells.shape
-  reach = np.abs(near).max()
   for y in range(height):
     for x in range(width):
       label = cells[y, x]
       if label == 0:
         continue
-      is_inner = reach <= min(y, x, height - 1 - y, width - 1 - x)
+      is_inner = reach <= y < height - reach and reach <= x < width - reach
       for i in range(near.shape[0]):
         v, u = y + near[i, 0], x + near[i, 1]
         is_inside = is_inner or (0 <= v < height and 0 <= u < width)

@@ -47,8 +47,10 @@ def join_nuclei(
   pairs, saddles = find_saddles(found, maps, peaks)
   # Equal saddles in the order of the labels, whatever the parts were.
   order = np.lexsort((pairs, -saddles))
-  numbers = join_pairs(pairs[order], saddles[order], peaks, min_depth)
-  return replace_labels(found, drop_dim(numbers, peaks, min_peak))
+  parent = np.arange(count + 1, dtype=np.int32)
+  join_pairs(pairs[order], saddles[order], peaks.copy(), min_depth, parent)
+  number_roots(parent, count, 0)
+  return replace_labels(found, drop_dim(parent, peaks, min_peak))
 
 
 def drop_dim(
@@ -82,13 +84,18 @@ def find_saddles(
   for core in maps.cut_parts():
     window = core.expand(1, found.shape)
     rows, columns = core.find_inside(window)
-    pairs, values = list_contacts(
-      np.ascontiguousarray(found[window.slices]),
+    labels = np.ascontiguousarray(found[window.slices])
+    pairs = np.empty(4 * labels.size, np.int64)
+    values = np.empty(4 * labels.size)
+    used = fill_contacts(
+      labels,
       np.ascontiguousarray(maps.read_smooth(window)),
       np.array([rows.start, rows.stop, columns.start, columns.stop]),
       peaks,
+      pairs,
+      values,
     )
-    pairs, values = keep_highest(pairs, values)
+    pairs, values = keep_highest(pairs[:used], values[:used])
     all_pairs.append(pairs)
     all_values.append(values)
   return keep_highest(np.concatenate(all_pairs), np.concatenate(all_values))
@@ -105,7 +112,7 @@ def keep_highest(
 
 
 @compile_kernel
-def list_contacts(labels, plane, core, peaks):
+def fill_contacts(labels, plane, core, peaks, pairs, values):
   """Lists where two nuclei touch; raises `peaks`, in place, to what is there.
 
   Args:
@@ -114,25 +121,23 @@ def list_contacts(labels, plane, core, peaks):
     core: int64 (4,), first and last row and column to look at, the lasts out;
       neighbours may lie outside.
     peaks: float64, by label.
+    pairs: int64, four for each pixel; becomes lower label * 2**32 + higher
+      label.
+    values: float64, likewise; becomes the lower of the two pixels.
 
   Returns:
-    int64 (n,), lower label * 2**32 + higher label; float64 (n,), the lower
-    of the two pixels.
+    The number of pairs.
   """
   height, width = labels.shape
-  pairs = np.empty(1024, np.int64)
-  values = np.empty(1024, np.float64)
   used = 0
   for y in range(core[0], core[1]):
-    if used + 4 * width > pairs.size:
-      pairs = np.append(pairs, np.empty(used + 4 * width, np.int64))
-      values = np.append(values, np.empty(used + 4 * width, np.float64))
     for x in range(core[2], core[3]):
       here = labels[y, x]
       if here == 0:
         continue
       value = plane[y, x]
-      peaks[here] = max(peaks[here], value)
+      if value > peaks[here]:
+        peaks[here] = value
       for turn in range(4):  # Right; below left, below, below right.
         other_y = y + (turn > 0)
         other_x = x + 1 if turn == 0 else x + turn - 2
@@ -141,36 +146,34 @@ def list_contacts(labels, plane, core, peaks):
         there = labels[other_y, other_x]
         if there == 0 or there == here:
           continue
-        low, high = np.int64(min(here, there)), np.int64(max(here, there))
-        pairs[used] = low << 32 | high
-        values[used] = min(value, plane[other_y, other_x])
+        low, high = (here, there) if here < there else (there, here)
+        pairs[used] = np.int64(low) << 32 | np.int64(high)
+        other = plane[other_y, other_x]
+        values[used] = other if other < value else value
         used += 1
-  return pairs[:used].copy(), values[:used].copy()
+  return used
 
 
 @compile_kernel
-def join_pairs(pairs, saddles, peaks, min_depth):
+def join_pairs(pairs, saddles, peaks, min_depth, parent):
   """Joins pair by pair.
 
   Args:
     pairs: int64 (p,), lower label * 2**32 + higher label.
     saddles: float64 (p,), falling.
-    peaks: float64 (n + 1,), by label.
+    peaks: float64 (n + 1,), by label; raised in place.
     min_depth: see join_nuclei.
-
-  Returns:
-    int32 (n + 1,), each label's number; 0 stays 0.
+    parent: int32 (n + 1,), each label itself; becomes, where a label is to be
+      joined with others, a lower one of them.
   """
-  parent = np.arange(peaks.size).astype(np.int32)
-  peaks = peaks.copy()
   for i in range(pairs.size):
     first = find_root(parent, np.int32(pairs[i] >> 32))
     second = find_root(parent, np.int32(pairs[i] & 0xFFFFFFFF))
     if first == second:
       continue
-    if min(peaks[first], peaks[second]) - saddles[i] < min_depth:
-      low, high = min(first, second), max(first, second)
+    low, high = (first, second) if first < second else (second, first)
+    lower = peaks[high] if peaks[high] < peaks[low] else peaks[low]
+    if lower - saddles[i] < min_depth:
       parent[high] = low
-      peaks[low] = max(peaks[low], peaks[high])
-  number_roots(parent, peaks.size - 1, 0)
-  return parent
+      if peaks[high] > peaks[low]:
+        peaks[low] = peaks[high]

@@ -86,9 +86,10 @@ def smooth_window(
     rows, columns = outer.slices
     weights_y = weigh_edges(shape[0], taps)[rows]
     weights_x = weigh_edges(shape[1], taps)[columns]
-    smooth = convolve_plane(
-      plane, taps[gaussian.radius_px :], weights_y, weights_x
-    )
+    smooth = np.empty(plane.shape)
+    zeros = np.zeros((2, plane.shape[1] + 2 * gaussian.radius_px))
+    half = taps[gaussian.radius_px :]
+    convolve_plane(plane, half, weights_y, weights_x, zeros, smooth)
   return smooth[window.find_inside(outer)]
 
 
@@ -118,7 +119,7 @@ def _smooth_single(plane: Plane, gaussian: Gaussian) -> Plane:
 
 
 @compile_kernel
-def convolve_plane(plane, taps, norm_y, norm_x):
+def convolve_plane(plane, taps, norm_y, norm_x, zeros, smoothed):
   """Convolves rows and columns with a symmetric kernel, zeros outside.
 
   Args:
@@ -126,29 +127,22 @@ def convolve_plane(plane, taps, norm_y, norm_x):
     taps: float64 (r + 1,), the kernel's centre and one half.
     norm_y: float64 (y,), what each row's result is divided by.
     norm_x: float64 (x,), the same for columns.
-
-  Returns:
-    float64 (y, x), rounded to STEP.
+    zeros: float64 (2, x + 2 r), zeros; the first row is written to.
+    smoothed: float64 (y, x); becomes the result, rounded to STEP.
   """
   height, width = plane.shape
   radius = taps.size - 1
-  smoothed = np.empty((height, width))
-  column = np.zeros(width + 2 * radius)
+  column, outside = zeros[0], zeros[1]
+  middle = column[radius : radius + width]
   for y in range(height):
-    middle = column[radius : radius + width]
     for x in range(width):
       middle[x] = taps[0] * plane[y, x]
     for k in range(1, radius + 1):
       tap = taps[k]
-      if y >= k and y + k < height:
-        above = plane[y - k]
-        below = plane[y + k]
-        for x in range(width):
-          middle[x] += tap * (above[x] + below[x])
-      elif y >= k or y + k < height:
-        beside = plane[y - k] if y >= k else plane[y + k]
-        for x in range(width):
-          middle[x] += tap * beside[x]
+      above = plane[y - k] if y >= k else outside
+      below = plane[y + k] if y + k < height else outside
+      for x in range(width):
+        middle[x] += tap * (above[x] + below[x])
     row = smoothed[y]
     for x in range(width):
       row[x] = taps[0] * middle[x]
@@ -160,4 +154,3 @@ def convolve_plane(plane, taps, norm_y, norm_x):
         row[x] += tap * (left[x] + right[x])
     for x in range(width):
       row[x] = np.rint(row[x] / (norm_y[y] * norm_x[x]) / STEP) * STEP
-  return smoothed

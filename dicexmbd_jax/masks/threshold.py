@@ -119,11 +119,11 @@ def add_single_values(histogram: Histogram, parts: Parts) -> None:
   """Adds the missing single values to a histogram."""
   is_wanted = np.zeros(_NUM_BINS, bool)
   is_wanted[list(histogram.missing)] = True
-  values = np.sort(
-    np.concatenate(
-      [pick_values(np.ascontiguousarray(p), is_wanted) for p in parts]
-    )
-  )
+  values = np.empty(histogram.counts[is_wanted].sum())
+  count = 0
+  for part in parts:
+    count = pick_values(np.ascontiguousarray(part), is_wanted, values, count)
+  values.sort()
   bins = np.minimum((values * _NUM_BINS).astype(int), _NUM_BINS - 1)
   for index in histogram.missing:
     first, last = np.searchsorted(bins, [index, index + 1])
@@ -205,34 +205,43 @@ def add_to_bins(values, counts, sums):
     # Neighbours are alike: add up in registers while the bin stays the same.
     index, count, total = 0, 0, 0.0
     for value in row:
-      following = min(int(value * num_bins), num_bins - 1)
+      following = int(value * num_bins)
+      if following >= num_bins:
+        following = num_bins - 1
       if following != index:
         counts[index] += count
         sums[index] += total
         index, count, total = following, 0, 0.0
       count += 1
       total += value
-      low = min(low, value)
-      high = max(high, value)
+      low = value if value < low else low
+      high = value if value > high else high
     counts[index] += count
     sums[index] += total
   return low, high
 
 
 @compile_kernel
-def pick_values(values, is_wanted):
-  """Returns the values (float64, in order) that fall into the wanted bins."""
+def pick_values(values, is_wanted, picked, count):
+  """Picks the values that fall into the wanted bins, in order.
+
+  Args:
+    values: float64 (y, x).
+    is_wanted: bool (n,), by bin.
+    picked: float64; is written to, from `count` on.
+    count: how many values it has.
+
+  Returns:
+    How many values it has now.
+  """
   num_bins = is_wanted.size
-  picked = np.empty(1024)
-  count = 0
   for row in values:
-    if count + row.size > picked.size:
-      picked = np.append(picked, np.empty(picked.size + row.size))
     for value in row:
-      if is_wanted[min(int(value * num_bins), num_bins - 1)]:
+      index = int(value * num_bins)
+      if is_wanted[index if index < num_bins else num_bins - 1]:
         picked[count] = value
         count += 1
-  return picked[:count].copy()
+  return count
 
 
 @compile_kernel

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain, magnification, sections
 from dicexmbd_jax.io import source as source_lib
-from dicexmbd_jax.masks import confidence, segment
+from dicexmbd_jax.masks import confidence, measure, segment
+from dicexmbd_jax.report import overlay
 from dicexmbd_jax.runs import results, state
 from dicexmbd_jax.runs.failures import describe_source
 from dicexmbd_jax.types import (
@@ -72,7 +73,7 @@ class PreparedImage:
 
 
 def load_kernels(config: ConfigDict) -> None:
-  """Finds cells in noise, so that the loops of the masks are machine code.
+  """Finds, measures and draws cells in noise, so that loops are machine code.
 
   Noise has what few images have: holes in holes, and nuclei of all sizes.
 
@@ -80,10 +81,13 @@ def load_kernels(config: ConfigDict) -> None:
     config: the config's section `segment`.
   """
   noise = np.random.default_rng(0).random((48, 48, 3), np.float32)
-  # What the first pass and the second one give.
-  for maps in (noise, np.rint(noise * 65535).astype(np.uint16)):
-    masks = segment.segment_image(maps, config)
-    confidence.measure_doubt(maps, masks.cells)
+  masks = segment.segment_image(noise, config)
+  confidence.measure_doubt(noise, masks.cells)
+  stack = np.moveaxis(np.zeros((2, 48, 48), np.float32), 0, -1)
+  measure.measure_intensities(stack, masks.cells, ("one", "other"))
+  measure.measure_regions(masks.cells)
+  measure.measure_neighbors(masks.cells)
+  overlay.draw_overlay(noise[..., :2], masks.cells, masks.nuclei)
 
 
 class ImageJob:

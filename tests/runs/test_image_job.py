@@ -2,13 +2,14 @@ import os
 import subprocess
 import sys
 
-# Counts what each kernel of the masks was compiled for, before and after cells
-# are found in maps of other sizes: with few nuclei, and with many.
+# Counts what each kernel was compiled for, before and after cells are found in
+# maps of other sizes, with few nuclei and with many, measured and drawn.
 COUNT = """
 import sys
 import numpy as np
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.masks import confidence, segment
+from dicexmbd_jax.masks import confidence, measure, segment
+from dicexmbd_jax.report import overlay
 from dicexmbd_jax.runs import image_job
 
 def count():
@@ -30,6 +31,12 @@ for one in (maps, maps[:50].copy(), np.rint(maps * 65535).astype(np.uint16)):
   found = segment.segment_image(one, config, (70, 80))
   assert found.cells.max() > 2
   confidence.measure_doubt(one, found.cells)
+planes = np.ascontiguousarray(np.moveaxis(maps[:70, :80], -1, 0))
+stack = np.moveaxis(planes, 0, -1)  # As images are read.
+measure.measure_intensities(stack, found.cells, "abc")
+measure.measure_regions(found.cells)
+measure.measure_neighbors(found.cells)
+overlay.draw_overlay(maps[:70, :80, :2], found.cells, found.nuclei)
 assert sum(before.values()) > 30, before
 assert count() == before, {*count().items()} - {*before.items()}
 """
