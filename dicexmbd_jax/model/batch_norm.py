@@ -100,12 +100,15 @@ def _make_spread(x: Float[Array, "b h w n*c"], like: Float[Array, " c"]):
 
 def mask_outside(x, valid):
   """Sets what lies outside the image to zero; both may be folded."""
-  if valid is None:
-    return x
-  mask, num = valid[..., :1].astype(x.dtype), valid.shape[-1]
-  # Chosen channel by channel: repeated, it would be written to memory.
-  column = jnp.arange(x.shape[-1]) // (x.shape[-1] // num)
-  for index in range(1, num):
-    other = valid[..., index : index + 1].astype(x.dtype)
-    mask = jnp.where(column < index, mask, other)
-  return x * mask
+  return x if valid is None else x * _make_mask(valid, x)
+
+
+def _make_mask(valid: Float[Array, "b h w n"], x: Float[Array, "b h w n*c"]):
+  """Returns what x is multiplied by: its shape, or one channel if n is 1."""
+  valid, num = valid.astype(x.dtype), valid.shape[-1]
+  if num == 1:
+    return valid
+  # As a product it is made once and read by all passes over a level; chosen
+  # channel by channel, the columns are spread anew in each, which costs more.
+  columns = jnp.repeat(jnp.eye(num, dtype=x.dtype), x.shape[-1] // num, 1)
+  return jnp.matmul(valid, columns, precision="highest")

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.model import convolution, fold, unet
+from dicexmbd_jax.model import batch_norm, convolution, fold, unet
 
 
 def draw(*shape):
@@ -47,6 +47,18 @@ def test_pooling_leaves_half_of_the_columns_folded():
   for num in (2, 4, 8):
     found = unet.pool(fold.fold(x, num), num)
     np.testing.assert_array_equal(found, fold.fold(wanted, num // 2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("num", [2, 4])
+def test_a_folded_mask_is_the_plain_one_to_the_bit(num, dtype):
+  x = draw(2, 3, 8, 5).astype(dtype)
+  # Between pixels of the image and none, interpolation leaves parts of one.
+  valid = jnp.clip(draw(2, 3, 8, 1), 0, 1)
+  assert len(np.unique(valid)) > 3
+  found = batch_norm.mask_outside(fold.fold(x, num), fold.fold(valid, num))
+  wanted = fold.fold(batch_norm.mask_outside(x, valid), num)
+  np.testing.assert_array_equal(found, wanted)
 
 
 def make_parts(dtype):
