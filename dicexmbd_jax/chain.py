@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from dicexmbd_jax import magnification, sections, storage
 from dicexmbd_jax.image import channels, preparation
-from dicexmbd_jax.io import images
+from dicexmbd_jax.io import images, write
 from dicexmbd_jax.masks import confidence, measure, segment
 from dicexmbd_jax.masks.settings import fit_to_pixels
 from dicexmbd_jax.types import (
@@ -236,32 +236,18 @@ def round_probabilities(
   nuclear signal is background: thresholds would divide what noise is left in
   an answer to nothing.
   """
-  levels = blank_levels(round_to_levels(probabilities), image)
+  levels = blank_levels(
+    write.round_shares(probabilities, "probabilities"), image
+  )
   rounded = storage.allocate(levels.shape, np.float32)
   return np.divide(levels, np.float32(65535), out=rounded)
-
-
-def round_to_levels(probabilities: Probabilities) -> Levels:
-  """Rounds probabilities to whole numbers of 1/65535, half the bytes.
-
-  Raises:
-    ValueError: some are no numbers.
-  """
-  levels = storage.allocate(probabilities.shape, np.uint16)
-  for part in storage.cut_strips(levels.shape, 8):
-    if not np.isfinite(probabilities[part]).all():
-      raise ValueError(
-        "found probabilities that are no numbers, expected 0 to 1"
-      )
-    levels[part] = np.rint(probabilities[part] * 65535)
-  return levels
 
 
 def blank_levels(levels: Levels, image: Image) -> Levels:
   """Returns the levels, or those of an image without any nuclear signal.
 
   Args:
-    levels: of round_to_levels.
+    levels: of io.write.round_shares.
     image: the two channels.
   """
   if image[..., 0].any():

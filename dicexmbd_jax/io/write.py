@@ -177,7 +177,8 @@ def write_probabilities(
     )
   data = probabilities
   if data.dtype != np.uint16:
-    data = _round_shares(path, probabilities, "probabilities")
+    with _name_value(path):
+      data = round_shares(probabilities, "probabilities")
   notes: dict[str, Any] = {}
   if image_grid is not None:
     notes = {
@@ -189,10 +190,23 @@ def write_probabilities(
   _write_tiff(path, data, "YXS", pixel_size_um, photometric="rgb", notes=notes)
 
 
-def _round_shares(
-  path: str | pathlib.Path, shares: np.ndarray, what: str
-) -> np.ndarray:
-  """Returns 0..1 as whole numbers of 1/65535.
+@contextlib.contextmanager
+def _name_value(path: str | pathlib.Path) -> Iterator[None]:
+  """Puts the file before the line of a ValueError."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
+def round_shares(shares: np.ndarray, what: str) -> np.ndarray:
+  """Returns 0..1 as whole numbers of 1/65535, uint16, half the bytes.
+
+  Values beyond are cut to 0..1.
+
+  Args:
+    shares: floats of any shape.
+    what: they are, for the error.
 
   Raises:
     ValueError: some are not finite.
@@ -200,7 +214,7 @@ def _round_shares(
   rounded = storage.allocate(shares.shape, np.uint16)
   for part in storage.cut_strips(shares.shape, 12):
     if not np.isfinite(shares[part]).all():
-      raise ValueError(f"{path}: found {what} that are not finite")
+      raise ValueError(f"found {what} that are not finite, expected 0 to 1")
     scaled = np.clip(shares[part], 0, 1) * np.float32(_MAX_UINT16)
     rounded[part] = np.rint(scaled)
   return rounded
@@ -228,7 +242,8 @@ def write_uncertainty(
     raise ValueError(
       f"{path}: found uncertainty of shape {uncertainty.shape}, expected (y, x)"
     )
-  data = _round_shares(path, uncertainty, "uncertainty")
+  with _name_value(path):
+    data = round_shares(uncertainty, "uncertainty")
   _write_tiff(path, data, "YX", pixel_size_um)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from dicexmbd_jax import chain, memory, storage
 from dicexmbd_jax.io import source as source_lib
+from dicexmbd_jax.io import write
 from dicexmbd_jax.runs.pool import Workers
 from dicexmbd_jax.types import (
   Image,
@@ -188,7 +189,7 @@ class Pipeline:
     for task, probabilities, seconds in chain.run_timed(network, show()):
       task.seconds = seconds
       try:
-        yield task, chain.round_to_levels(probabilities)
+        yield task, write.round_shares(probabilities, "probabilities")
       except (ValueError, MemoryError) as error:
         self._end(task, error)
 
