@@ -100,6 +100,10 @@ def judge_views(
     maps: the first pass' answer to each.
     config: the whole configuration.
   """
+  # Dim nuclei, too: they come and go where the network does not know what it
+  # sees, and without them it would seem to.
+  config = config.copy_and_resolve_references()
+  config.segment.min_nucleus_peak = 0.0
   shapes = [view.shape[:2] for view in views[::2]]
   looks = [
     look_at(*one, config)
@@ -155,10 +159,6 @@ def look_at(
   """Compares what the network says of a window and of its magnified middle."""
   middle = _find_middle(window_shape)
   shape = tuple(part.stop - part.start for part in middle)
-  # Dim nuclei, too: they come and go where the network does not know what it
-  # sees, and without them it would seem to.
-  config = config.copy_and_resolve_references()
-  config.segment.min_nucleus_peak = 0.0
   masks = segment.segment_seen(maps, config, window_shape)
   again = segment.segment_seen(larger_maps, config, shape, PROBE)
   areas_px = count_labels(masks.nuclei, len(masks.is_border) + 1)[1:]

@@ -16,33 +16,18 @@ model="${1:-training/model}"
 first=training/simulated
 run=(.venv/bin/python -m dicexmbd_jax)
 
-# build NAME --images=... --teacher=... [--flags]: records of one source, whose
-# name decides the panels that are drawn.
-build() {
-  local sum
-  sum=$(cksum <<<"$1")
-  [ -f "training/records/$1/build.json" ] ||
-    .venv/bin/python -m data_builders.build --config=configs/simulated.py \
-      --config.records.seed="${sum%% *}" --output="training/records/$1" "${@:2}"
-}
+config=configs/simulated.py prefix=
+# shellcheck source=launch/experiments/records.sh
+source launch/experiments/records.sh
 
 # um per pixel that the studies' images are said to have: smaller pixels make
 # smaller cells with less noise, larger ones larger and smoother cells.
 sizes=(1.0 0.7 1.3 1.0 0.85 0.6 1.0 1.0 0.8 1.6 1.0 2.0 1.0 1.3 1.0 0.5 1.0 0.75
   1.15 1.0)
-make_study() {
-  local folder="training/study_$1" kept="[]"
-  if [ "$1" -lt 4 ]; then kept="[ROI006]"; fi
-  [ -f "$folder/img/ROI006.tiff" ] || "${run[@]}" simulate \
-    --output="$folder" --num_images=6 --size_px=400 --seed=$((2000 + $1))
-  build "study_$1" --images="$folder/img" --panel="$folder/panel.csv" \
-    --teacher="$folder/truth/masks" --pixel_size_um="${sizes[$1]}" \
-    --config.records.lists.validation="$kept"
-}
 for study in {0..18..2}; do
-  make_study "$study" &
+  make_study "$study" "${sizes[$study]}" &
   other=$!
-  make_study $((study + 1))
+  make_study $((study + 1)) "${sizes[$((study + 1))]}"
   wait "$other"
 done
 "${run[@]}" train --config=configs/simulated.py --workdir="$first"
@@ -50,13 +35,7 @@ done
 # which find cells worse.
 first+=/last
 
-spleen="$data/spleen_imc"
-for pair in spleen=1.0 spleen_small=0.8 spleen_large=1.25 spleen_largest=1.7; do
-  build "${pair%=*}" --images="$spleen/img" --panel="$spleen/panel.csv" \
-    --teacher="$spleen/masks" --pixel_size_um="${pair#*=}" \
-    --config.records.lists.validation="[ROI024]" \
-    --config.records.lists.test="[ROI028, ROI030]"
-done
+build_spleen spleen=1.0 spleen_small=0.8 spleen_large=1.25 spleen_largest=1.7
 
 # Self-training: the cells that the first network finds in images without masks,
 # under the whole panel and in all views.

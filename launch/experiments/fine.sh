@@ -12,33 +12,16 @@ data="${DICEXMBD_REAL_DATA:-../shared/data}"
 config=configs/experiments/fine.py
 run=(.venv/bin/python -m dicexmbd_jax)
 
-build() {
-  local sum
-  sum=$(cksum <<<"$1")
-  [ -f "training/records/fine_$1/build.json" ] ||
-    .venv/bin/python -m data_builders.build --config="$config" \
-      --config.records.seed="${sum%% *}" \
-      --output="training/records/fine_$1" "${@:2}"
-}
+prefix=fine_
+# shellcheck source=launch/experiments/records.sh
+source launch/experiments/records.sh
 
 # um per pixel that images are said to have: smaller pixels make smaller cells.
 sizes=(0.93 0.65 1.2 0.93 0.79 0.55 0.93 0.93 0.75 1.45 0.93 1.6)
 for study in "${!sizes[@]}"; do
-  folder="training/study_$study" kept="[]"
-  if [ "$study" -lt 4 ]; then kept="[ROI006]"; fi
-  [ -f "$folder/img/ROI006.tiff" ] || "${run[@]}" simulate \
-    --output="$folder" --num_images=6 --size_px=400 --seed=$((2000 + study))
-  build "study_$study" --images="$folder/img" --panel="$folder/panel.csv" \
-    --teacher="$folder/truth/masks" --pixel_size_um="${sizes[$study]}" \
-    --config.records.lists.validation="$kept"
+  make_study "$study" "${sizes[$study]}"
 done
-spleen="$data/spleen_imc"
-for pair in spleen=0.93 spleen_small=0.73 spleen_large=1.2; do
-  build "${pair%=*}" --images="$spleen/img" --panel="$spleen/panel.csv" \
-    --teacher="$spleen/masks" --pixel_size_um="${pair#*=}" \
-    --config.records.lists.validation="[ROI024]" \
-    --config.records.lists.test="[ROI028, ROI030]"
-done
+build_spleen spleen=0.93 spleen_small=0.73 spleen_large=1.2
 
 mkdir -p training/nuclear_imc
 .venv/bin/python launch/experiments/crop_nuclear.py "$data/nuclear_imc" training/nuclear_imc
