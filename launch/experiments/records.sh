@@ -1,6 +1,8 @@
 # shellcheck shell=bash
-# Sourced by base.sh and fine.sh, which set `run`, `data`, `config` (of the
-# records) and `prefix` (of their names): builds records of the recipes' sources.
+# shellcheck disable=SC2154
+# Builds records of the recipes' sources, for base.sh and fine.sh.
+# usage, in a script: run=(PROGRAM) data=FOLDER config=FILE prefix=NAME;
+#   source launch/experiments/records.sh
 
 # build NAME --images=... --teacher=... [--flags]: records of one source, whose
 # name decides the panels that are drawn.
