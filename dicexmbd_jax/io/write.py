@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import tifffile
 
 from dicexmbd_jax import storage
@@ -326,36 +328,57 @@ def write_table(path: str | pathlib.Path, table: "pd.DataFrame") -> None:
 def _spell_numbers(table: "pd.DataFrame") -> str:
   """Returns a table of numbers as CSV, as pandas spells it.
 
-  Means of counts repeat: each is spelled once, in a tenth of pandas' time.
+  Columns of one type that lie side by side are spelled at once.
   """
-  import pandas as pd
-
-  texts: list[list[str]] = [[] for _ in table.columns]
-  for dtype in set(table.dtypes):
-    places = np.flatnonzero(table.dtypes == dtype)
-    block = table.iloc[:, places].to_numpy()
-    # By their bits, which tell zeros of both signs apart.
-    bits = np.ascontiguousarray(block.T).view(f"i{dtype.itemsize}")
-    index, known = pd.factorize(bits.ravel())
-    spelled = np.array(_spell(known.view(dtype)), object)
-    for place, column in zip(
-      places, spelled[index.reshape(bits.shape)], strict=True
-    ):
-      texts[place] = column.tolist()
   header = io.StringIO()
   csv.writer(header, lineterminator="\n").writerow(table.columns)
-  lines = map(",".join, zip(*texts, strict=True))
+  kinds = enumerate(table.dtypes)
+  blocks = [
+    _spell_rows(table.iloc[:, [place for place, _ in run]].to_numpy())
+    for _, run in itertools.groupby(kinds, key=lambda one: one[1])
+  ]
+  lines = map(",".join, zip(*blocks, strict=True))
   return header.getvalue() + "\n".join((*lines, ""))
 
 
-def _spell(numbers: np.ndarray) -> list[str]:
-  """Returns numbers as text with as few digits as tell them; NaN is empty."""
+def _spell_rows(block: np.ndarray) -> list[str]:
+  """Returns rows of numbers of one type as text, parted by commas."""
+  if block.dtype not in (np.int64, np.float64):
+    texts = _spell(block)
+    if texts.shape[1] == 1:
+      return texts[:, 0].tolist()
+    return list(map(",".join, texts.tolist()))
+  block = np.ascontiguousarray(block)
+  text = orjson.dumps(block, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+  rows = text[2:-2].split("],[") if len(block) else []
+  if block.dtype == np.float64:
+    # JSON has no word for what is not finite, and orjson other exponents.
+    size = np.abs(block)
+    is_plain = ((size >= 1e-4) & (size < 1e16)) | (size == 0)
+    places = np.flatnonzero(~is_plain.all(axis=1))
+    for place, texts in zip(places, _spell(block[places]), strict=True):
+      rows[place] = ",".join(texts)
+  return rows
+
+
+def _spell(numbers: np.ndarray) -> np.ndarray:
+  """Returns numbers as text with as few digits as tell them; NaN is empty.
+
+  Values repeat: each is spelled once.
+  """
+  import pandas as pd
+
+  # By their bits, which tell zeros of both signs apart.
+  bits = np.ascontiguousarray(numbers).view(f"i{numbers.dtype.itemsize}")
+  index, known = pd.factorize(bits.ravel())
+  known = known.view(numbers.dtype)
   # Only Python's own floats are double.
-  is_plain = numbers.dtype.itemsize == 8 or numbers.dtype.kind == "b"
-  texts = list(map(str, numbers.tolist() if is_plain else numbers))
-  for place in np.flatnonzero(numbers != numbers):
-    texts[place] = ""
-  return texts
+  is_plain = known.dtype.itemsize == 8 or known.dtype.kind == "b"
+  texts = np.array(
+    list(map(str, known.tolist() if is_plain else known)), object
+  )
+  texts[known != known] = ""
+  return texts[index.reshape(bits.shape)]
 
 
 def write_json(path: str | pathlib.Path, data: Mapping[str, Any]) -> None:
