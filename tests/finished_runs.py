@@ -62,12 +62,12 @@ def make_output(folder):
     for kind, labels in (("masks", cells), ("nuclei", inner)):
       write.write_labels(results.locate(output, kind, stem), labels, PIXEL_UM)
     rows.append(row)
-    tables.append(h5ad.ImageTables(row, *made.values(), cells))
+    tables.append(h5ad.ImageTables(*made.values(), cells))
   write.write_table(output / "images.csv", pd.DataFrame(rows))
   (output / "panel.csv").write_text(PANEL)
   (output / "run.json").write_text(json.dumps({}))
-  cells = h5ad.gather_cells(tables, read_panel(output / "panel.csv"))
-  h5ad.write_cells(output / "cells.h5ad", cells)
+  panel = read_panel(output / "panel.csv")
+  h5ad.write_cells(output / "cells.h5ad", rows, tables, panel)
   return folder
 
 

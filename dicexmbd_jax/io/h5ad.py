@@ -1,21 +1,21 @@
-"""Gathers the tables of all images into one file, as AnnData has them.
+"""Writes the tables of all images into one file, as AnnData has them.
 
 It is written by h5py alone: importing anndata takes longer than all else that
-comes after an image, and the layout of its files is a public specification.
+comes after an image, and the layout of its files is a public specification. It
+is written image by image, so that memory does not grow with their number.
 """
 
 import dataclasses
-import io
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from dicexmbd_jax.io import write
+from dicexmbd_jax.io.growing import GrowingArray, write_packed
 from dicexmbd_jax.io.names import make_unique
 from dicexmbd_jax.types import Labels, Panel
 
@@ -23,12 +23,15 @@ if TYPE_CHECKING:  # Slow to import.
   import anndata
   import h5py
 
+Row = Mapping[str, Any]  # Of images.csv.
+
 _SPATIAL_KEY = "spatial"  # Where squidpy looks for coordinates and masks.
 # From one image's start to the next, in edges of the largest: further apart
 # than any two cells of an image.
 _PITCH = 3
-# Level 1: a 25th larger than the default, in two thirds of the time.
-_PACKED: dict[str, Any] = {"compression": "gzip", "compression_opts": 1}
+_MAX_INT32 = 2**31 - 1
+# Neighbours of a cell, in the mean: more are not expected.
+_MAX_NEIGHBORS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,45 +39,25 @@ class ImageTables:
   """All tables of one image.
 
   Attributes:
-    image: the image's row of images.csv; `image` is STEM.tiff.
     intensities: Object and one column per channel.
-    regions: Object, centroid-0, centroid-1 and any other column.
+    regions: Object, centroid-0, centroid-1 and any other column of numbers.
     neighbors: Object, Neighbor, Distance.
-    cells: the mask, where the object is to hold it.
+    cells: the mask, where the file is to hold it.
   """
 
-  image: Mapping[str, Any]
   intensities: pd.DataFrame
   regions: pd.DataFrame
   neighbors: pd.DataFrame
   cells: Labels | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class CellTable:
-  """All cells of a run: what AnnData's parts of these names hold.
-
-  Attributes:
-    X: float32 (cell, marker).
-    obs: one row per cell.
-    var: one row per marker.
-    obsm: arrays with one row per cell.
-    obsp: matrices, cell by cell.
-    uns: all else: mappings, arrays, words and numbers.
-  """
-
-  X: np.ndarray
-  obs: pd.DataFrame
-  var: pd.DataFrame
-  obsm: Mapping[str, np.ndarray]
-  obsp: Mapping[str, sparse.csr_matrix]
-  uns: Mapping[str, Any]
-
-
-def gather_cells(
-  tables: Iterable[ImageTables], panel: Panel | None = None
-) -> CellTable:
-  """Gathers cells of all images, as steinbock's exporter does, and a bit more.
+def write_cells(
+  path: pathlib.Path,
+  rows: Sequence[Row],
+  tables: Iterable[ImageTables],
+  panel: Panel | None = None,
+) -> pd.DataFrame:
+  """Writes cells.h5ad of all images, as steinbock's exporter does, and more.
 
   Observations are named "Object 3 in ROI001.tiff". X holds mean counts
   (float32). As in steinbock, obs holds Image, the regions' columns,
@@ -91,277 +74,274 @@ def gather_cells(
   apart that a cell's nearest neighbours are of its own image, if that has as
   many cells.
 
+  The matrices of obsp have their indices in common: each is stored once.
+
   Args:
-    tables: per image; images without cells add nothing. Each is needed once, so
-      that they need not be in memory together.
+    path: the file to write.
+    rows: of images.csv, of all images in order; `image` is STEM.tiff,
+      `num_cells` that of the tables.
+    tables: of the same images. Each is needed once, so that they need not be in
+      memory together. Images without cells add nothing.
     panel: the panel that chose the channels.
 
   Returns:
-    As many observations as there are cells, possibly none.
-  """
-  counts, described = _Stack(), _Stack()
-  images, pairs = _Images(), _Pairs()
-  for one in tables:
-    counts.add(_take_counts(one.intensities))
-    described.add(_describe_cells(one))
-    pairs.add(one)
-    images.add(one)
-  values = counts.join()
-  markers = list(values.columns)
-  counts_px = values.to_numpy(np.float32)
-  del values
-  obs = described.join()
-  if "Image" not in obs:  # Not one image.
-    obs = pd.DataFrame({"Image": [], "Object": []})
-  obs.index = pd.Index(
-    [
-      f"Object {number} in {image}"
-      for number, image in zip(obs["Object"], obs["Image"], strict=True)
-    ],
-    dtype=object,
-  )
-  return CellTable(
-    X=counts_px.reshape(len(obs), len(markers)),
-    obs=_fix_types(obs),
-    var=_describe_markers(markers, panel),
-    **_describe_space(obs, images, pairs),
-  )
-
-
-def write_cells(path: pathlib.Path, cells: CellTable) -> None:
-  """Writes cells.h5ad, the very bytes that anndata would write.
+    One row per marker: `var`.
 
   Raises:
-    OSError: the file cannot be written.
+    OSError: the file cannot be written; names it.
+    ValueError: an image's tables have other cells than its row tells, or other
+      columns than those of the images before.
   """
   import h5py
 
-  nothing: Mapping[str, Any] = {}
-  parts = {
-    "X": cells.X,
-    "obs": cells.obs,
-    "var": cells.var,
-    "obsm": cells.obsm,
-    "varm": nothing,
-    "obsp": cells.obsp,
-    "varp": nothing,
-    "layers": nothing,
-    "uns": cells.uns,
-    "raw": None,
+  with (
+    write.replace_file(path) as temporary,
+    write.open_doubtful(temporary) as stream,
+    h5py.File(stream, "w") as file,
+  ):
+    markers = _write_parts(file, rows, tables)
+    var = _describe_markers(markers, panel)
+    _write_element(file, "var", var)
+    for name in ("varm", "varp", "layers"):
+      _write_element(file, name, {})
+    _write_element(file, "raw", None)
+    _tell_kind(file, "anndata", "0.1.0")
+  return var
+
+
+def _write_parts(
+  file: "h5py.File", rows: Sequence[Row], tables: Iterable[ImageTables]
+) -> list[str]:
+  """Writes all that grows with the cells; returns the markers' names."""
+  filled = [row for row in rows if row["num_cells"]]
+  num_cells = sum(row["num_cells"] for row in filled)
+  starts = iter(_lay_apart(filled))
+  images = _open_group(_open_group(file, "uns"), _SPATIAL_KEY)
+  empty: ImageTables | None = None
+  cells: _Cells | None = None
+  for row, one in zip(rows, tables, strict=True):
+    _check_count(row, one)
+    if not row["num_cells"]:
+      empty = empty or one
+      continue
+    cells = cells or _Cells(file, one, num_cells)
+    cells.add(row, one, next(starts))
+    _write_element(images, row["image"], _describe_image(one))
+  if cells is None:
+    cells = _Cells(file, empty or _NO_TABLES, 0)
+  cells.close(filled)
+  neighbors = {
+    "connectivities_key": "spatial_connectivities",
+    "distances_key": "spatial_distances",
   }
-  # By way of memory: when the disk is full, HDF5 takes the process down.
-  buffer = io.BytesIO()
-  with h5py.File(buffer, "w") as file:
-    for name, value in parts.items():
-      _write_element(file, name, value)
-    _tell_kind(file, "/", "anndata", "0.1.0")
-  with write.replace_file(path) as temporary:
-    temporary.write_bytes(buffer.getbuffer())
+  _write_element(file["uns"], "spatial_neighbors", neighbors)
+  return cells.markers
 
 
-def _write_element(group: "h5py.Group", name: str, value: Any) -> None:
-  """Writes a value into a group, as AnnData's specification has it.
-
-  See its page "On-disk format"; contents come before what they are, in the
-  order of anndata's own writer.
-  """
-  import h5py
-
-  if isinstance(value, Mapping):
-    within = group.create_group(name)
-    for key, one in value.items():
-      _write_element(within, key, one)
-    _tell_kind(group, name, "dict", "0.1.0")
-  elif isinstance(value, pd.DataFrame):
-    within = group.create_group(name)
-    within.attrs["column-order"] = list(value.columns)
-    within.attrs["_index"] = "_index"
-    _write_element(within, "_index", value.index.to_numpy())
-    for key, column in value.items():
-      _write_element(within, str(key), column.array)
-    _tell_kind(group, name, "dataframe", "0.2.0")
-  elif isinstance(value, sparse.csr_matrix):
-    within = group.create_group(name)
-    within.attrs["shape"] = value.shape
-    for key in ("data", "indices", "indptr"):
-      values = getattr(value, key)
-      within.create_dataset(key, data=values, maxshape=(None,), **_PACKED)
-    _tell_kind(group, name, "csr_matrix", "0.1.0")
-  elif isinstance(value, pd.Categorical):
-    within = group.create_group(name)
-    within.attrs["ordered"] = bool(value.ordered)
-    _write_element(within, "codes", value.codes)
-    _write_element(within, "categories", value.categories.to_numpy())
-    _tell_kind(group, name, "categorical", "0.2.0")
-  elif isinstance(value, pd.arrays.BooleanArray):
-    within = group.create_group(name)
-    _write_element(within, "values", value.to_numpy(bool, na_value=False))
-    _write_element(within, "mask", value.isna())
-    _tell_kind(group, name, "nullable-boolean", "0.1.0")
-  elif isinstance(value, str):
-    group.create_dataset(name, data=np.array(value, h5py.string_dtype()))
-    _tell_kind(group, name, "string", "0.2.0")
-  elif isinstance(value, bool | int | float):
-    group.create_dataset(name, data=np.array(value))
-    _tell_kind(group, name, "numeric-scalar", "0.2.0")
-  elif value is None:
-    group.create_dataset(name, data=h5py.Empty("f"))
-    _tell_kind(group, name, "null", "0.1.0")
-  else:
-    _write_array(group, name, np.asarray(value))
+_NO_TABLES = ImageTables(
+  pd.DataFrame({"Object": []}), pd.DataFrame({"Object": []}), pd.DataFrame()
+)
 
 
-def _write_array(group: "h5py.Group", name: str, values: np.ndarray) -> None:
-  import h5py
+class _Cells:
+  """What has a row, or an entry, per cell: X, obs, obsm and obsp."""
 
-  kind, dtype = "array", values.dtype
-  if dtype.kind == "O":
-    kind, dtype = "string-array", h5py.string_dtype()
-  group.create_dataset(name, data=values, dtype=dtype, **_PACKED)
-  _tell_kind(group, name, kind, "0.2.0")
+  def __init__(self, file: "h5py.File", first: ImageTables, num_cells: int):
+    """Opens the arrays.
 
+    Args:
+      file: to write to.
+      first: tables, of the columns and types that all have.
+      num_cells: of all images.
+    """
+    self.markers = [str(name) for name in first.intensities if name != "Object"]
+    self._num_cells = num_cells
+    width = (len(self.markers),)
+    self._counts = _open_array(file, "X", np.float32, width)
+    self._obs = file.create_group("obs")
+    self._names = _open_array(self._obs, "_index", None)
+    self._regions = {
+      # Nothing tells the type of what was read from a table without rows.
+      str(name): _open_array(
+        self._obs, str(name), "f8" if column.dtype == object else column.dtype
+      )
+      for name, column in first.regions.items()
+    }
+    places = _open_group(file, "obsm")
+    self._pixels = _open_array(places, "pixels", np.float64, (2,))
+    self._spatial = _open_array(places, _SPATIAL_KEY, np.float64, (2,))
+    self._pairs = _Pairs(_open_group(file, "obsp"), num_cells)
 
-def _tell_kind(group: "h5py.Group", name: str, kind: str, version: str) -> None:
-  """Says what an element is; after it was closed, which writes its data."""
-  attributes = group[name].attrs
-  attributes["encoding-type"] = kind
-  attributes["encoding-version"] = version
+  def add(self, row: Row, tables: ImageTables, start_px: np.ndarray) -> None:
+    """Takes the cells of the next image.
 
+    Args:
+      row: of images.csv.
+      tables: of the image.
+      start_px: x and y of where the image lies among the others.
+    """
+    objects = tables.intensities["Object"]
+    regions = tables.regions
+    if not objects.equals(regions["Object"]):
+      regions = objects.to_frame().merge(regions, on="Object")
+    counts = tables.intensities.drop(columns="Object")
+    _check_columns(row, counts, self.markers)
+    _check_columns(row, regions, self._regions)
+    self._counts.add(counts.to_numpy(np.float32))
+    image = row["image"]
+    names = [f"Object {number} in {image}" for number in objects]
+    self._names.add(np.array(names, object))
+    for name, array in self._regions.items():
+      array.add(regions[name].to_numpy())
+    pixels = np.zeros((len(regions), 2))
+    centroids = ["centroid-1", "centroid-0"]
+    if set(centroids) <= set(regions):
+      pixels = regions[centroids].to_numpy(np.float64)
+    self._pixels.add(pixels)
+    self._spatial.add(pixels + start_px)
+    self._pairs.add(objects, tables.neighbors, pixels)
 
-def read_anndata(path: pathlib.Path) -> "anndata.AnnData":
-  """Reads cells.h5ad.
+  def close(self, rows: Sequence[Row]) -> None:
+    """Writes what waits, and what is told once an image.
 
-  Raises:
-    ValueError: there is none, or it is damaged; one line.
-  """
-  import anndata
-
-  try:
-    return anndata.read_h5ad(path)
-  except Exception as error:  # Damage makes HDF5 raise anything.
-    text = " ".join(str(error).split())[:200]
-    raise ValueError(
-      f"{path}: found {text}, expected the cells.h5ad of predict"
-    ) from error
-
-
-class _Stack:
-  """Tables on top of one another.
-
-  Empty ones only lend their columns, where all are empty.
-  """
-
-  def __init__(self):
-    self._filled: list[pd.DataFrame] = []
-    self._empty: list[pd.DataFrame] = []
-
-  def add(self, table: pd.DataFrame) -> None:
-    """Takes the next table."""
-    (self._filled if len(table) else self._empty).append(table)
-
-  def join(self) -> pd.DataFrame:
-    """Returns all as one, and forgets them."""
-    parts = self._filled or self._empty[:1]
-    self._filled, self._empty = [], []
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    Args:
+      rows: of images.csv, of the images with cells.
+    """
+    arrays = (self._counts, self._names, self._pixels, self._spatial)
+    for array in (*arrays, *self._regions.values()):
+      array.close()
+    self._pairs.close()
+    repeats = [row["num_cells"] for row in rows]
+    described = _describe_images(rows)
+    for name, column in described.items():
+      _write_repeated(self._obs, str(name), column.array, repeats)
+    names = list(described.columns)
+    # Image comes first.
+    self._obs.attrs["column-order"] = [*names[:1], *self._regions, *names[1:]]
+    self._obs.attrs["_index"] = "_index"
+    _tell_kind(self._obs, "dataframe", "0.2.0")
 
 
 class _Pairs:
-  """Neighbours: ids within an image as rows of the whole object."""
+  """Neighbours: ids within an image as rows and columns of all cells' matrices.
 
-  def __init__(self):
-    self._rows: list[np.ndarray] = []
-    self._others: list[np.ndarray] = []
-    self._distances: list[np.ndarray] = []
-    self._start = 0
+  Compressed by row; the indices are the same in all of them.
+  """
 
-  def add(self, tables: ImageTables) -> None:
-    """Takes the neighbours of the next image."""
-    objects, neighbors = tables.intensities["Object"], tables.neighbors
-    stop = self._start + len(objects)
-    place = pd.Series(np.arange(self._start, stop, dtype=np.int32), objects)
-    self._start = stop
-    self._rows.append(place.loc[neighbors["Object"]].to_numpy())
-    self._others.append(place.loc[neighbors["Neighbor"]].to_numpy())
-    self._distances.append(neighbors["Distance"].to_numpy(np.float32))
+  def __init__(self, group: "h5py.Group", num_cells: int):
+    self._group = group
+    self._shape = (num_cells, num_cells)
+    is_large = num_cells * _MAX_NEIGHBORS > _MAX_INT32
+    self._dtype = np.int64 if is_large else np.int32
+    self._adjacent = self._open("adj", np.uint8)
+    self._linked = self._open("spatial_connectivities", np.float64)
+    self._apart = self._open("spatial_distances", np.float64)
+    self._told: GrowingArray | None = None  # Distances of the tables.
+    first = group["adj"]
+    self._indices = GrowingArray(first, "indices", self._dtype)
+    self._starts = GrowingArray(first, "indptr", self._dtype)
+    self._starts.add(np.zeros(1, self._dtype))
+    self._num_cells = 0
+    self._num_pairs = 0
 
-  def join(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns rows, rows of the neighbours, and distances."""
-    if not self._rows:
-      empty = np.zeros(0, np.int32)
-      return empty, empty, np.zeros(0, np.float32)
-    return (
-      np.concatenate(self._rows),
-      np.concatenate(self._others),
-      np.concatenate(self._distances),
+  def add(
+    self, objects: pd.Series, neighbors: pd.DataFrame, pixels: np.ndarray
+  ) -> None:
+    """Takes the neighbours of the next image.
+
+    Args:
+      objects: the ids of its cells, in order.
+      neighbors: Object, Neighbor, Distance.
+      pixels: x and y of its cells.
+    """
+    place = pd.Series(np.arange(len(objects)), objects)
+    rows = place.loc[neighbors["Object"]].to_numpy()
+    columns = place.loc[neighbors["Neighbor"]].to_numpy()
+    distances = neighbors["Distance"].to_numpy(np.float32)
+    order = np.lexsort((columns, rows))
+    rows, columns, distances = rows[order], columns[order], distances[order]
+    if self._told is None and np.isfinite(distances).any():
+      self._told = self._open("dist", np.float32)
+      self._told.add(np.full(self._num_pairs, np.nan, np.float32))
+    if self._told is not None:
+      self._told.add(distances)
+    apart = np.linalg.norm(pixels[rows] - pixels[columns], axis=1)
+    self._adjacent.add(np.ones(len(rows), np.uint8))
+    self._linked.add(np.ones(len(rows)))
+    self._apart.add(apart)
+    self._indices.add((columns + self._num_cells).astype(self._dtype))
+    ends = np.bincount(rows, minlength=len(objects)).cumsum()
+    self._starts.add((ends + self._num_pairs).astype(self._dtype))
+    self._num_cells += len(objects)
+    self._num_pairs += len(rows)
+
+  def close(self) -> None:
+    """Writes what waits."""
+    told = [] if self._told is None else [self._told]
+    arrays = (self._adjacent, self._linked, self._apart, *told)
+    for array in (*arrays, self._indices, self._starts):
+      array.close()
+    first = self._group["adj"]
+    for matrix in self._group.values():
+      if matrix != first:  # Further names of the same arrays.
+        matrix["indices"], matrix["indptr"] = first["indices"], first["indptr"]
+
+  def _open(self, name: str, dtype: np.typing.DTypeLike) -> GrowingArray:
+    matrix = self._group.create_group(name)
+    matrix.attrs["shape"] = self._shape
+    _tell_kind(matrix, "csr_matrix", "0.1.0")
+    return GrowingArray(matrix, "data", dtype)
+
+
+def _check_count(row: Row, tables: ImageTables) -> None:
+  found, wanted = len(tables.intensities), row["num_cells"]
+  if found != wanted:
+    raise ValueError(
+      f"{row['image']}: found tables of {found} cells, expected {wanted}; run "
+      "again with --overwrite"
     )
 
 
-class _Images:
-  """Images with cells: what is known of each as a whole."""
-
-  def __init__(self):
-    self.described: dict[str, dict[str, Any]] = {}
-    self._edges: list[float] = []
-    self._counts: list[int] = []
-
-  def add(self, tables: ImageTables) -> None:
-    """Takes the next image."""
-    if not len(tables.intensities):
-      return
-    self.described[tables.image["image"]] = _describe(tables)
-    self._edges += [
-      tables.image.get(f"{name}_px") or 0 for name in ("width", "height")
-    ]
-    self._counts.append(len(tables.intensities))
-
-  def lay_apart(self) -> np.ndarray:
-    """Returns where each cell's image starts: float (n, 2), x and y in px."""
-    number = len(self._counts)
-    num_columns = math.ceil(math.sqrt(number))
-    places = [(k % num_columns, k // num_columns) for k in range(number)]
-    starts = (
-      np.array(places, np.float64).reshape(-1, 2)
-      * _PITCH
-      * max(self._edges or [0])
+def _check_columns(row: Row, table: pd.DataFrame, names: Iterable[str]) -> None:
+  found, wanted = list(map(str, table)), list(names)
+  if found != wanted:
+    raise ValueError(
+      f"{row['image']}: found columns {', '.join(found)}, expected "
+      f"{', '.join(wanted)}, as of the other images"
     )
-    return np.repeat(starts, self._counts, axis=0)
 
 
-def _take_counts(intensities: pd.DataFrame) -> pd.DataFrame:
-  """Returns the markers' columns, as float32."""
-  counts = intensities.drop(columns="Object", errors="ignore")
-  return counts.astype(np.float32)
+def _lay_apart(rows: Sequence[Row]) -> Iterator[np.ndarray]:
+  """Yields where each image starts: x and y in px."""
+  num_columns = math.ceil(math.sqrt(len(rows)))
+  edges = [row.get(f"{name}_px") or 0 for row in rows for name in _EDGES]
+  for k in range(len(rows)):
+    place = np.array([k % num_columns, k // num_columns], np.float64)
+    yield place * _PITCH * max(edges)
 
 
-def _describe_cells(tables: ImageTables) -> pd.DataFrame:
-  objects = tables.intensities["Object"]
-  regions = tables.regions
-  if not objects.equals(regions["Object"]):
-    regions = objects.to_frame().merge(regions, on="Object")
-  described = {
-    f"image_{key}": value
-    for key, value in tables.image.items()
-    if key != "image"
-  }
-  count = len(regions)
-  row = pd.DataFrame([described] * min(count, 1), columns=list(described))
-  repeated = row.take(np.zeros(count, int)).set_axis(regions.index)
-  cells = pd.concat([regions, repeated], axis=1)
-  cells.insert(0, "Image", tables.image["image"])
-  return cells
+_EDGES = ("width", "height")
 
 
-def _fix_types(obs: pd.DataFrame) -> pd.DataFrame:
+def _describe_images(rows: Sequence[Row]) -> pd.DataFrame:
+  """Returns the columns of obs that are equal in all cells of an image."""
+  table = pd.DataFrame(rows) if rows else pd.DataFrame({"image": []})
+  table = table.rename(columns=lambda name: f"image_{name}")
+  names = table.pop("image_image").astype(object)
+  table.insert(0, "Image", names)
+  return _fix_types(table)
+
+
+def _fix_types(table: pd.DataFrame) -> pd.DataFrame:
   """Makes every column one that HDF5 can hold: no mixed objects."""
-  fixed = obs.copy(deep=False)
-  for name in obs.select_dtypes("object"):
-    known = obs[name].dropna()
+  fixed = table.copy(deep=False)
+  for name in table.select_dtypes("object"):
+    known = table[name].dropna()
     if len(known) and all(isinstance(v, bool | np.bool_) for v in known):
-      is_full = len(known) == len(obs)
-      fixed[name] = obs[name].astype("bool" if is_full else "boolean")
+      is_full = len(known) == len(table)
+      fixed[name] = table[name].astype("bool" if is_full else "boolean")
     else:
-      texts = obs[name].map(str, na_action="ignore")
+      texts = table[name].map(str, na_action="ignore")
       fixed[name] = pd.Categorical(texts)
   return fixed
 
@@ -385,39 +365,7 @@ def _describe_markers(
   return var
 
 
-def _describe_space(
-  obs: pd.DataFrame, images: _Images, pairs: _Pairs
-) -> dict[str, dict[str, Any]]:
-  """Returns obsm, obsp and uns: coordinates, neighbours, masks."""
-  columns = ["centroid-1", "centroid-0"]
-  pixels = np.zeros((len(obs), 2))
-  if set(columns) <= set(obs):
-    pixels = obs[columns].to_numpy(np.float64)
-  rows, others, distances = pairs.join()
-
-  def make_matrix(values: np.ndarray) -> sparse.csr_matrix:
-    return sparse.csr_matrix((values, (rows, others)), (len(obs), len(obs)))
-
-  obsp = {"adj": make_matrix(np.ones(len(rows), np.uint8))}
-  if np.isfinite(distances).any():
-    obsp["dist"] = make_matrix(distances)
-  apart = np.linalg.norm(pixels[rows] - pixels[others], axis=1)
-  obsp["spatial_connectivities"] = make_matrix(np.ones(len(rows)))
-  obsp["spatial_distances"] = make_matrix(apart)
-  return {
-    "obsm": {"pixels": pixels, _SPATIAL_KEY: pixels + images.lay_apart()},
-    "obsp": obsp,
-    "uns": {
-      _SPATIAL_KEY: images.described,
-      "spatial_neighbors": {
-        "connectivities_key": "spatial_connectivities",
-        "distances_key": "spatial_distances",
-      },
-    },
-  }
-
-
-def _describe(tables: ImageTables) -> dict[str, Any]:
+def _describe_image(tables: ImageTables) -> dict[str, Any]:
   """Returns an image's entry in uns, as squidpy's plots look for it."""
   area = tables.regions["area"] if "area" in tables.regions else pd.Series([1])
   diameter_px = 2 * math.sqrt(float(area.median()) / math.pi)
@@ -433,3 +381,107 @@ def _describe(tables: ImageTables) -> dict[str, Any]:
       "spot_diameter_fullres": diameter_px,
     },
   }
+
+
+def _write_element(group: "h5py.Group", name: str, value: Any) -> None:
+  """Writes a value into a group, as AnnData's specification has it.
+
+  See its page "On-disk format".
+  """
+  import h5py
+
+  if isinstance(value, Mapping):
+    within = _open_group(group, name)
+    for key, one in value.items():
+      _write_element(within, key, one)
+  elif isinstance(value, pd.DataFrame):
+    within = group.create_group(name)
+    within.attrs["column-order"] = list(value.columns)
+    within.attrs["_index"] = "_index"
+    _write_element(within, "_index", value.index.to_numpy())
+    for key, column in value.items():
+      _write_repeated(within, str(key), column.array, None)
+    _tell_kind(within, "dataframe", "0.2.0")
+  elif isinstance(value, str):
+    text = group.create_dataset(name, data=np.array(value, h5py.string_dtype()))
+    _tell_kind(text, "string", "0.2.0")
+  elif isinstance(value, bool | int | float):
+    number = group.create_dataset(name, data=np.array(value))
+    _tell_kind(number, "numeric-scalar", "0.2.0")
+  elif value is None:
+    nothing = group.create_dataset(name, data=h5py.Empty("f"))
+    _tell_kind(nothing, "null", "0.1.0")
+  else:
+    values = np.asarray(value)
+    kind = "string-array" if values.dtype.kind == "O" else "array"
+    _tell_kind(write_packed(group, name, values), kind, "0.2.0")
+
+
+def _write_repeated(
+  group: "h5py.Group",
+  name: str,
+  values: pd.api.extensions.ExtensionArray,
+  repeats: Sequence[int] | None,
+) -> None:
+  """Writes a column of a table, each value as often as is told."""
+
+  def repeat(one: np.ndarray) -> np.ndarray:
+    return one if repeats is None else np.repeat(one, repeats)
+
+  if isinstance(values, pd.Categorical):
+    within = group.create_group(name)
+    within.attrs["ordered"] = bool(values.ordered)
+    _write_element(within, "codes", repeat(values.codes))
+    _write_element(within, "categories", values.categories.to_numpy())
+    _tell_kind(within, "categorical", "0.2.0")
+  elif isinstance(values, pd.arrays.BooleanArray):
+    within = group.create_group(name)
+    is_true = values.to_numpy(bool, na_value=False)
+    _write_element(within, "values", repeat(is_true))
+    _write_element(within, "mask", repeat(values.isna()))
+    _tell_kind(within, "nullable-boolean", "0.1.0")
+  else:
+    _write_element(group, name, repeat(np.asarray(values)))
+
+
+def _open_group(group: "h5py.Group", name: str) -> "h5py.Group":
+  within = group.create_group(name)
+  _tell_kind(within, "dict", "0.1.0")
+  return within
+
+
+def _open_array(
+  group: "h5py.Group",
+  name: str,
+  dtype: np.typing.DTypeLike | None,
+  width: tuple[int, ...] = (),
+) -> GrowingArray:
+  """Opens an array of numbers, or of texts, to which rows are added."""
+  array = GrowingArray(group, name, dtype, width)
+  _tell_kind(array.dataset, "array" if dtype else "string-array", "0.2.0")
+  return array
+
+
+def _tell_kind(
+  element: "h5py.Group | h5py.Dataset", kind: str, version: str
+) -> None:
+  """Says what an element is."""
+  element.attrs["encoding-type"] = kind
+  element.attrs["encoding-version"] = version
+
+
+def read_anndata(path: pathlib.Path) -> "anndata.AnnData":
+  """Reads cells.h5ad.
+
+  Raises:
+    ValueError: there is none, or it is damaged; one line.
+  """
+  import anndata
+
+  try:
+    return anndata.read_h5ad(path)
+  except Exception as error:  # Damage makes HDF5 raise anything.
+    text = " ".join(str(error).split())[:200]
+    raise ValueError(
+      f"{path}: found {text}, expected the cells.h5ad of predict"
+    ) from error

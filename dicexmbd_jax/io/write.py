@@ -549,6 +549,57 @@ def _make_picture(
   return picture
 
 
+@contextlib.contextmanager
+def open_doubtful(path: pathlib.Path) -> Iterator["DoubtfulFile"]:
+  """Opens a file for a library that ends the process when a write fails.
+
+  As HDF5 does. It is told that all went well; what failed is raised at the end.
+
+  Args:
+    path: the file to write; a temporary one, since it may lack a part.
+
+  Raises:
+    OSError: a write failed.
+  """
+  with path.open("w+b", buffering=0) as raw:
+    file = DoubtfulFile(raw)
+    try:
+      yield file
+    finally:
+      if file.error is not None:
+        raise file.error
+
+
+class DoubtfulFile:
+  """A binary file that keeps to itself that a write failed."""
+
+  def __init__(self, raw: io.FileIO):
+    self._raw = raw
+    self.error: OSError | None = None
+
+  def write(self, data: bytes | memoryview) -> int:
+    """Writes, unless a write failed before; returns the bytes' number."""
+    rest = memoryview(data).cast("B")
+    size = len(rest)
+    try:
+      while self.error is None and len(rest):
+        rest = rest[self._raw.write(rest) :]
+    except OSError as error:
+      self.error = error
+    return size
+
+  def truncate(self, size: int | None = None) -> int:
+    """Sets the size of the file, unless that fails."""
+    try:
+      return self._raw.truncate(size)
+    except OSError as error:
+      self.error = self.error or error
+      return size or 0
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._raw, name)
+
+
 def write_h5ad(path: str | pathlib.Path, data: "anndata.AnnData") -> None:
   """Writes an AnnData object as compressed HDF5.
 

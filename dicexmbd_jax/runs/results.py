@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import chain, storage
+from dicexmbd_jax import chain
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import h5ad, images, labels, write
 from dicexmbd_jax.io import tables as tables_reader
@@ -24,11 +23,11 @@ from dicexmbd_jax.masks.settings import find_map_scale
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
-from dicexmbd_jax.types import Grid, ImageRecord, Labels, Panel
+from dicexmbd_jax.types import Grid, ImageRecord, Panel
 
 Path = pathlib.Path
 
-# Of all images together: their masks lie in memory while cells.h5ad is made.
+# Of all images together: beyond it, cells.h5ad has no masks.
 MAX_EMBEDDED_PX = 2**27
 
 # Of images.csv where there is no image; sources add columns of their own.
@@ -185,9 +184,9 @@ def write_run(
   failures.write(output)
   table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=IMAGE_COLUMNS)
   write.write_table(output / "images.csv", table)
-  cells = h5ad.gather_cells(gather_tables(output, stems, rows), panel)
-  h5ad.write_cells(output / "cells.h5ad", cells)
-  write_panel(output / "panel.csv", cells.var, panel)
+  tables = gather_tables(output, stems, rows)
+  markers = h5ad.write_cells(output / "cells.h5ad", rows, tables, panel)
+  write_panel(output / "panel.csv", markers, panel)
   reports += [
     image_report.ImageReport(
       stem=stem or Path(file).name, source=file, error=error
@@ -214,34 +213,12 @@ def gather_tables(
     rows: their rows of images.csv.
   """
   num_px = sum(row["width_px"] * row["height_px"] for row in rows)
-  has_masks = num_px <= MAX_EMBEDDED_PX
-  # Together, so that they lie in a file however small each is.
-  shelf = storage.allocate((num_px if has_masks else 0,), np.uint32)
-  for stem, row in zip(stems, rows, strict=True):
+  for stem in stems:
     intensities, regions, neighbors = read_tables(output, stem)
-    path = locate(output, "masks", stem)
     cells = None
-    if has_masks:
-      cells, shelf = shelve_labels(labels.read_labels(path), shelf)
-    yield h5ad.ImageTables(row, intensities, regions, neighbors, cells)
-
-
-def shelve_labels(
-  cells: Labels, shelf: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Lays labels on a shelf: uint16 where their ids allow it, else uint32.
-
-  Args:
-    cells: the labels.
-    shelf: uint32, of no fewer pixels.
-
-  Returns:
-    The labels on the shelf, and what is left of it.
-  """
-  dtype = np.uint16 if int(cells.max(initial=0)) < 2**16 else np.uint32
-  place = shelf[: cells.size].view(dtype)[: cells.size].reshape(cells.shape)
-  place[...] = cells
-  return place, shelf[cells.size :]
+    if num_px <= MAX_EMBEDDED_PX:
+      cells = labels.read_labels(locate(output, "masks", stem))
+    yield h5ad.ImageTables(intensities, regions, neighbors, cells)
 
 
 def write_panel(path: Path, markers: pd.DataFrame, panel: Panel | None):

@@ -2,11 +2,12 @@ import dataclasses
 import weakref
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
-from dicexmbd_jax.io import h5ad, images, listing, write
+from dicexmbd_jax.io import growing, h5ad, images, listing, write
 from dicexmbd_jax.io.labels import read_labels
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.masks import measure
@@ -24,41 +25,105 @@ PANEL = Panel(
 
 
 def measure_all(name, cells=CELLS, **row):
+  """Returns an image's row of images.csv, and its tables."""
   stack = np.arange(2.0 * cells.size, dtype=np.float32)
   stack = stack.reshape(*cells.shape, 2)
-  return h5ad.ImageTables(
-    image={"image": f"{name}.tiff", "width_px": cells.shape[1], **row},
+  row = {
+    "image": f"{name}.tiff",
+    "width_px": cells.shape[1],
+    "num_cells": np.count_nonzero(np.unique(cells)),
+    **row,
+  }
+  return row, h5ad.ImageTables(
     intensities=measure.measure_intensities(stack, cells, ["DNA", "CD45"]),
     regions=measure.measure_regions(cells).assign(is_border=True),
     neighbors=measure.measure_neighbors(cells, 0),
   )
 
 
-def build_anndata(tables, panel=None):
-  return anndata.AnnData(**vars(h5ad.gather_cells(tables, panel)))
-
-
-def write_and_read(tmp_path, tables, panel=None):
-  """Returns what anndata reads of our file, after comparing it with its own."""
+def write_and_read(tmp_path, images, panel=None):
+  """Returns what anndata reads, which it would write in the same way."""
   path, theirs = tmp_path / "cells.h5ad", tmp_path / "theirs.h5ad"
-  h5ad.write_cells(path, h5ad.gather_cells(tables, panel))
-  write.write_h5ad(theirs, build_anndata(tables, panel))
-  assert path.read_bytes() == theirs.read_bytes()
-  return anndata.read_h5ad(path)
+  rows, tables = zip(*images, strict=True) if images else ((), ())
+  h5ad.write_cells(path, rows, tables, panel)
+  data = anndata.read_h5ad(path)
+  write.write_h5ad(theirs, data)
+  assert list_elements(path) == list_elements(theirs)
+  return data
 
 
-def test_counts_of_an_image_go_before_those_after_the_next_come():
-  counts = []
+def list_elements(path):
+  """Returns all that a file holds, by name: attributes, types and values."""
+  found = {}
+
+  def note(name, element):
+    attributes = {
+      key: value.tolist() if isinstance(value, np.ndarray) else value
+      for key, value in element.attrs.items()
+    }
+    values = ()
+    if isinstance(element, h5py.Dataset) and element.shape is not None:
+      content = str(np.asarray(element[()]).tolist())  # NaN is not itself.
+      values = (element.dtype, element.shape, content)
+    found[name] = (attributes, values)
+
+  def walk(name, group):
+    note(name, group)
+    for key, element in group.items():
+      is_group = isinstance(element, h5py.Group)
+      (walk if is_group else note)(f"{name}/{key}", element)
+
+  with h5py.File(path) as file:  # visititems would pass over second names.
+    walk("", file)
+  return found
+
+
+def test_tables_of_an_image_go_before_those_after_the_next_come(tmp_path):
+  given = []
 
   def give():
     for name in "abcd":
-      assert all(one() is None for one in counts[:-1])
-      tables = measure_all(name)
-      counts.append(weakref.ref(tables.intensities))
+      assert all(one() is None for one in given[:-1])
+      tables = measure_all(name)[1]
+      given.append(weakref.ref(tables.intensities))
       yield tables
       del tables
 
-  assert len(h5ad.gather_cells(give()).obs) == 12
+  rows = [measure_all(name)[0] for name in "abcd"]
+  h5ad.write_cells(tmp_path / "cells.h5ad", rows, give())
+  assert len(given) == 4
+
+
+def test_many_pieces_are_as_one(tmp_path, monkeypatch):
+  images = [measure_all(name) for name in "abcdefg"]
+  whole = write_and_read(tmp_path, images)
+  monkeypatch.setattr(growing, "_PIECE_BYTES", 40)
+  with h5py.File(tmp_path / "cells.h5ad") as file:
+    assert file["X"].chunks[0] > len(whole)
+  parts = write_and_read(tmp_path, images)
+  with h5py.File(tmp_path / "cells.h5ad") as file:
+    assert file["X"].chunks[0] < len(whole) // 2
+  pd.testing.assert_frame_equal(whole.obs, parts.obs)
+  np.testing.assert_array_equal(whole.X, parts.X)
+  for name, matrix in whole.obsp.items():
+    assert (matrix != parts.obsp[name]).nnz == 0
+
+
+def test_tables_that_do_not_fit_are_told(tmp_path):
+  path = tmp_path / "cells.h5ad"
+  row, tables = measure_all("a")
+  with pytest.raises(
+    ValueError, match=r"a\.tiff: found tables of 3 cells, exp"
+  ):
+    h5ad.write_cells(path, [{**row, "num_cells": 4}], [tables])
+  row_b, other = measure_all("b")
+  counts = other.intensities.rename(columns={"DNA": "dna"})
+  other = dataclasses.replace(other, intensities=counts)
+  with pytest.raises(
+    ValueError, match=r"b\.tiff: found columns dna, CD45, exp"
+  ):
+    h5ad.write_cells(path, [row, row_b], [tables, other])
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_two_images(tmp_path):
@@ -90,10 +155,10 @@ def test_two_images(tmp_path):
   assert "dist" not in data.obsp
 
 
-def test_images_lie_further_apart_than_their_cells():
+def test_images_lie_further_apart_than_their_cells(tmp_path):
   tables = [measure_all(name, height_px=3) for name in "abcde"]
   tables.insert(2, measure_all("empty", np.zeros((3, 3), np.int32)))
-  data = build_anndata(tables)
+  data = write_and_read(tmp_path, tables)
   places, pixels = data.obsm["spatial"], data.obsm["pixels"]
   apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
   images = np.asarray(data.obs["Image"])
@@ -108,7 +173,7 @@ def test_images_lie_further_apart_than_their_cells():
 
 def test_masks_lie_where_squidpy_looks(tmp_path):
   tables = [measure_all("a"), measure_all("empty", np.zeros((3, 3), np.int32))]
-  tables[0] = dataclasses.replace(tables[0], cells=CELLS)
+  tables[0] = (tables[0][0], dataclasses.replace(tables[0][1], cells=CELLS))
   data = write_and_read(tmp_path, tables)
   assert list(data.uns["spatial"]) == ["a.tiff"]
   mask = data.uns["spatial"]["a.tiff"]["images"]["segmentation"]
@@ -116,11 +181,12 @@ def test_masks_lie_where_squidpy_looks(tmp_path):
   np.testing.assert_array_equal(mask, CELLS)
 
 
-def test_distances_are_kept_where_there_are_any():
-  tables = measure_all("a")
-  tables.neighbors["Distance"] = np.float32(2.5)
-  data = build_anndata([tables])
-  assert set(data.obsp["dist"].data) == {2.5}
+def test_distances_are_kept_where_there_are_any(tmp_path):
+  images = [measure_all(name) for name in "abc"]
+  images[1][1].neighbors["Distance"] = np.float32(2.5)
+  distances = write_and_read(tmp_path, images).obsp["dist"].data
+  expected = [np.nan] * 4 + [2.5] * 4 + [np.nan] * 4
+  np.testing.assert_array_equal(distances, np.float32(expected))
 
 
 @pytest.mark.parametrize("num_images", [0, 1, 2])
@@ -134,10 +200,10 @@ def test_no_cells_at_all(tmp_path, num_images):
   assert data.obsp["adj"].shape == (0, 0)
 
 
-def test_images_without_cells_change_nothing():
+def test_images_without_cells_change_nothing(tmp_path):
   empty = measure_all("b", np.zeros((3, 3), np.int32))
-  data = build_anndata([measure_all("a"), empty, measure_all("c")])
-  expected = build_anndata([measure_all("a"), measure_all("c")])
+  data = write_and_read(tmp_path, [measure_all("a"), empty, measure_all("c")])
+  expected = write_and_read(tmp_path, [measure_all("a"), measure_all("c")])
   pd.testing.assert_frame_equal(data.obs, expected.obs)
   assert (data.obsp["adj"] != expected.obsp["adj"]).nnz == 0
 
@@ -163,11 +229,16 @@ def test_observations_equal_steinbocks(real_data, tmp_path):
     loaded = images.read_image(stack, panel)
     cells = read_labels(folder / "masks_deepcell" / f"{stack.stem}.tiff")
     tables.append(
-      h5ad.ImageTables(
-        images.describe_image(origin, images.read_image(origin, panel)),
-        measure.measure_intensities(loaded.stack, cells, loaded.names),
-        measure.measure_regions(cells),
-        measure.measure_neighbors(cells),
+      (
+        {
+          **images.describe_image(origin, images.read_image(origin, panel)),
+          "num_cells": np.count_nonzero(np.unique(cells)),
+        },
+        h5ad.ImageTables(
+          measure.measure_intensities(loaded.stack, cells, loaded.names),
+          measure.measure_regions(cells),
+          measure.measure_neighbors(cells),
+        ),
       )
     )
   data = write_and_read(tmp_path, tables, panel)

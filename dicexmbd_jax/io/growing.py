@@ -1,0 +1,107 @@
+"""Packed arrays of an HDF5 file that grow row by row.
+
+HDF5's own deflate takes two to three times as long as libdeflate's. Pieces are
+packed here, and handed to HDF5 as they are.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:  # Slow to import.
+  import h5py
+
+_PIECE_BYTES = 2**18
+# Level 1: a 25th larger than the default, in two thirds of the time.
+_PACKED: dict[str, Any] = {"compression": "gzip", "compression_opts": 1}
+
+
+class GrowingArray:
+  """An array on disk that gets rows at its end."""
+
+  def __init__(
+    self,
+    group: "h5py.Group",
+    name: str,
+    dtype: np.typing.DTypeLike | None,
+    width: tuple[int, ...] = (),
+  ):
+    """Makes an empty one.
+
+    Args:
+      group: to lie in.
+      name: of the array.
+      dtype: of the array; None: texts.
+      width: shape of a row.
+    """
+    import h5py
+
+    self._is_text = dtype is None
+    row_bytes = 2**6 if dtype is None else np.zeros(width, dtype).nbytes
+    self._step = max(_PIECE_BYTES // max(row_bytes, 1), 1)
+    self._num_rows = 0
+    self._waiting: list[np.ndarray] = []
+    self._num_waiting = 0
+    self.dataset: h5py.Dataset = group.create_dataset(
+      name,
+      (0, *width),
+      h5py.string_dtype() if dtype is None else dtype,
+      maxshape=(None,) * (1 + len(width)),
+      chunks=(self._step, *(max(length, 1) for length in width)),
+      **_PACKED,
+    )
+
+  def add(self, values: np.ndarray) -> None:
+    """Takes the next rows."""
+    self._waiting.append(values)
+    self._num_waiting += len(values)
+    # Whole pieces: a part of one would be unpacked and packed again.
+    self._write(self._num_waiting - self._num_waiting % self._step)
+
+  def close(self) -> None:
+    """Writes the rows that wait."""
+    self._write(self._num_waiting)
+
+  def _write(self, num_rows: int) -> None:
+    """Writes as many of the rows that wait."""
+    import imagecodecs  # Has libdeflate.
+
+    if not num_rows:
+      return
+    values = np.concatenate(self._waiting)
+    self._waiting = [values[num_rows:]]
+    self._num_waiting -= num_rows
+    start = self._num_rows
+    self._num_rows += num_rows
+    self.dataset.resize(self._num_rows, axis=0)
+    if self._is_text or not values.size:
+      self.dataset[start:] = values[:num_rows]
+      return
+    for at in range(0, num_rows, self._step):
+      rows = values[at : min(at + self._step, num_rows)]
+      piece = np.zeros((self._step, *rows.shape[1:]), rows.dtype)
+      piece[: len(rows)] = rows
+      self.dataset.id.write_direct_chunk(
+        (start + at, *(0 for _ in rows.shape[1:])),
+        imagecodecs.deflate_encode(piece.tobytes(), level=1),
+      )
+
+
+def write_packed(
+  group: "h5py.Group", name: str, values: np.ndarray
+) -> "h5py.Dataset":
+  """Writes an array as a whole, of texts where it is one of objects.
+
+  Args:
+    group: to lie in.
+    name: of the array.
+    values: of one or more axes.
+
+  Returns:
+    Where it lies.
+  """
+  dtype = None if values.dtype.kind == "O" else values.dtype
+  array = GrowingArray(group, name, dtype, values.shape[1:])
+  array.add(values)
+  array.close()
+  return array.dataset
