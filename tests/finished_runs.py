@@ -36,7 +36,7 @@ def make_output(folder):
   """
   output = folder / "OUT"
   rng = np.random.default_rng(0)
-  rows, tables = [], []
+  rows, packed = [], []
   for stem in ("EMPTY", "ROI-1", "ROI2"):
     cells = make_cells() * (stem != "EMPTY")
     inner = cells * (np.indices(cells.shape) % 10 < 4).all(0) * (cells != 2)
@@ -62,12 +62,12 @@ def make_output(folder):
     for kind, labels in (("masks", cells), ("nuclei", inner)):
       write.write_labels(results.locate(output, kind, stem), labels, PIXEL_UM)
     rows.append(row)
-    tables.append(h5ad.ImageTables(*made.values(), cells))
+    packed.append(h5ad.pack_cells(*made.values(), cells))
   write.write_table(output / "images.csv", pd.DataFrame(rows))
   (output / "panel.csv").write_text(PANEL)
   (output / "run.json").write_text(json.dumps({}))
   panel = read_panel(output / "panel.csv")
-  h5ad.write_cells(output / "cells.h5ad", rows, tables, panel)
+  h5ad.write_cells(output / "cells.h5ad", rows, packed, panel)
   return folder
 
 

@@ -45,6 +45,7 @@ from dicexmbd_jax.runs import (
 )
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.runs.progress import Progress
+from dicexmbd_jax.runs.shelf import Shelf
 from dicexmbd_jax.types import ImageSource, Panel
 
 Path = pathlib.Path
@@ -190,9 +191,11 @@ def run_images(request: Request, inputs: Inputs, started: float) -> int:
     failures.add("", path, ValueError(message))
   finished: set[str] = set()
   try:
-    finish_images(request, inputs, failures, finished)
-    stems = [one.stem for one in inputs.sources if one.stem in finished]
-    write_finished(request, inputs, stems, failures, describe(inputs, stems))
+    with contextlib.closing(Shelf()) as told:
+      finish_images(request, inputs, failures, finished, told)
+      stems = [one.stem for one in inputs.sources if one.stem in finished]
+      record = describe(inputs, stems)
+      write_finished(request, inputs, stems, failures, record, told)
   except KeyboardInterrupt:  # Ctrl-C, or SIGTERM.
     # A worker may have finished images that were not told of any more.
     stems = [one.stem for one in inputs.sources]
@@ -242,6 +245,7 @@ def write_finished(
   stems: Sequence[str],
   failures: FailureLog,
   record: Mapping[str, Any],
+  told: Shelf,
 ):
   """Writes what covers all images; of a share, its record and failures.
 
@@ -257,7 +261,7 @@ def write_finished(
   names = [image.stem for image in inputs.sources]
   unlisted = [path for path, _ in inputs.unlisted]
   state.retire_files(output, results.FILES, names, unlisted)
-  results.write_run(output, stems, failures, inputs.panel, record)
+  results.write_run(output, stems, failures, inputs.panel, record, told)
 
 
 def read_inputs(request: Request) -> Inputs:
@@ -295,10 +299,16 @@ def finish_images(
   inputs: Inputs,
   failures: FailureLog,
   finished: set[str],
+  told: Shelf,
 ):
-  """Does the images that are left; adds those that are done to `finished`.
+  """Does the images that are left.
 
-  The others are added to `failures`.
+  Args:
+    request: the call.
+    inputs: what it read.
+    failures: gets the images that fail.
+    finished: gets the stems of the others.
+    told: gets the cells of those done now, unless they are a share.
   """
   plan = image_job.RunPlan(
     config=request.config,
@@ -317,11 +327,11 @@ def finish_images(
     Progress(len(sources)) as progress,
     contextlib.closing(make_pipeline(request, inputs, workers)) as line,
   ):
-    told: collections.Counter[str] = collections.Counter()
+    warnings: collections.Counter[str] = collections.Counter()
     num_before = 0
     for outcome in line.run(sources):
       image = outcome.source
-      tell_warnings(image, outcome.warnings, told)
+      tell_warnings(image, outcome.warnings, warnings)
       if isinstance(outcome.result, Exception):
         fail_image(request, image, outcome.result, failures)
         progress.tell(f"{image.stem} failed", is_failure=True)
@@ -331,8 +341,10 @@ def finish_images(
         num_before += 1
         progress.skip()
       else:
-        progress.tell(f"{image.stem}: {outcome.result} cells")
-  for text, count in told.items():
+        if request.shard is None and outcome.result.cells is not None:
+          told.put(image.stem, outcome.result.cells)
+        progress.tell(f"{image.stem}: {outcome.result.num_cells} cells")
+  for text, count in warnings.items():
     if count > 1:
       logging.warning("%d more: %s", count - 1, text)
   if num_before:

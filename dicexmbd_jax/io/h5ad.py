@@ -35,26 +35,72 @@ _MAX_NEIGHBORS = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageTables:
-  """All tables of one image.
+class ImageCells:
+  """What the file gets of one image.
 
   Attributes:
+    ids: of its n cells, as the others are ordered.
+    markers: the channels' names.
+    counts: float32 (n, channel), means.
+    regions: arrays of n by their name in obs; Object, and centroid-0 and -1
+      (y, x in px) where they are known.
+    rows: of neighbours, the place of one in `ids`; sorted.
+    columns: the place of the other, sorted within equal rows.
+    distances: float32, of the neighbours; NaN: not known.
+    mask: (y, x), where the file is to hold it.
+  """
+
+  ids: np.ndarray
+  markers: tuple[str, ...]
+  counts: np.ndarray
+  regions: Mapping[str, np.ndarray]
+  rows: np.ndarray
+  columns: np.ndarray
+  distances: np.ndarray
+  mask: Labels | None = None
+
+
+def pack_cells(
+  intensities: pd.DataFrame,
+  regions: pd.DataFrame,
+  neighbors: pd.DataFrame,
+  mask: Labels | None = None,
+) -> ImageCells:
+  """Takes from an image's tables what the file gets.
+
+  Args:
     intensities: Object and one column per channel.
     regions: Object, centroid-0, centroid-1 and any other column of numbers.
     neighbors: Object, Neighbor, Distance.
-    cells: the mask, where the file is to hold it.
+    mask: of the image, where the file is to hold it.
   """
-
-  intensities: pd.DataFrame
-  regions: pd.DataFrame
-  neighbors: pd.DataFrame
-  cells: Labels | None = None
+  objects = intensities["Object"]
+  if not objects.equals(regions["Object"]):
+    regions = objects.to_frame().merge(regions, on="Object")
+  counts = intensities.drop(columns="Object")
+  place = pd.Series(np.arange(len(objects), dtype=np.int32), objects)
+  rows = place.loc[neighbors["Object"]].to_numpy()
+  columns = place.loc[neighbors["Neighbor"]].to_numpy()
+  order = np.lexsort((columns, rows))
+  if mask is not None:
+    is_small = int(mask.max(initial=0)) < 2**16
+    mask = mask.astype(np.uint16 if is_small else np.uint32, copy=False)
+  return ImageCells(
+    ids=objects.to_numpy(),
+    markers=tuple(map(str, counts)),
+    counts=counts.to_numpy(np.float32),
+    regions={str(name): regions[name].to_numpy() for name in regions},
+    rows=rows[order],
+    columns=columns[order],
+    distances=neighbors["Distance"].to_numpy(np.float32)[order],
+    mask=mask,
+  )
 
 
 def write_cells(
   path: pathlib.Path,
   rows: Sequence[Row],
-  tables: Iterable[ImageTables],
+  images: Iterable[ImageCells],
   panel: Panel | None = None,
 ) -> pd.DataFrame:
   """Writes cells.h5ad of all images, as steinbock's exporter does, and more.
@@ -79,9 +125,9 @@ def write_cells(
   Args:
     path: the file to write.
     rows: of images.csv, of all images in order; `image` is STEM.tiff,
-      `num_cells` that of the tables.
-    tables: of the same images. Each is needed once, so that they need not be in
-      memory together. Images without cells add nothing.
+      `num_cells` the number of its cells.
+    images: the same. Each is needed once, so that they need not be in memory
+      together. Those without cells add nothing.
     panel: the panel that chose the channels.
 
   Returns:
@@ -89,8 +135,8 @@ def write_cells(
 
   Raises:
     OSError: the file cannot be written; names it.
-    ValueError: an image's tables have other cells than its row tells, or other
-      columns than those of the images before.
+    ValueError: an image has not as many cells as its row tells, or other
+      columns than the images before.
   """
   import h5py
 
@@ -99,7 +145,7 @@ def write_cells(
     write.open_doubtful(temporary) as stream,
     h5py.File(stream, "w") as file,
   ):
-    markers = _write_parts(file, rows, tables)
+    markers = _write_parts(file, rows, images)
     var = _describe_markers(markers, panel)
     _write_element(file, "var", var)
     for name in ("varm", "varp", "layers"):
@@ -110,25 +156,32 @@ def write_cells(
 
 
 def _write_parts(
-  file: "h5py.File", rows: Sequence[Row], tables: Iterable[ImageTables]
-) -> list[str]:
+  file: "h5py.File", rows: Sequence[Row], images: Iterable[ImageCells]
+) -> tuple[str, ...]:
   """Writes all that grows with the cells; returns the markers' names."""
   filled = [row for row in rows if row["num_cells"]]
   num_cells = sum(row["num_cells"] for row in filled)
   starts = iter(_lay_apart(filled))
-  images = _open_group(_open_group(file, "uns"), _SPATIAL_KEY)
-  empty: ImageTables | None = None
+  described = _open_group(_open_group(file, "uns"), _SPATIAL_KEY)
+  empty: ImageCells | None = None
   cells: _Cells | None = None
-  for row, one in zip(rows, tables, strict=True):
-    _check_count(row, one)
-    if not row["num_cells"]:
+  for row, one in zip(rows, images, strict=True):
+    if len(one.ids) != row["num_cells"]:
+      raise ValueError(
+        f"{row['image']}: found tables of {len(one.ids)} cells, expected "
+        f"{row['num_cells']}; run again with --overwrite"
+      )
+    if not len(one.ids):
       empty = empty or one
       continue
     cells = cells or _Cells(file, one, num_cells)
     cells.add(row, one, next(starts))
-    _write_element(images, row["image"], _describe_image(one))
+    _write_element(described, row["image"], _describe_image(one))
   if cells is None:
-    cells = _Cells(file, empty or _NO_TABLES, 0)
+    nothing = pd.DataFrame({"Object": [], "Neighbor": [], "Distance": []})
+    columns = nothing[["Object"]]
+    empty = empty or pack_cells(columns, columns, nothing)
+    cells = _Cells(file, empty, 0)
   cells.close(filled)
   neighbors = {
     "connectivities_key": "spatial_connectivities",
@@ -138,68 +191,56 @@ def _write_parts(
   return cells.markers
 
 
-_NO_TABLES = ImageTables(
-  pd.DataFrame({"Object": []}), pd.DataFrame({"Object": []}), pd.DataFrame()
-)
-
-
 class _Cells:
   """What has a row, or an entry, per cell: X, obs, obsm and obsp."""
 
-  def __init__(self, file: "h5py.File", first: ImageTables, num_cells: int):
+  def __init__(self, file: "h5py.File", first: ImageCells, num_cells: int):
     """Opens the arrays.
 
     Args:
       file: to write to.
-      first: tables, of the columns and types that all have.
+      first: of the columns and types that all have.
       num_cells: of all images.
     """
-    self.markers = [str(name) for name in first.intensities if name != "Object"]
-    self._num_cells = num_cells
+    self.markers = first.markers
     width = (len(self.markers),)
     self._counts = _open_array(file, "X", np.float32, width)
     self._obs = file.create_group("obs")
     self._names = _open_array(self._obs, "_index", None)
     self._regions = {
       # Nothing tells the type of what was read from a table without rows.
-      str(name): _open_array(
-        self._obs, str(name), "f8" if column.dtype == object else column.dtype
+      name: _open_array(
+        self._obs, name, np.float64 if values.dtype == object else values.dtype
       )
-      for name, column in first.regions.items()
+      for name, values in first.regions.items()
     }
     places = _open_group(file, "obsm")
     self._pixels = _open_array(places, "pixels", np.float64, (2,))
     self._spatial = _open_array(places, _SPATIAL_KEY, np.float64, (2,))
     self._pairs = _Pairs(_open_group(file, "obsp"), num_cells)
 
-  def add(self, row: Row, tables: ImageTables, start_px: np.ndarray) -> None:
+  def add(self, row: Row, image: ImageCells, start_px: np.ndarray) -> None:
     """Takes the cells of the next image.
 
     Args:
       row: of images.csv.
-      tables: of the image.
+      image: its cells.
       start_px: x and y of where the image lies among the others.
     """
-    objects = tables.intensities["Object"]
-    regions = tables.regions
-    if not objects.equals(regions["Object"]):
-      regions = objects.to_frame().merge(regions, on="Object")
-    counts = tables.intensities.drop(columns="Object")
-    _check_columns(row, counts, self.markers)
-    _check_columns(row, regions, self._regions)
-    self._counts.add(counts.to_numpy(np.float32))
-    image = row["image"]
-    names = [f"Object {number} in {image}" for number in objects]
+    _check_columns(row, image.markers, self.markers)
+    _check_columns(row, image.regions, self._regions)
+    self._counts.add(image.counts)
+    names = [f"Object {number} in {row['image']}" for number in image.ids]
     self._names.add(np.array(names, object))
     for name, array in self._regions.items():
-      array.add(regions[name].to_numpy())
-    pixels = np.zeros((len(regions), 2))
-    centroids = ["centroid-1", "centroid-0"]
-    if set(centroids) <= set(regions):
-      pixels = regions[centroids].to_numpy(np.float64)
+      array.add(image.regions[name])
+    pixels = np.zeros((len(image.ids), 2))
+    if "centroid-0" in image.regions and "centroid-1" in image.regions:
+      pixels[:, 0] = image.regions["centroid-1"]
+      pixels[:, 1] = image.regions["centroid-0"]
     self._pixels.add(pixels)
     self._spatial.add(pixels + start_px)
-    self._pairs.add(objects, tables.neighbors, pixels)
+    self._pairs.add(image, pixels)
 
   def close(self, rows: Sequence[Row]) -> None:
     """Writes what waits, and what is told once an image.
@@ -244,35 +285,26 @@ class _Pairs:
     self._num_cells = 0
     self._num_pairs = 0
 
-  def add(
-    self, objects: pd.Series, neighbors: pd.DataFrame, pixels: np.ndarray
-  ) -> None:
+  def add(self, image: ImageCells, pixels: np.ndarray) -> None:
     """Takes the neighbours of the next image.
 
     Args:
-      objects: the ids of its cells, in order.
-      neighbors: Object, Neighbor, Distance.
-      pixels: x and y of its cells.
+      image: its cells.
+      pixels: x and y of them.
     """
-    place = pd.Series(np.arange(len(objects)), objects)
-    rows = place.loc[neighbors["Object"]].to_numpy()
-    columns = place.loc[neighbors["Neighbor"]].to_numpy()
-    distances = neighbors["Distance"].to_numpy(np.float32)
-    order = np.lexsort((columns, rows))
-    rows, columns, distances = rows[order], columns[order], distances[order]
-    if self._told is None and np.isfinite(distances).any():
+    rows, columns = image.rows, image.columns
+    if self._told is None and np.isfinite(image.distances).any():
       self._told = self._open("dist", np.float32)
       self._told.add(np.full(self._num_pairs, np.nan, np.float32))
     if self._told is not None:
-      self._told.add(distances)
-    apart = np.linalg.norm(pixels[rows] - pixels[columns], axis=1)
+      self._told.add(image.distances)
     self._adjacent.add(np.ones(len(rows), np.uint8))
     self._linked.add(np.ones(len(rows)))
-    self._apart.add(apart)
-    self._indices.add((columns + self._num_cells).astype(self._dtype))
-    ends = np.bincount(rows, minlength=len(objects)).cumsum()
-    self._starts.add((ends + self._num_pairs).astype(self._dtype))
-    self._num_cells += len(objects)
+    self._apart.add(np.linalg.norm(pixels[rows] - pixels[columns], axis=1))
+    self._indices.add(columns.astype(self._dtype) + self._num_cells)
+    ends = np.bincount(rows, minlength=len(pixels)).cumsum(dtype=self._dtype)
+    self._starts.add(ends + self._num_pairs)
+    self._num_cells += len(pixels)
     self._num_pairs += len(rows)
 
   def close(self) -> None:
@@ -293,17 +325,10 @@ class _Pairs:
     return GrowingArray(matrix, "data", dtype)
 
 
-def _check_count(row: Row, tables: ImageTables) -> None:
-  found, wanted = len(tables.intensities), row["num_cells"]
-  if found != wanted:
-    raise ValueError(
-      f"{row['image']}: found tables of {found} cells, expected {wanted}; run "
-      "again with --overwrite"
-    )
-
-
-def _check_columns(row: Row, table: pd.DataFrame, names: Iterable[str]) -> None:
-  found, wanted = list(map(str, table)), list(names)
+def _check_columns(
+  row: Row, names: Iterable[str], wanted: Iterable[str]
+) -> None:
+  found, wanted = list(names), list(wanted)
   if found != wanted:
     raise ValueError(
       f"{row['image']}: found columns {', '.join(found)}, expected "
@@ -365,20 +390,14 @@ def _describe_markers(
   return var
 
 
-def _describe_image(tables: ImageTables) -> dict[str, Any]:
+def _describe_image(image: ImageCells) -> dict[str, Any]:
   """Returns an image's entry in uns, as squidpy's plots look for it."""
-  area = tables.regions["area"] if "area" in tables.regions else pd.Series([1])
-  diameter_px = 2 * math.sqrt(float(area.median()) / math.pi)
-  images = {}
-  if tables.cells is not None:
-    highest = int(tables.cells.max(initial=0))
-    dtype = np.uint16 if highest < 2**16 else np.uint32
-    images["segmentation"] = tables.cells.astype(dtype, copy=False)
+  area_px = float(np.median(image.regions.get("area", 1)))
   return {
-    "images": images,
+    "images": {} if image.mask is None else {"segmentation": image.mask},
     "scalefactors": {
       "tissue_hires_scalef": 1.0,
-      "spot_diameter_fullres": diameter_px,
+      "spot_diameter_fullres": 2 * math.sqrt(area_px / math.pi),
     },
   }
 

@@ -161,8 +161,8 @@ class ImageJob:
     factor: float,
     levels: Levels | None,
     seconds: float,
-  ) -> int:
-    """Segments and measures an image, writes its files; returns its cells.
+  ) -> results.ImageResult:
+    """Segments and measures an image, and writes its files.
 
     Args:
       source: the image.

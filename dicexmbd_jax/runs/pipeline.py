@@ -20,6 +20,7 @@ from dicexmbd_jax import chain, memory, storage
 from dicexmbd_jax.io import source as source_lib
 from dicexmbd_jax.io import write
 from dicexmbd_jax.runs.pool import Workers
+from dicexmbd_jax.runs.results import ImageResult
 from dicexmbd_jax.types import (
   Image,
   ImageSource,
@@ -39,12 +40,13 @@ class ImageOutcome:
 
   Attributes:
     source: the image.
-    result: its number of cells, or why it failed; None: an earlier run did it.
+    result: what the last step told, or why it failed; None: an earlier run did
+      it.
     warnings: one line each.
   """
 
   source: ImageSource
-  result: int | Exception | None
+  result: ImageResult | Exception | None
   warnings: tuple[str, ...] = ()
 
 
@@ -199,8 +201,8 @@ class Pipeline:
         values = task.factor, levels, task.seconds
         yield task, self._call_hashed(task, "finish", True, *values)
 
-    for task, num_cells in self._collect(call()):
-      self._end(task, num_cells)
+    for task, finished in self._collect(call()):
+      self._end(task, finished)
       yield
 
   def _note_size(self, image: Image | None) -> None:
@@ -239,7 +241,7 @@ class Pipeline:
       else:
         yield task, answer
 
-  def _end(self, task: _Task, result: int | Exception | None) -> None:
+  def _end(self, task: _Task, result: ImageResult | Exception | None) -> None:
     if isinstance(result, Exception):
       self._call(task, "drop")
     self._workers.release(task.worker)

@@ -6,6 +6,7 @@ images of an earlier run have no other place, and thousands fit.
 """
 
 import contextlib
+import dataclasses
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,12 +24,16 @@ from dicexmbd_jax.masks.settings import find_map_scale
 from dicexmbd_jax.report import image_report, overlay, run_page
 from dicexmbd_jax.runs import state as state_lib
 from dicexmbd_jax.runs.failures import FailureLog
-from dicexmbd_jax.types import Grid, ImageRecord, Panel
+from dicexmbd_jax.runs.shelf import Shelf
+from dicexmbd_jax.types import Grid, ImageRecord, Labels, Panel
 
 Path = pathlib.Path
 
 # Of all images together: beyond it, cells.h5ad has no masks.
 MAX_EMBEDDED_PX = 2**27
+
+# Of one image: what cells.h5ad gets of it is told, from process to process.
+MAX_TOLD_PX = 2**22
 
 # Of images.csv where there is no image; sources add columns of their own.
 IMAGE_COLUMNS = ["image", "width_px", "height_px", "num_channels"]
@@ -43,6 +48,7 @@ FILES = {
   "neighbors": ".csv",
   "overlays": ".png",
 }
+TABLES = ("intensities", "regionprops", "neighbors")
 
 
 def locate(output: Path, kind: str, stem: str) -> Path:
@@ -79,10 +85,23 @@ def discard_image(output: Path, stem: str):
   state_lib.discard(output, stem, files)
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageResult:
+  """What is told of an image whose files are written.
+
+  Attributes:
+    num_cells: in it.
+    cells: for cells.h5ad; None of a large image, whose files are read again.
+  """
+
+  num_cells: int
+  cells: h5ad.ImageCells | None
+
+
 def finish_image(
   record: ImageRecord, config: ConfigDict, method: str, output: Path
-) -> int:
-  """Segments and measures one image, writes its files; returns its cells.
+) -> ImageResult:
+  """Segments and measures one image, and writes its files.
 
   Args:
     record: with its maps.
@@ -97,7 +116,11 @@ def finish_image(
   started = time.perf_counter()
   record = chain.measure_record(record)
   write_image(output, record, config.image.pixel_size_um, started)
-  return len(record.tables["regionprops"])
+  cells = None
+  if record.cells.size <= MAX_TOLD_PX:
+    tables = (record.tables[kind] for kind in TABLES)
+    cells = _pack_cells(tables, record.cells)
+  return ImageResult(len(record.tables["regionprops"]), cells)
 
 
 def write_image(
@@ -161,6 +184,7 @@ def write_run(
   failures: FailureLog,
   panel: Panel | None,
   run: Mapping[str, Any],
+  told: Shelf | None = None,
 ):
   """Writes what covers all images: tables, report, record of the run.
 
@@ -170,6 +194,7 @@ def write_run(
     failures: the images that failed.
     panel: goes into cells.h5ad as the description of the markers.
     run: the record of the run, as `run.json` has it.
+    told: the cells of images, by stem; those of others are read.
 
   Raises:
     OSError: a file cannot be written; names it.
@@ -184,8 +209,8 @@ def write_run(
   failures.write(output)
   table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=IMAGE_COLUMNS)
   write.write_table(output / "images.csv", table)
-  tables = gather_tables(output, stems, rows)
-  markers = h5ad.write_cells(output / "cells.h5ad", rows, tables, panel)
+  cells = gather_cells(output, stems, rows, told)
+  markers = h5ad.write_cells(output / "cells.h5ad", rows, cells, panel)
   write_panel(output / "panel.csv", markers, panel)
   reports += [
     image_report.ImageReport(
@@ -202,23 +227,37 @@ def write_run(
   write.write_json(output / "run.json", whole)
 
 
-def gather_tables(
-  output: Path, stems: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> Iterator[h5ad.ImageTables]:
-  """Yields the tables of images, with their masks where these are few.
+def gather_cells(
+  output: Path,
+  stems: Sequence[str],
+  rows: Sequence[Mapping[str, Any]],
+  told: Shelf | None = None,
+) -> Iterator[h5ad.ImageCells]:
+  """Yields the cells of images, with their masks where these are few.
 
   Args:
     output: the output folder.
     stems: the images.
     rows: their rows of images.csv.
+    told: the cells of images, by stem; those of others are read.
   """
   num_px = sum(row["width_px"] * row["height_px"] for row in rows)
+  has_masks = num_px <= MAX_EMBEDDED_PX
   for stem in stems:
-    intensities, regions, neighbors = read_tables(output, stem)
-    cells = None
-    if num_px <= MAX_EMBEDDED_PX:
-      cells = labels.read_labels(locate(output, "masks", stem))
-    yield h5ad.ImageTables(intensities, regions, neighbors, cells)
+    cells = told.take(stem) if told else None
+    if cells is None:
+      path = locate(output, "masks", stem)
+      mask = labels.read_labels(path) if has_masks else None
+      cells = _pack_cells(read_tables(output, stem), mask)
+    yield cells if has_masks else dataclasses.replace(cells, mask=None)
+
+
+def _pack_cells(
+  tables: Iterable[pd.DataFrame], mask: Labels | None
+) -> h5ad.ImageCells:
+  """Returns the cells of tables that come in the order of TABLES."""
+  intensities, regions, neighbors = tables
+  return h5ad.pack_cells(intensities, regions, neighbors, mask)
 
 
 def write_panel(path: Path, markers: pd.DataFrame, panel: Panel | None):
@@ -274,9 +313,8 @@ def sum_stages(reports: Sequence[image_report.ImageReport]) -> dict[str, float]:
 
 def read_tables(output: Path, stem: str) -> list[pd.DataFrame]:
   """Returns an image's intensities, regionprops and neighbors."""
-  kinds = ("intensities", "regionprops", "neighbors")
   return [
-    tables_reader.read_table(locate(output, kind, stem)) for kind in kinds
+    tables_reader.read_table(locate(output, kind, stem)) for kind in TABLES
   ]
 
 

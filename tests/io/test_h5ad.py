@@ -1,4 +1,6 @@
 import dataclasses
+import resource
+import signal
 import weakref
 
 import anndata
@@ -24,8 +26,8 @@ PANEL = Panel(
 )
 
 
-def measure_all(name, cells=CELLS, **row):
-  """Returns an image's row of images.csv, and its tables."""
+def measure_all(name, cells=CELLS, mask=None, **row):
+  """Returns an image's row of images.csv, and its cells."""
   stack = np.arange(2.0 * cells.size, dtype=np.float32)
   stack = stack.reshape(*cells.shape, 2)
   row = {
@@ -34,18 +36,19 @@ def measure_all(name, cells=CELLS, **row):
     "num_cells": np.count_nonzero(np.unique(cells)),
     **row,
   }
-  return row, h5ad.ImageTables(
-    intensities=measure.measure_intensities(stack, cells, ["DNA", "CD45"]),
-    regions=measure.measure_regions(cells).assign(is_border=True),
-    neighbors=measure.measure_neighbors(cells, 0),
+  return row, h5ad.pack_cells(
+    measure.measure_intensities(stack, cells, ["DNA", "CD45"]),
+    measure.measure_regions(cells).assign(is_border=True),
+    measure.measure_neighbors(cells, 0),
+    mask,
   )
 
 
 def write_and_read(tmp_path, images, panel=None):
   """Returns what anndata reads, which it would write in the same way."""
   path, theirs = tmp_path / "cells.h5ad", tmp_path / "theirs.h5ad"
-  rows, tables = zip(*images, strict=True) if images else ((), ())
-  h5ad.write_cells(path, rows, tables, panel)
+  rows, cells = zip(*images, strict=True) if images else ((), ())
+  h5ad.write_cells(path, rows, cells, panel)
   data = anndata.read_h5ad(path)
   write.write_h5ad(theirs, data)
   assert list_elements(path) == list_elements(theirs)
@@ -78,16 +81,16 @@ def list_elements(path):
   return found
 
 
-def test_tables_of_an_image_go_before_those_after_the_next_come(tmp_path):
+def test_cells_of_an_image_go_before_those_after_the_next_come(tmp_path):
   given = []
 
   def give():
     for name in "abcd":
       assert all(one() is None for one in given[:-1])
-      tables = measure_all(name)[1]
-      given.append(weakref.ref(tables.intensities))
-      yield tables
-      del tables
+      cells = measure_all(name)[1]
+      given.append(weakref.ref(cells))
+      yield cells
+      del cells
 
   rows = [measure_all(name)[0] for name in "abcd"]
   h5ad.write_cells(tmp_path / "cells.h5ad", rows, give())
@@ -109,20 +112,19 @@ def test_many_pieces_are_as_one(tmp_path, monkeypatch):
     assert (matrix != parts.obsp[name]).nnz == 0
 
 
-def test_tables_that_do_not_fit_are_told(tmp_path):
+def test_cells_that_do_not_fit_are_told(tmp_path):
   path = tmp_path / "cells.h5ad"
-  row, tables = measure_all("a")
+  row, cells = measure_all("a")
   with pytest.raises(
     ValueError, match=r"a\.tiff: found tables of 3 cells, exp"
   ):
-    h5ad.write_cells(path, [{**row, "num_cells": 4}], [tables])
+    h5ad.write_cells(path, [{**row, "num_cells": 4}], [cells])
   row_b, other = measure_all("b")
-  counts = other.intensities.rename(columns={"DNA": "dna"})
-  other = dataclasses.replace(other, intensities=counts)
+  other = dataclasses.replace(other, markers=("dna", "CD45"))
   with pytest.raises(
     ValueError, match=r"b\.tiff: found columns dna, CD45, exp"
   ):
-    h5ad.write_cells(path, [row, row_b], [tables, other])
+    h5ad.write_cells(path, [row, row_b], [cells, other])
   assert list(tmp_path.iterdir()) == []
 
 
@@ -172,8 +174,10 @@ def test_images_lie_further_apart_than_their_cells(tmp_path):
 
 
 def test_masks_lie_where_squidpy_looks(tmp_path):
-  tables = [measure_all("a"), measure_all("empty", np.zeros((3, 3), np.int32))]
-  tables[0] = (tables[0][0], dataclasses.replace(tables[0][1], cells=CELLS))
+  tables = [
+    measure_all("a", mask=CELLS),
+    measure_all("empty", np.zeros((3, 3), np.int32)),
+  ]
   data = write_and_read(tmp_path, tables)
   assert list(data.uns["spatial"]) == ["a.tiff"]
   mask = data.uns["spatial"]["a.tiff"]["images"]["segmentation"]
@@ -183,7 +187,7 @@ def test_masks_lie_where_squidpy_looks(tmp_path):
 
 def test_distances_are_kept_where_there_are_any(tmp_path):
   images = [measure_all(name) for name in "abc"]
-  images[1][1].neighbors["Distance"] = np.float32(2.5)
+  images[1][1].distances[:] = 2.5
   distances = write_and_read(tmp_path, images).obsp["dist"].data
   expected = [np.nan] * 4 + [2.5] * 4 + [np.nan] * 4
   np.testing.assert_array_equal(distances, np.float32(expected))
@@ -218,6 +222,33 @@ def test_mixed_origins_can_be_written(tmp_path):
   assert obs["image_acquisition_id"].iloc[0] == 3
 
 
+@pytest.mark.parametrize("num_bytes", [0, 300, 4096, 20_000, 100_000])
+def test_a_full_disk_gives_one_line(tmp_path, num_bytes):
+  """HDF5 would take the process down."""
+  rng = np.random.default_rng(0)
+  cells = np.arange(1, 40 * 60 + 1, dtype=np.int32).reshape(40, 60)
+  images = []
+  for name in "abcdefgh":
+    row, image = measure_all(name, cells, mask=cells)
+    counts = rng.random(image.counts.shape, np.float32)
+    images.append((row, dataclasses.replace(image, counts=counts)))
+  rows, packed = zip(*images, strict=True)
+  path = tmp_path / "cells.h5ad"
+  old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+  old_action = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, old_limit[1]))
+  try:
+    with pytest.raises(OSError) as caught:
+      h5ad.write_cells(path, rows, packed)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
+    signal.signal(signal.SIGXFSZ, old_action)
+  assert str(caught.value) == f"[Errno 27] File too large: '{path}'"
+  assert list(tmp_path.iterdir()) == []
+  h5ad.write_cells(path, rows, packed)
+  assert path.stat().st_size > num_bytes
+
+
 @pytest.mark.real
 def test_observations_equal_steinbocks(real_data, tmp_path):
   folder = real_data / "imc_testdata"
@@ -234,7 +265,7 @@ def test_observations_equal_steinbocks(real_data, tmp_path):
           **images.describe_image(origin, images.read_image(origin, panel)),
           "num_cells": np.count_nonzero(np.unique(cells)),
         },
-        h5ad.ImageTables(
+        h5ad.pack_cells(
           measure.measure_intensities(loaded.stack, cells, loaded.names),
           measure.measure_regions(cells),
           measure.measure_neighbors(cells),

@@ -130,7 +130,9 @@ def test_another_process_finishes_what_one_that_died_prepared(tmp_path, method):
     job.prepare(source, None)
     if dies:
       job = image_job.ImageJob(plan)
-    found.append(job.finish(source, None, 1.0, levels, 0.0))
+    finished = job.finish(source, None, 1.0, levels, 0.0)
+    assert len(finished.cells.ids) == finished.num_cells
+    found.append(finished.num_cells)
   assert found[0] == found[1]
   masks = [tmp_path / str(dies) / "masks/a.tiff" for dies in (False, True)]
   assert masks[0].read_bytes() == masks[1].read_bytes()
