@@ -80,13 +80,17 @@ class UpConv(nnx.Module):
       valid: 1 inside the image.
       num_folded: columns of the result that are folded into one.
     """
-    b, h, w, _ = x.shape
     kernel = self.kernel[...].astype(self.dtype)
     kernel = fold.fold_pixel(kernel, max(num_folded // 2, 1))
     bias = self.bias[...].astype(self.dtype)
     bias = jnp.tile(bias, num_folded) if num_folded > 1 else bias
-    x = jnp.einsum("bhwi,ijko->bhjwko", x, kernel)
-    return mask_outside(x.reshape(b, 2 * h, -1, bias.size) + bias, valid)
+    if num_folded > 1:  # Columns of the result are channels of one pixel.
+      kernel = kernel.reshape(*kernel.shape[:2], 1, bias.size)
+    # Chosen when compiling, by the device that it is compiled for.
+    x = jax.lax.platform_dependent(
+      x, kernel, tpu=upsample_dilated, default=upsample_placed
+    )
+    return mask_outside(x + bias, valid)
 
 
 class UNet(nnx.Module):
@@ -287,6 +291,34 @@ def _convolve(conv: nnx.Conv, parts, num_folded: int):
   return functools.reduce(jnp.add, results)
 
 
+def upsample_placed(
+  x: Float[Array, "b h w c"], kernel: Float[Array, "c j k o"]
+) -> Float[Array, "b j*h k*w o"]:
+  """Makes j x k pixels of each: one matrix product, then copied into place."""
+  b, h, w, _ = x.shape
+  _, rows, columns, channels = kernel.shape
+  x = jnp.einsum("bhwi,ijko->bhjwko", x, kernel)
+  return x.reshape(b, rows * h, columns * w, channels)
+
+
+def upsample_dilated(
+  x: Float[Array, "b h w c"], kernel: Float[Array, "c j k o"]
+) -> Float[Array, "b j*h k*w o"]:
+  """Makes j x k pixels of each, as a convolution of pixels with gaps between.
+
+  For TPUs, whose convolutions skip the gaps and leave nothing to be copied.
+  """
+  size = kernel.shape[1:3]
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel[:, ::-1, ::-1].transpose(1, 2, 0, 3),
+    window_strides=(1, 1),
+    padding=[(num - 1, num - 1) for num in size],
+    lhs_dilation=size,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
 def pool(
   x: Float[Array, "b h w c"], num_folded: int = 1
 ) -> Float[Array, "b h/2 w/2 c"]:
@@ -298,9 +330,10 @@ def pool(
   rows = jnp.maximum(x[:, ::2], x[:, 1::2])
   if num_folded == 1:
     return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
-  pairs = rows.reshape(*rows.shape[:3], num_folded // 2, 2, -1)
-  columns = jnp.maximum(pairs[..., 0, :], pairs[..., 1, :])
-  return columns.reshape(*rows.shape[:3], -1)
+  # Slices of channels: a reshape would be copied, to another layout and back.
+  columns = jnp.split(rows, num_folded, -1)
+  pairs = zip(columns[::2], columns[1::2], strict=True)
+  return jnp.concatenate([jnp.maximum(*pair) for pair in pairs], -1)
 
 
 def count_parameters(model: nnx.Module) -> int:

@@ -41,6 +41,20 @@ def test_a_folded_pixel_is_multiplied_as_the_plain_one(num):
   np.testing.assert_allclose(found.ravel(), wanted.ravel(), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(3, 2, 2, 5), (3, 2, 1, 4), (3, 1, 2, 2)])
+def test_pixels_with_gaps_between_are_convolved_to_the_same(shape):
+  x, kernel = draw(2, 3, 4, 3), draw(*shape)
+  weight = draw(2, 3 * shape[1], 4 * shape[2], shape[3])
+  found, wanted = (
+    jax.value_and_grad(
+      lambda x, kernel, make=make: (weight * make(x, kernel) ** 2).sum(), (0, 1)
+    )(x, kernel)
+    for make in (unet.upsample_dilated, unet.upsample_placed)
+  )
+  for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_pooling_leaves_half_of_the_columns_folded():
   x = draw(1, 4, 8, 3)
   wanted = unet.pool(x)
