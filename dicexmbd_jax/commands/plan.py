@@ -47,10 +47,10 @@ def run(flags) -> int:
       request.output.mkdir(parents=True, exist_ok=True)  # Not after minutes.
     topology.start_compiler()
     devices = topology.list_devices(request.topology)
-    sharding.check_batch(request.config.train, len(devices))
-    found, text = plan.plan_step(request.config, devices, request.patch_px)
-    lines = plan.describe_plan(found, request.config, request.file)
-    print("\n".join(lines))
+    config, notes = fit_batch(request, len(devices))
+    found, text = plan.plan_step(config, devices, request.patch_px)
+    lines = plan.describe_plan(found, config, request.file)
+    print("\n".join([*notes, *lines]))
     if request.output:
       values = dataclasses.asdict(found) | {"is_fitting": found.is_fitting}
       write.write_json(request.output / "plan.json", values)
@@ -74,3 +74,29 @@ def read_request(flags) -> Request:
   output = flags.output and Path(flags.output)
   patch_px = check.plan_patch_px(config)
   return Request(flags.topology, config, flags.file_config, patch_px, output)
+
+
+def fit_batch(
+  request: Request, num_devices: int
+) -> tuple[ConfigDict, list[str]]:
+  """Returns the configuration to plan with, and lines on what was changed.
+
+  A batch that the call chose has to be one that the devices divide; the file's
+  was chosen for other devices, and is rounded up to one.
+
+  Raises:
+    ValueError: the devices do not divide the call's batch.
+  """
+  config = request.config.copy_and_resolve_references()
+  size, num_parts = config.train.batch_size, config.train.accumulate_steps
+  num_parts *= num_devices
+  if size == request.file.train.batch_size and size % num_parts:
+    config.train.batch_size = -(-size // num_parts) * num_parts
+    name = "config.train.batch_size"
+    line = (
+      f"{name}: {size}, which {num_parts} parts do not divide; planned with "
+      f"--{name}={config.train.batch_size}, which train has to be told, too"
+    )
+    return config, [line, ""]
+  sharding.check_batch(config.train, num_devices)
+  return config, []

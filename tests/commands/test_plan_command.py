@@ -51,6 +51,17 @@ def test_a_step_is_planned_without_records(config, tmp_path, capsys):
   assert (tmp_path / "step.hlo").read_text().startswith("HloModule")
 
 
+def test_the_files_batch_is_rounded_up_to_one_that_fits(config, capsys):
+  words = ["--topology=cpu:1", "--config.train.accumulate_steps=3"]
+  assert program.main(["plan", f"--config={config}", *words]) == 0
+  text = capsys.readouterr().out
+  assert "batch_size: 4, which 3 parts do not divide" in text
+  assert "planned with --config.train.batch_size=6, which train has" in text
+  assert "1 x cpu; 6 patches of 16 px a step" in text
+  # The advice starts from what the file was chosen for.
+  assert "with a batch of 6 in place of 4: learning_rate" in text
+
+
 @pytest.mark.slow
 def test_eight_devices_share_the_batch_and_the_state(config, tmp_path):
   words = ["--topology=cpu:8", f"--output={tmp_path}", f"--config={config}"]
@@ -77,8 +88,9 @@ def test_eight_devices_share_the_batch_and_the_state(config, tmp_path):
     (["--topology=cpu:5000"], "--topology: found 'cpu:5000', expected at most"),
     (["--topology=v9:2x2"], "--topology: found 'v9:2x2', expected KIND:SHAPE"),
     (["--topology=cpu:1", "--config.train.crop_px=15"], "train.crop_px: found"),
-    (["--topology=cpu:1", "--config.train.accumulate_steps=3"],
-     "config.train.batch_size: found 4, expected a multiple of 3"),
+    (["--topology=cpu:1", "--config.train.accumulate_steps=3",
+      "--config.train.batch_size=5"],
+     "config.train.batch_size: found 5, expected a multiple of 3"),
   ],
 )  # fmt: skip
 def test_wrong_calls_are_refused_in_one_line(words, line, config, caplog):
