@@ -29,7 +29,7 @@ MAX_ENLARGED_PX = 2300
 # At factor 1 an outline covers a good part of a cell: let the cell through.
 PLAIN_CELL_OPACITY = 0.5
 PLAIN_NUCLEUS_OPACITY = 0.4
-MAX_JUDGED = 2**22  # Pixels that tell how bright an image is.
+MAX_JUDGED = 2**17  # Pixels that tell how bright an image is.
 _MAX_PALETTE = 256
 
 
