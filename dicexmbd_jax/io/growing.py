@@ -109,7 +109,7 @@ def _start_threads() -> futures.ThreadPoolExecutor:
 def _pack(piece: np.ndarray) -> bytes:
   import imagecodecs  # Has libdeflate.
 
-  return imagecodecs.deflate_encode(piece.tobytes(), level=1)
+  return bytes(imagecodecs.deflate_encode(piece.tobytes(), level=1))
 
 
 def write_packed(
