@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from dicexmbd_jax import storage
 from dicexmbd_jax.image import tiling
+from dicexmbd_jax.model import unet
 from dicexmbd_jax.model.unet import NUM_CLASSES, UNet
 from dicexmbd_jax.types import Image, Network, Probabilities
 
@@ -310,6 +311,8 @@ def _run_ahead(
   """
   mesh = jax.sharding.Mesh(np.array(devices), "tiles")
   dealt = NamedSharding(mesh, PartitionSpec("tiles"))
+  if devices[0].platform == "cpu":
+    model = unet.transform_kernels(model)
   graph, state = nnx.split(model)
   state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
   # An accelerator is filled by all views at once; a processor is by one, whose

@@ -157,3 +157,19 @@ program.run()
     [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
   )
   assert (done.returncode, done.stderr) == (code, line)
+
+
+def test_what_a_command_imports_is_no_garbage():
+  script = """
+import gc
+from dicexmbd_jax import __main__ as program
+
+before = gc.get_stats()
+program.import_command("segment")
+assert gc.get_stats() == before
+assert gc.isenabled() and gc.get_freeze_count() > 10_000
+frozen = gc.get_freeze_count()
+program.import_command("segment")
+assert gc.get_freeze_count() == frozen
+"""
+  subprocess.run([sys.executable, "-c", script], check=True)

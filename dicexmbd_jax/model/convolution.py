@@ -48,13 +48,16 @@ def _convolve(x, kernel):
 
 def _choose(on_cpu, elsewhere, x, kernel):
   """Calls the first on a CPU with many channels, else the second."""
-  if (
-    min(kernel.shape[2:]) < MIN_WINOGRAD_CHANNELS
-    or kernel.dtype != jnp.float32  # bfloat16 would lose digits.
-  ):
+  if not is_cut(kernel):
     return elsewhere(x, kernel)
   # Chosen when compiling, by the device that it is compiled for.
   return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+
+def is_cut(kernel: Float[Array, "3 3 c o"]) -> bool:
+  """Whether a CPU convolves with this kernel by windows."""
+  is_wide = min(kernel.shape[2:]) >= MIN_WINOGRAD_CHANNELS
+  return is_wide and kernel.dtype == jnp.float32  # bfloat16 would lose digits.
 
 
 def _convolve_plainly(x, kernel):
@@ -137,8 +140,25 @@ def convolve_by_windows(
   x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
 ) -> Float[Array, "b h w o"]:
   """Returns the correlation with the kernel; zeros outside the image."""
+  return multiply_windows(x, transform_kernel(kernel))
+
+
+def transform_kernel(kernel: Any) -> Grid:
+  """Returns what each place of a window is multiplied with, f[c o] each.
+
+  NumPy and JAX give the same, to the bit.
+
+  Args:
+    kernel: f[3 3 c o], of NumPy or JAX.
+  """
+  return _transform(_KERNEL, [list(row) for row in kernel])
+
+
+def multiply_windows(
+  x: Float[Array, "b h w c"], weights: Grid
+) -> Float[Array, "b h w o"]:
+  """Returns the correlation with a kernel that was transformed before."""
   windows = _transform(_WINDOW, _cut(x))
-  weights = _transform(_KERNEL, [list(row) for row in kernel])
   products = [
     [
       jnp.einsum("bhwc,co->bhwo", window, weight)

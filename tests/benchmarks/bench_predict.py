@@ -22,7 +22,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import predict
-from dicexmbd_jax.model.unet import UNet
+from dicexmbd_jax.model.unet import UNet, transform_kernels
 
 DEPTH = 4
 TILES = [(512, 1), (512, 4), (608, 1), (1024, 1)]
@@ -59,7 +59,7 @@ def measure_matrix_product() -> float:
 def measure_tiles(
   model: UNet, width: int, tile_px: int, batch_size: int, peak: float
 ) -> None:
-  graph, state = nnx.split(model)
+  graph, state = nnx.split(transform_kernels(model))  # As predict does.
   pixels = jnp.zeros((batch_size, tile_px, tile_px, 2))
   valid = jnp.ones((batch_size, tile_px, tile_px, 1), bool)
   arguments = (graph, state, pixels, valid)

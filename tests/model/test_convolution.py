@@ -57,3 +57,12 @@ def test_many_channels_are_convolved_to_rounding(h, w):
   np.testing.assert_allclose(found, expected, atol=2e-6)
   for one, other in zip(find_grads(grad), expect_grads(grad), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_kernel_transformed_by_numpy_gives_the_same_bits():
+  c = o = convolution.MIN_WINOGRAD_CHANNELS
+  x, kernel = draw(1, 5, 6, c), draw(3, 3, c, o)
+  weights = convolution.transform_kernel(np.asarray(kernel))
+  found = jax.jit(convolution.multiply_windows)(x, weights)
+  expected = jax.jit(convolution.convolve_3x3)(x, kernel)
+  np.testing.assert_array_equal(found, expected)

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.model import unet
+from dicexmbd_jax.model import convolution, unet
 
 
 def make_model(width=4, depth=2, in_channels=2, dtype="float32"):
@@ -124,3 +124,13 @@ def test_a_network_of_three_inputs_sees_a_third_channel_of_zeros():
   np.testing.assert_array_equal(model(image), wanted)
   # The third input counts: it is zeros that are seen, not nothing.
   assert (model(jnp.concatenate([image, third + 9], -1)) != wanted).any()
+
+
+def test_transformed_kernels_give_the_same_bits():
+  model = make_model(convolution.MIN_WINOGRAD_CHANNELS, 1)
+  ready = unet.transform_kernels(model)
+  assert len(ready.encoders[0].conv2.windows) == 16
+  assert not hasattr(ready.encoders[0].conv1, "windows")  # Two inputs.
+  assert not hasattr(model.encoders[0].conv2, "windows")
+  images = make_images(6, 8)
+  np.testing.assert_array_equal(run(ready, images), run(model, images))
