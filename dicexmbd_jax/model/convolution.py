@@ -198,15 +198,24 @@ def _transform(matrix: Matrix, grid: Grid) -> Grid:
 
 
 def _combine(matrix: Matrix, arrays: Sequence[Any]) -> list[Any]:
-  """Returns matrix @ arrays, leaving out what is multiplied by zero."""
-  return [
-    sum(
-      weight * array
-      for weight, array in zip(row, arrays, strict=True)
-      if weight
-    )
-    for row in matrix
-  ]
+  """Returns matrix @ arrays, leaving out what is multiplied by zero.
+
+  And by one: XLA would drop it, but each operation costs time to trace.
+  """
+  return [_add_weighted(row, arrays) for row in matrix]
+
+
+def _add_weighted(weights: Sequence[float], arrays: Sequence[Any]) -> Any:
+  total = None
+  for weight, array in zip(weights, arrays, strict=True):
+    if weight == 0:
+      continue
+    if total is not None and weight == -1:
+      total = total - array
+      continue
+    term = array if weight == 1 else weight * array
+    total = term if total is None else total + term
+  return total
 
 
 def _transpose(rows):
