@@ -289,6 +289,7 @@ def transform_kernels(model: UNet) -> UNet:
   """
   model = nnx.clone(model)
   for block in (*model.encoders, *model.decoders):
+    conv: Any  # Which does not know of windows.
     for conv in (block.conv1, block.conv2):
       kernel = conv.kernel[...]
       if conv.dtype == jnp.float32 and convolution.is_cut(kernel):
