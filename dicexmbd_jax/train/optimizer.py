@@ -8,6 +8,8 @@ import optax
 from ml_collections import ConfigDict
 
 SCHEDULES = ("constant", "plateau", "cosine")
+# Of fewer, a rate and a warm-up cannot be scaled from those of many.
+_MIN_STEPS = 100
 
 
 def make_schedule(config: ConfigDict) -> optax.Schedule:
@@ -73,17 +75,23 @@ def advise_batch(reference: ConfigDict, batch_size: int) -> str:
     batch_size: another batch.
   """
   times = batch_size / reference.batch_size
+  change = f"with a batch of {batch_size} in place of {reference.batch_size}"
   counts = ["num_steps", "warmup_steps"]
   if reference.get("num_epochs") is not None:
     counts = ["warmup_steps"]  # The steps follow from the epochs.
+  elif reference.num_steps / times < _MIN_STEPS <= reference.num_steps:
+    return (
+      f"{change} the {reference.num_steps} steps become "
+      f"{reference.num_steps / times:.2g}, too few to scale from: choose "
+      "learning_rate and num_steps anew, or a smaller batch"
+    )
   steps = ", ".join(
     f"{name} {round(reference[name] / times)} in place of {reference[name]}"
     for name in counts
   )
   return (
-    f"with a batch of {batch_size} in place of {reference.batch_size}: "
-    f"learning_rate {reference.learning_rate * math.sqrt(times):.2g} in place "
-    f"of {reference.learning_rate:g} (x {math.sqrt(times):.3g}, "
+    f"{change}: learning_rate {reference.learning_rate * math.sqrt(times):.2g} "
+    f"in place of {reference.learning_rate:g} (x {math.sqrt(times):.3g}, "
     f"the square root of {times:.3g}), {steps}"
   )
 

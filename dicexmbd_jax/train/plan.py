@@ -83,7 +83,7 @@ class CompiledStep:
   """What the compiler tells of a step.
 
   Attributes:
-    text: optimised HLO; "" where it gave up.
+    text: optimised HLO; "" where it gave up or JAX cannot read it.
     scratch: bytes a device beside arguments and results.
     flops: as it counts; None where it does not.
     failure: why it gave up.
@@ -165,10 +165,18 @@ def _compile(program: Program, state: Any, batch: Any) -> CompiledStep:
       ) from error
     return CompiledStep(failure=_describe_failure(str(error)))
   return CompiledStep(
-    text=compiled.as_text(),
+    text=_read_text(compiled),
     scratch=float(compiled.memory_analysis().temp_size_in_bytes),
     flops=(compiled.cost_analysis() or {}).get("flops"),
   )
+
+
+def _read_text(compiled: Any) -> str:
+  try:
+    return compiled.as_text()
+  except jax.errors.JaxRuntimeError:
+    # A newer compiler's than JAX was made for, with operations of its own.
+    return ""
 
 
 def _time_cycles(cycles: float, chip: chips.Chip | None) -> float | None:
@@ -289,10 +297,17 @@ def _describe_fit(plan: StepPlan) -> str:
 
 
 def _describe_times(plan: StepPlan) -> list[str]:
-  if not plan.seconds or not plan.traffic:
-    return (
-      ["time: the device's peaks are not known"] if not plan.seconds else []
-    )
+  if not plan.seconds:
+    return ["time: the device's peaks are not known"]
+  if plan.failure:
+    return []
+  if not plan.traffic:
+    wanted = f"jax[tpu]=={jax.__version__}"
+    return [
+      "traffic, times and operations are not known: JAX cannot read what this "
+      f'compiler wrote; expected its own, of pip install "{wanted}"',
+      "",
+    ]
   lines = ["a step takes at least (the device's peaks; no measurement)"]
   for name, seconds in plan.seconds.items():
     mark = "  <- bounds it" if name == plan.bound else ""

@@ -1,5 +1,6 @@
 """Plans: what fits, what bounds, what to change."""
 
+import jax
 import pytest
 
 from configs import default
@@ -94,6 +95,21 @@ def test_the_text_says_all_of_it():
   assert "does not fit: the compiler gave up (Used 20G of 15.75G hbm)" in text
 
 
+def test_a_program_that_jax_cannot_read_leaves_memory_and_arithmetic():
+  class Newer:
+    def as_text(self):
+      raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure\nat once")
+
+  assert plan._read_text(Newer()) == ""
+  found = make_plan(
+    traffic=0, cycles=0, estimated_s=None, ranking=[], collectives={}
+  )
+  text = describe(found, default.get_config())
+  assert "fits: 6 GB of 10 GB a device" in text
+  assert f"jax[tpu]=={jax.__version__}" in text
+  assert "at least" not in text and "costliest" not in text
+
+
 def test_the_compilers_own_numbers_are_kept_where_it_gives_up():
   said = "RESOURCE_EXHAUSTED: Ran out\nof memory. Used 20.1G of 15.75G hbm. Ex"
   assert plan._describe_failure(said) == "Used 20.1G of 15.75G hbm"
@@ -111,6 +127,17 @@ def test_the_rate_goes_with_the_root_of_the_batch():
   assert advice.endswith(
     "num_steps 750 in place of 3000, warmup_steps 25 in place of 100"
   )
+
+
+def test_few_steps_are_not_scaled_to_none():
+  config = default.get_config().train
+  config.update({"batch_size": 4, "num_steps": 3500})
+  advice = optimizer.advise_batch(config, 140)
+  assert "num_steps 100 in place of 3500" in advice
+  advice = optimizer.advise_batch(config, 87552)
+  assert "the 3500 steps become 0.16, too few to scale from" in advice
+  config.num_epochs = 80.0  # The steps are not known then.
+  assert "num_steps" not in optimizer.advise_batch(config, 87552)
 
 
 def test_the_advice_starts_from_the_pair_of_the_file():
