@@ -41,7 +41,7 @@ class GrowingArray:
     """
     import h5py
 
-    self._is_text = dtype is None
+    self._dtype = None if dtype is None else np.dtype(dtype)
     row_bytes = 2**6 if dtype is None else np.zeros(width, dtype).nbytes
     self._step = max(_PIECE_BYTES // max(row_bytes, 1), 1)
     self._num_rows = 0
@@ -60,7 +60,13 @@ class GrowingArray:
     )
 
   def add(self, values: np.ndarray) -> None:
-    """Takes the next rows."""
+    """Takes the next rows.
+
+    Raises:
+      TypeError: they are of a type that the array's cannot stand for.
+    """
+    if self._dtype is not None:
+      values = values.astype(self._dtype, casting="same_kind", copy=False)
     self._waiting.append(values)
     self._num_waiting += len(values)
     # Whole pieces: a part of one would be unpacked and packed again.
@@ -81,7 +87,7 @@ class GrowingArray:
     start = self._num_rows
     self._num_rows += num_rows
     self.dataset.resize(self._num_rows, axis=0)
-    if self._is_text or not values.size:
+    if self._dtype is None or not values.size:
       self.dataset[start:] = values[:num_rows]
       return
     for at in range(0, num_rows, self._step):
