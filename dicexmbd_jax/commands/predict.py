@@ -318,6 +318,7 @@ def finish_images(
     output=request.output,
     hashes=inputs.hashes,
     overwrite=request.overwrite,
+    is_share=request.shard is not None,
   )
   make = functools.partial(image_job.ImageJob, plan)
   sources = list_in_order(request, inputs)
@@ -341,7 +342,7 @@ def finish_images(
         num_before += 1
         progress.skip()
       else:
-        if request.shard is None and outcome.result.cells is not None:
+        if outcome.result.cells is not None:
           told.put(image.stem, outcome.result.cells)
         progress.tell(f"{image.stem}: {outcome.result.num_cells} cells")
   for text, count in warnings.items():

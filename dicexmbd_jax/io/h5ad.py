@@ -39,18 +39,16 @@ class ImageCells:
   """What the file gets of one image.
 
   Attributes:
-    ids: of its n cells, as the others are ordered.
     markers: the channels' names.
     counts: float32 (n, channel), means.
-    regions: arrays of n by their name in obs; Object, and centroid-0 and -1
-      (y, x in px) where they are known.
-    rows: of neighbours, the place of one in `ids`; sorted.
+    regions: arrays of n by their name in obs: Object, the ids, by which all is
+      ordered; centroid-0 and -1 (y, x in px) where they are known; and others.
+    rows: of neighbours, the place of one in `ids`, sorted.
     columns: the place of the other, sorted within equal rows.
     distances: float32, of the neighbours; NaN: not known.
     mask: (y, x), where the file is to hold it.
   """
 
-  ids: np.ndarray
   markers: tuple[str, ...]
   counts: np.ndarray
   regions: Mapping[str, np.ndarray]
@@ -58,6 +56,11 @@ class ImageCells:
   columns: np.ndarray
   distances: np.ndarray
   mask: Labels | None = None
+
+  @property
+  def ids(self) -> np.ndarray:
+    """Of its n cells."""
+    return self.regions["Object"]
 
 
 def pack_cells(
@@ -86,7 +89,6 @@ def pack_cells(
     is_small = int(mask.max(initial=0)) < 2**16
     mask = mask.astype(np.uint16 if is_small else np.uint32, copy=False)
   return ImageCells(
-    ids=objects.to_numpy(),
     markers=tuple(map(str, counts)),
     counts=counts.to_numpy(np.float32),
     regions={str(name): regions[name].to_numpy() for name in regions},
@@ -166,9 +168,11 @@ def _write_parts(
   empty: ImageCells | None = None
   cells: _Cells | None = None
   for row, one in zip(rows, images, strict=True):
-    if len(one.ids) != row["num_cells"]:
+    sizes = {len(one.counts), len(one.ids)}
+    if sizes != {row["num_cells"]}:
+      found = " and ".join(map(str, sizes))
       raise ValueError(
-        f"{row['image']}: found tables of {len(one.ids)} cells, expected "
+        f"{row['image']}: found tables of {found} cells, expected "
         f"{row['num_cells']}; run again with --overwrite"
       )
     if not len(one.ids):
@@ -339,13 +343,12 @@ def _check_columns(
 def _lay_apart(rows: Sequence[Row]) -> Iterator[np.ndarray]:
   """Yields where each image starts: x and y in px."""
   num_columns = math.ceil(math.sqrt(len(rows)))
-  edges = [row.get(f"{name}_px") or 0 for row in rows for name in _EDGES]
+  names = ("width_px", "height_px")
+  edges = (row.get(name) or 0 for row in rows for name in names)
+  pitch = _PITCH * max(edges, default=0)
   for k in range(len(rows)):
     place = np.array([k % num_columns, k // num_columns], np.float64)
-    yield place * _PITCH * max(edges)
-
-
-_EDGES = ("width", "height")
+    yield place * pitch
 
 
 def _describe_images(rows: Sequence[Row]) -> pd.DataFrame:

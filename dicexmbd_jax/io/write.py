@@ -609,9 +609,11 @@ def write_h5ad(path: str | pathlib.Path, data: "anndata.AnnData") -> None:
   import anndata
   import h5py
 
-  # By way of memory: when the disk is full, HDF5 takes the process down.
-  buffer = io.BytesIO()
-  with h5py.File(buffer, "w") as file:
+  with (
+    replace_file(path) as temporary,
+    open_doubtful(temporary) as stream,
+    h5py.File(stream, "w") as file,
+  ):
     anndata.io.write_elem(
       # Level 1: a 25th larger than the default, in two thirds of the time.
       file,
@@ -619,8 +621,6 @@ def write_h5ad(path: str | pathlib.Path, data: "anndata.AnnData") -> None:
       data,
       dataset_kwargs={"compression": "gzip", "compression_opts": 1},
     )
-  with replace_file(path) as temporary:
-    temporary.write_bytes(buffer.getbuffer())
 
 
 def _write_tiff(

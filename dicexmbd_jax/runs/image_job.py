@@ -42,6 +42,7 @@ class RunPlan:
     output: the output folder.
     hashes: of what else decides the results, a part of each image's key.
     overwrite: whether finished images are done again.
+    is_share: whether the run is a share of one.
   """
 
   config: ConfigDict
@@ -51,6 +52,7 @@ class RunPlan:
   output: pathlib.Path
   hashes: Mapping[str, str]
   overwrite: bool
+  is_share: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +190,9 @@ class ImageJob:
         magnification=factor,
         seconds={**record.seconds, "network": seconds},
       )
-    return results.finish_image(record, plan.config, plan.method, plan.output)
+    return results.finish_image(
+      record, plan.config, plan.method, plan.output, plan.is_share
+    )
 
   def drop(self, source: ImageSource) -> None:
     """Forgets an image that will not come back."""

@@ -91,7 +91,8 @@ class ImageResult:
 
   Attributes:
     num_cells: in it.
-    cells: for cells.h5ad; None of a large image, whose files are read again.
+    cells: for cells.h5ad; None of a share's image, and of a large one, whose
+      files are read again.
   """
 
   num_cells: int
@@ -99,7 +100,11 @@ class ImageResult:
 
 
 def finish_image(
-  record: ImageRecord, config: ConfigDict, method: str, output: Path
+  record: ImageRecord,
+  config: ConfigDict,
+  method: str,
+  output: Path,
+  is_share: bool,
 ) -> ImageResult:
   """Segments and measures one image, and writes its files.
 
@@ -108,6 +113,7 @@ def finish_image(
     config: the whole configuration.
     method: "network", or a baseline of segment.METHODS.
     output: the output folder.
+    is_share: whether another run makes cells.h5ad.
 
   Raises:
     OSError: a file cannot be written; names it.
@@ -117,7 +123,7 @@ def finish_image(
   record = chain.measure_record(record)
   write_image(output, record, config.image.pixel_size_um, started)
   cells = None
-  if record.cells.size <= MAX_TOLD_PX:
+  if not is_share and record.cells.size <= MAX_TOLD_PX:
     tables = (record.tables[kind] for kind in TABLES)
     cells = _pack_cells(tables, record.cells)
   return ImageResult(len(record.tables["regionprops"]), cells)
@@ -231,7 +237,7 @@ def gather_cells(
   output: Path,
   stems: Sequence[str],
   rows: Sequence[Mapping[str, Any]],
-  told: Shelf | None = None,
+  told: Shelf | None,
 ) -> Iterator[h5ad.ImageCells]:
   """Yields the cells of images, with their masks where these are few.
 
@@ -244,7 +250,7 @@ def gather_cells(
   num_px = sum(row["width_px"] * row["height_px"] for row in rows)
   has_masks = num_px <= MAX_EMBEDDED_PX
   for stem in stems:
-    cells = told.take(stem) if told else None
+    cells = None if told is None else told.take(stem)
     if cells is None:
       path = locate(output, "masks", stem)
       mask = labels.read_labels(path) if has_masks else None

@@ -64,7 +64,6 @@ def make_image() -> h5ad.ImageCells:
   )
   ids = np.arange(1, NUM_CELLS + 1)
   return h5ad.ImageCells(
-    ids=ids,
     markers=tuple(f"marker {k}" for k in range(40)),
     counts=counts.astype(np.float32),
     regions={

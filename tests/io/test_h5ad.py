@@ -119,6 +119,10 @@ def test_cells_that_do_not_fit_are_told(tmp_path):
     ValueError, match=r"a\.tiff: found tables of 3 cells, exp"
   ):
     h5ad.write_cells(path, [{**row, "num_cells": 4}], [cells])
+  fewer = {name: one[1:] for name, one in cells.regions.items()}
+  less = dataclasses.replace(cells, regions=fewer)
+  with pytest.raises(ValueError, match=r"found tables of [23] and [23] cells"):
+    h5ad.write_cells(path, [row], [less])
   row_b, other = measure_all("b")
   other = dataclasses.replace(other, markers=("dna", "CD45"))
   with pytest.raises(

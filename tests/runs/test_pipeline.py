@@ -112,6 +112,21 @@ def test_a_file_of_several_images_is_hashed_once_and_not_by_workers(
   assert all(call[2] for call in calls if call[0] == "finish")
 
 
+def test_cells_of_a_share_are_not_told(tmp_path):
+  path = tmp_path / "a.tiff"
+  counts = np.random.default_rng(0).poisson(4, (2, 40, 36))
+  tifffile.imwrite(path, counts.astype(np.float32))
+  source = ImageSource("a", path)
+  told = []
+  for is_share in (False, True):
+    plan = image_job.RunPlan(
+      get_config(), None, None, "distance", tmp_path, {}, True, is_share
+    )
+    told.append(image_job.ImageJob(plan).finish(source, None, 1.0, None, 0.0))
+  assert told[0].num_cells == told[1].num_cells > 0
+  assert told[0].cells is not None and told[1].cells is None
+
+
 @pytest.mark.parametrize("method", ["distance", chain.NETWORK])
 def test_another_process_finishes_what_one_that_died_prepared(tmp_path, method):
   path = tmp_path / "a.tiff"
