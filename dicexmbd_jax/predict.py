@@ -140,6 +140,32 @@ def predict_images(
         yield piece.result.key, piece.result.probabilities
 
 
+def compile_ahead(model: UNet, config: Any, shape: tuple[int, int]) -> None:
+  """Compiles what `predict_images` runs for images of one shape.
+
+  It then need not: all calls of this process share what is compiled.
+
+  Args:
+    model: the network.
+    config: the config's section `predict`.
+    shape: rows and columns of the images.
+  """
+  devices = list_devices()
+  budget = measure_budget(devices)
+  sizes = list_tile_sizes(model, config, budget)
+  halo_px = tiling.receptive_halo(model.depth)
+  tile_px = tiling.choose_tile(shape, sizes, halo_px, 2**model.depth)
+  size = choose_batch(model, config, max(sizes), budget) * len(devices)
+  graph, state, dealt = _deal(model, devices)
+  pixels, valid = (
+    jax.ShapeDtypeStruct((size, tile_px, tile_px, n), dtype, sharding=dealt)
+    for n, dtype in ((2, np.float32), (1, bool))
+  )
+  predict_tiles.lower(
+    graph, state, pixels, valid, config.views, _folds_views(devices)
+  ).compile()
+
+
 def load_passes(
   model: UNet,
   config: Any,
@@ -163,10 +189,12 @@ def load_passes(
   fits = first_px > 2 * tiling.receptive_halo(model.depth)
   first.tile_px = first_px if fits else 0
   first.views, first.batch_size = 1, 0
-  run = functools.partial(predict_images, model=model, clock=clock)
+  run = functools.partial(predict_images, clock=clock)
+  # Compiling costs a run of few images more than it gains in small tiles.
+  small = unet.keep_kernels_whole(model)
   return (
-    functools.partial(run, config=first),
-    functools.partial(run, config=config, tell_px=tell_px),
+    functools.partial(run, model=small, config=first),
+    functools.partial(run, model=model, config=config, tell_px=tell_px),
   )
 
 
@@ -309,17 +337,8 @@ def _run_ahead(
     size: tiles in a batch, a multiple of the number of devices.
     watch: is given each answer as soon as it is asked for.
   """
-  mesh = jax.sharding.Mesh(np.array(devices), "tiles")
-  dealt = NamedSharding(mesh, PartitionSpec("tiles"))
-  if devices[0].platform == "cpu":
-    model = unet.transform_kernels(model)
-  graph, state = nnx.split(model)
-  state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-  # An accelerator is filled by all views at once; a processor is by one, whose
-  # planes stay in its cache. Where the memory is not known, neither is room.
-  is_folded = (
-    devices[0].platform != "cpu" and measure_budget(devices) is not None
-  )
+  graph, state, dealt = _deal(model, devices)
+  is_folded = _folds_views(devices)
   previous = None
   for batch in _list_batches(pieces, size):
     pixels, valid = jax.device_put(_cut_batch(batch, size), dealt)
@@ -332,6 +351,28 @@ def _run_ahead(
     previous = current
   if previous:
     yield previous
+
+
+def _deal(
+  model: UNet, devices: Sequence[jax.Device]
+) -> tuple[nnx.GraphDef, nnx.State, NamedSharding]:
+  """Lays a network on all devices; the last result is how a batch is dealt."""
+  mesh = jax.sharding.Mesh(np.array(devices), "tiles")
+  if devices[0].platform == "cpu":
+    model = unet.transform_kernels(model)
+  graph, state = nnx.split(model)
+  state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+  return graph, state, NamedSharding(mesh, PartitionSpec("tiles"))
+
+
+def _folds_views(devices: Sequence[jax.Device]) -> bool:
+  """Whether all views of a tile are seen at once.
+
+  An accelerator is filled by all of them; a processor is by one, whose planes
+  stay in its cache. Where the memory is not known, neither is room.
+  """
+  is_known = measure_budget(devices) is not None
+  return is_known and devices[0].platform != "cpu"
 
 
 def _cut_batch(

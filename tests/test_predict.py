@@ -260,6 +260,26 @@ def test_large_tiles_are_left_out_where_memory_would_not_do():
   assert list_sizes(make_model(), make_config(256, 1)) == [256]
 
 
+@pytest.mark.parametrize("in_channels", [2, 3])
+def test_what_was_compiled_ahead_is_not_compiled_again(in_channels, caplog):
+  model = make_model(2, in_channels, seed=5)
+  config = make_config(tile_px=0, batch_size=3, views=4)
+
+  def count_compiled(call):
+    caplog.clear()
+    with jax.log_compiles():
+      call()
+    return caplog.text.count("XLA compilation of jit(predict_tiles)")
+
+  def predict_twice():
+    image = make_image((130, 90))
+    list(predict.predict_images([(0, image), (1, image)], model, config))
+
+  ahead = functools.partial(predict.compile_ahead, model, config, (130, 90))
+  assert count_compiled(ahead) == 1
+  assert count_compiled(predict_twice) == 0
+
+
 def test_images_of_both_tile_sizes_come_back_in_order(monkeypatch):
   monkeypatch.setattr(predict, "TILE_SIZES_PX", (208, 320))
   shapes = [(50, 60), (300, 310), (70, 40), (290, 300)]

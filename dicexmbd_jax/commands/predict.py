@@ -372,7 +372,8 @@ def make_pipeline(
 ) -> pipeline.Pipeline:
   """Returns what leads the images through all steps."""
   config, num_workers = request.config, workers.num_workers
-  first_pass = network = None
+  first_pass = network = compile_ahead = None
+  is_open = config.predict.magnification == sections.AUTO
   if inputs.model is not None:
     first_pass, network = predict.load_passes(
       inputs.model,
@@ -381,13 +382,16 @@ def make_pipeline(
       None,
       inputs.clock,
     )
-  is_open = config.predict.magnification == sections.AUTO
+    compile_ahead = functools.partial(
+      predict.compile_ahead, inputs.model, config.predict
+    )
   return pipeline.Pipeline(
     workers,
     first_pass if is_open else None,
     network,
     ahead=num_workers,
     needs_hash=functools.partial(has_state, request),
+    compile_ahead=compile_ahead,
   )
 
 

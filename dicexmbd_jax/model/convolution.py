@@ -43,7 +43,7 @@ def convolve_3x3(
 
 
 def _convolve(x, kernel):
-  return _choose(convolve_by_windows, _convolve_plainly, x, kernel)
+  return _choose(convolve_by_windows, convolve_plainly, x, kernel)
 
 
 def _choose(on_cpu, elsewhere, x, kernel):
@@ -60,7 +60,10 @@ def is_cut(kernel: Float[Array, "3 3 c o"]) -> bool:
   return is_wide and kernel.dtype == jnp.float32  # bfloat16 would lose digits.
 
 
-def _convolve_plainly(x, kernel):
+def convolve_plainly(
+  x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
+) -> Float[Array, "b h w o"]:
+  """Returns the correlation as XLA does it; zeros outside the image."""
   return jax.lax.conv_general_dilated(
     x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC
   )
@@ -89,13 +92,13 @@ def _convolve_flipped(grad, kernel):
 
 def _differentiate_image(grad, kernel):
   zeros = jnp.zeros((*grad.shape[:3], kernel.shape[2]), grad.dtype)
-  return jax.vjp(lambda x: _convolve_plainly(x, kernel), zeros)[1](grad)[0]
+  return jax.vjp(lambda x: convolve_plainly(x, kernel), zeros)[1](grad)[0]
 
 
 def _differentiate_kernel(x, grad):
   shape = (3, 3, x.shape[-1], grad.shape[-1])
   zeros = jnp.zeros(shape, x.dtype)
-  return jax.vjp(lambda kernel: _convolve_plainly(x, kernel), zeros)[1](grad)[0]
+  return jax.vjp(lambda kernel: convolve_plainly(x, kernel), zeros)[1](grad)[0]
 
 
 def multiply_shifted(

@@ -63,6 +63,7 @@ class PreparedImage:
     warnings: one line each.
     is_finished: whether an earlier run did this image; nothing is to be done.
     views: what the first pass is to look at, where the magnification is open.
+    shape: rows and columns of what they are parts of.
     image: what the network is to see, where it is known.
     factor: its magnification, likewise.
   """
@@ -70,6 +71,7 @@ class PreparedImage:
   warnings: tuple[str, ...] = ()
   is_finished: bool = False
   views: Sequence[Image] = ()
+  shape: tuple[int, int] = (0, 0)
   image: Image | None = None
   factor: float = 1.0
 
@@ -125,7 +127,8 @@ class ImageJob:
       record = chain.set_magnification(record, plan.config, factor)
     self._held[source.stem] = record
     if views:
-      return PreparedImage(record.warnings, views=views)
+      shape = record.maps.shape[:2]
+      return PreparedImage(record.warnings, views=views, shape=shape)
     factor = record.magnification
     return PreparedImage(record.warnings, image=record.maps, factor=factor)
 

@@ -60,6 +60,7 @@ class _Task:
     digest: its hash, where that is not for the worker to make.
     warnings: one line each.
     views: what the first pass looks at.
+    shape: rows and columns of what they are parts of.
     image: what the network sees; None where it is not known, and for a
       baseline.
     factor: its magnification.
@@ -71,6 +72,7 @@ class _Task:
   digest: "futures.Future[str] | None" = None
   warnings: tuple[str, ...] = ()
   views: Sequence[Image] = ()
+  shape: tuple[int, int] = (0, 0)
   image: Image | None = None
   factor: float = 1.0
   seconds: float = 0.0
@@ -93,6 +95,7 @@ class Pipeline:
     network: Network | None,
     ahead: int,
     needs_hash: Callable[[ImageSource], bool],
+    compile_ahead: Callable[[tuple[int, int]], None] | None = None,
   ):
     """Takes what does the work.
 
@@ -104,6 +107,8 @@ class Pipeline:
       ahead: images that may wait at each step; 0: none. Fewer where they are
         so large that they would fill the memory.
       needs_hash: whether an image may be finished already, which its hash says.
+      compile_ahead: compiles the network for images of one shape; is called in
+        a thread while the masks' kernels, which the first pass waits for, are.
     """
     self._workers = workers
     self._first_pass = first_pass
@@ -111,6 +116,9 @@ class Pipeline:
     self._ahead = ahead
     self._needs_hash = needs_hash
     self._outcomes: collections.deque[ImageOutcome] = collections.deque()
+    self._compile_ahead = compile_ahead
+    self._compiler = futures.ThreadPoolExecutor(1)
+    self._compiling: futures.Future | None = None
     # One thread, and hash_source remembers files: an .mcd is hashed once.
     self._hasher = futures.ThreadPoolExecutor(1)
 
@@ -131,6 +139,7 @@ class Pipeline:
   def close(self) -> None:
     """Ends what still runs."""
     self._hasher.shutdown(cancel_futures=True)
+    self._compiler.shutdown()
 
   def _prepare(self, sources: Iterable[ImageSource]) -> Iterator[_Task]:
     def call() -> Iterator[Called]:
@@ -144,7 +153,7 @@ class Pipeline:
     for task, prepared in self._collect(call()):
       task.warnings = prepared.warnings
       task.views, task.image = prepared.views, prepared.image
-      task.factor = prepared.factor
+      task.shape, task.factor = prepared.shape, prepared.factor
       self._note_size(prepared.image)
       if prepared.is_finished:
         self._end(task, None)
@@ -156,6 +165,7 @@ class Pipeline:
   ) -> Iterator[_Task]:
     def look() -> Iterator[tuple[_Task, Image]]:
       for task in tasks:
+        self._start_compiling(task)
         for view in task.views:
           yield task, view
 
@@ -174,6 +184,11 @@ class Pipeline:
       self._note_size(image)
       yield task
 
+  def _start_compiling(self, task: _Task) -> None:
+    """Compiles, once, what the network needs if it sees images as they are."""
+    if self._compile_ahead is not None and self._compiling is None:
+      self._compiling = self._compiler.submit(self._compile_ahead, task.shape)
+
   def _predict(
     self, tasks: Iterator[_Task], network: Network
   ) -> Iterator[Answer]:
@@ -181,6 +196,9 @@ class Pipeline:
       for task in tasks:
         image, task.image = task.image, None
         assert image is not None  # Prepared, or magnified.
+        if self._compiling is not None:
+          # What it could not do, the network itself will tell.
+          self._compiling.exception()
         try:  # In the midst of the network, it would end the whole run.
           storage.allocate((*image.shape[:2], 3), np.float32)
         except MemoryError as error:

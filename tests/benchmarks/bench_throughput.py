@@ -199,12 +199,14 @@ def run(folder, images, num_workers, magnification):
 
 @contextlib.contextmanager
 def replace_passes(make):
-  true_load = predict_lib.load_passes
+  true_load, true_compile = predict_lib.load_passes, predict_lib.compile_ahead
   predict_lib.load_passes = lambda *values: make(true_load, *values)
+  predict_lib.compile_ahead = lambda *values: None
   try:
     yield
   finally:
     predict_lib.load_passes = true_load
+    predict_lib.compile_ahead = true_compile
 
 
 def name_image(image: np.ndarray) -> tuple:

@@ -134,3 +134,15 @@ def test_transformed_kernels_give_the_same_bits():
   assert not hasattr(model.encoders[0].conv2, "windows")
   images = make_images(6, 8)
   np.testing.assert_array_equal(run(ready, images), run(model, images))
+
+
+def test_kernels_kept_whole_give_the_same_up_to_rounding():
+  model = make_model(convolution.MIN_WINOGRAD_CHANNELS, 1)
+  whole = unet.keep_kernels_whole(model)
+  assert not hasattr(model.encoders[0].conv2, "is_whole")
+  ready = unet.transform_kernels(whole)
+  assert not hasattr(ready.encoders[0].conv2, "windows")
+  images = make_images(6, 8)
+  found, wanted = run(ready, images), run(model, images)
+  scale = np.abs(wanted).max()
+  assert 0 < np.abs(found - wanted).max() < 1e-5 * scale  # Other sums.

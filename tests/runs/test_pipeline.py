@@ -1,6 +1,7 @@
 """The steps of many images, with a network and workers that tell on them."""
 
 import pathlib
+import time
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ class TellingJob:
     self._tell("prepare", source, digest)
     if source.stem == "done":
       return image_job.PreparedImage(is_finished=True)
-    return image_job.PreparedImage(("a warning",), views=[IMAGE] * 2)
+    return image_job.PreparedImage(
+      ("a warning",), views=[IMAGE] * 2, shape=(40, 30)
+    )
 
   def magnify(self, source, views, maps, seconds):
     assert seconds >= 0
@@ -64,6 +67,40 @@ def run(sources, needs_hash=lambda source: False):
 
 def make_source(stem, acquisition=None):
   return ImageSource(stem, pathlib.Path(stem), acquisition=acquisition)
+
+
+def test_the_network_is_compiled_once_before_it_sees_an_image():
+  steps = []
+
+  def compile_ahead(shape):
+    time.sleep(0.05)
+    steps.append(shape)
+
+  def network(images):
+    for key, maps in answer(images):
+      steps.append(key.source.stem)
+      yield key, maps
+
+  workers = pool.Workers(0, TellingJob)
+  line = pipeline.Pipeline(
+    workers, answer, network, 2, lambda source: False, compile_ahead
+  )
+  assert len([*line.run([make_source("a"), make_source("bb")])]) == 2
+  line.close()
+  assert steps == [(40, 30), "a", "bb"]
+
+
+def test_what_could_not_be_compiled_is_left_to_the_network():
+  def compile_ahead(shape):
+    raise ValueError(shape)
+
+  workers = pool.Workers(0, TellingJob)
+  line = pipeline.Pipeline(
+    workers, answer, answer, 2, lambda source: False, compile_ahead
+  )
+  (outcome,) = line.run([make_source("a")])
+  line.close()
+  assert outcome.result == 1
 
 
 def test_each_image_takes_every_step():
