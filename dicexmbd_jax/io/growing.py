@@ -1,7 +1,7 @@
 """Packed arrays of an HDF5 file that grow row by row.
 
-HDF5's own deflate takes two to three times as long as libdeflate's, and one
-core. Pieces are packed here, by threads, and handed to HDF5 as they are.
+HDF5's own deflate takes several times as long as ISA-L's, and one core. Pieces
+are packed here, by threads, and handed to HDF5 as they are.
 """
 
 import collections
@@ -10,6 +10,8 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dicexmbd_jax.io import deflate
 
 if TYPE_CHECKING:  # Slow to import.
   import h5py
@@ -94,7 +96,7 @@ class GrowingArray:
       rows = values[at : min(at + self._step, num_rows)]
       piece = np.zeros((self._step, *rows.shape[1:]), rows.dtype)
       piece[: len(rows)] = rows
-      packed = _start_threads().submit(_pack, piece)
+      packed = _start_threads().submit(deflate.pack, piece)
       self._packed.append((start + at, packed))
     self._store(_MAX_PENDING)
 
@@ -110,12 +112,6 @@ class GrowingArray:
 def _start_threads() -> futures.ThreadPoolExecutor:
   """Returns the threads that pack, of all files."""
   return futures.ThreadPoolExecutor(_NUM_THREADS, "pack")
-
-
-def _pack(piece: np.ndarray) -> bytes:
-  import imagecodecs  # Has libdeflate.
-
-  return bytes(imagecodecs.deflate_encode(piece.tobytes(), level=1))
 
 
 def write_packed(
