@@ -1,8 +1,8 @@
 """Deflate as ISA-L does it, for what a run writes most of.
 
-Pixels and pictures are packed two to seven times as fast as by libdeflate at its
-lowest level, and get at most a tenth larger. The streams are zlib's, which every
-reader of PNG, TIFF and HDF5 knows.
+Pixels and pictures are packed two to seven times as fast as by libdeflate at
+its lowest level, and get at most a tenth larger. The streams are zlib's, which
+every reader of PNG, TIFF and HDF5 knows.
 """
 
 from collections.abc import Iterator

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "launch/conda/recipe.yaml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What PyPI calls otherwise than conda-forge.
-NAMES = {"matplotlib": "matplotlib-base"}
+NAMES = {"isal": "python-isal", "matplotlib": "matplotlib-base"}
 
 
 def read_recipe():
