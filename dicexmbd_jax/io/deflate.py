@@ -19,7 +19,7 @@ def pack(data: bytes | np.ndarray) -> bytes:
   from isal import isal_zlib  # Only here: most commands write nothing so.
 
   if isinstance(data, np.ndarray):
-    data = np.ascontiguousarray(data).data
+    return isal_zlib.compress(np.ascontiguousarray(data).data, _LEVEL)
   return isal_zlib.compress(data, _LEVEL)
 
 
