@@ -351,12 +351,15 @@ def upsample_placed(
   return x.reshape(b, rows * h, columns * w, channels)
 
 
+@jax.custom_vjp
 def upsample_dilated(
   x: Float[Array, "b h w c"], kernel: Float[Array, "c j k o"]
 ) -> Float[Array, "b j*h k*w o"]:
   """Makes j x k pixels of each, as a convolution of pixels with gaps between.
 
-  For TPUs, whose convolutions skip the gaps and leave nothing to be copied.
+  For TPUs, whose convolutions skip the gaps and leave nothing to be copied. Nor
+  does the gradient: the kernel's, as JAX derives it, has the compiler write the
+  results' gradient once more with its rows reversed.
   """
   size = kernel.shape[1:3]
   return jax.lax.conv_general_dilated(
@@ -367,6 +370,35 @@ def upsample_dilated(
     lhs_dilation=size,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
+
+
+def _upsample_dilated(x, kernel):
+  return upsample_dilated(x, kernel), (x, kernel)
+
+
+def _downsample(saved: tuple[Array, Array], grad: Float[Array, "b j*h k*w o"]):
+  x, kernel = saved
+  size = kernel.shape[1:3]
+  grad_x = jax.lax.conv_general_dilated(
+    grad,
+    kernel,
+    window_strides=size,
+    padding="VALID",
+    dimension_numbers=("NHWC", "OHWI", "NHWC"),
+  )
+  # The image, with gaps, is the window, and slides over what was made of it.
+  grad_kernel = jax.lax.conv_general_dilated(
+    grad,
+    x,
+    window_strides=(1, 1),
+    padding="VALID",
+    rhs_dilation=size,
+    dimension_numbers=("CHWN", "IHWO", "CHWN"),
+  )
+  return grad_x, grad_kernel
+
+
+upsample_dilated.defvjp(_upsample_dilated, _downsample)
 
 
 def pool(
