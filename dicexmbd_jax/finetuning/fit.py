@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.finetuning import judge
+from dicexmbd_jax.finetuning import advice, judge
 from dicexmbd_jax.types import Probabilities
 
 # In the order of what they were seen to change.
@@ -20,8 +20,6 @@ GRID: dict[str, tuple[float, ...]] = {
   "regularisation": (0.2, 0.8),
   "max_diameter_px": (6.0, 12.0),
 }
-# A gain below this is within chance: the value that was there stays.
-MIN_GAIN = 2e-3
 # From one magnification to the next that is tried, and how far they go.
 FACTOR_STEP, LOWEST, HIGHEST = 1.25, 0.5, 2.5
 # Of magnifications that score alike the largest is taken: rims are wider there,
@@ -68,7 +66,9 @@ def fit_settings(
 ) -> ConfigDict:
   """Returns the configuration with the settings that score best.
 
-  One setting after the other takes its best value, as far as time allows.
+  One setting after the other takes its best value, as far as time allows. A
+  value counts as better where all of the 95 % interval of the difference lies
+  above zero: few images judge, and what is chance in them costs in others.
 
   Args:
     shown: the images that judge.
@@ -78,7 +78,7 @@ def fit_settings(
     tell: told of each setting that changes.
   """
   chosen = config.copy_and_resolve_references()
-  best = judge.judge_maps(shown, maps, chosen).f1
+  best = judge.judge_maps(shown, maps, chosen)
   for name, values in GRID.items():
     kept = chosen.segment[name]
     for value in values:
@@ -88,10 +88,10 @@ def fit_settings(
       if value == kept:
         continue
       _set(chosen, name, value)
-      found = judge.judge_maps(shown, maps, chosen).f1
-      if found > best + MIN_GAIN:
+      found = judge.judge_maps(shown, maps, chosen)
+      if advice.is_better(judge.compare(found, best)):
         best, kept = found, value
-        tell(f"segment.{name} = {value:g}: F1 {found:.3f}")
+        tell(f"segment.{name} = {value:g}: F1 {found.f1:.3f}")
     _set(chosen, name, kept)
   return chosen
 

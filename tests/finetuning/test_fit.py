@@ -3,9 +3,11 @@
 import math
 import time
 
+import numpy as np
 import pytest
 
-from dicexmbd_jax.finetuning import fit
+from configs import default
+from dicexmbd_jax.finetuning import fit, judge
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,42 @@ def test_of_those_that_score_alike_the_largest_is_taken():
 
 def test_without_time_nothing_is_tried():
   assert fit.fit_magnification(lambda factor: 1 / 0, 0.8, 0.0) == 0.8
+
+
+def fit_settings(monkeypatch, count):
+  """Fits where `count` gives the counts by square of a section `segment`."""
+
+  def judge_maps(shown, maps, config):
+    counts = np.array(count(config.segment))
+    return judge.Verdict(counts, {}, {}, 0, 0)
+
+  monkeypatch.setattr(judge, "judge_maps", judge_maps)
+  config = default.get_config()
+  told = []
+  found = fit.fit_settings([], [], config, time.monotonic() + 60, told.append)
+  values = {name: found.segment[name] for name in fit.GRID}
+  before = {name: config.segment[name] for name in fit.GRID}
+  return values, before, told
+
+
+def test_a_setting_that_is_better_everywhere_is_taken(monkeypatch):
+  def count(segment):
+    right = 8 if segment.smoothing_px == 0.5 else 5
+    return [[right, 10 - right, 10 - right]] * 20
+
+  values, before, told = fit_settings(monkeypatch, count)
+  assert values == before | {"smoothing_px": 0.5}
+  assert told == ["segment.smoothing_px = 0.5: F1 0.800"]
+
+
+def test_a_gain_within_chance_is_left(monkeypatch):
+  """Better in eleven squares, and as much worse in nine."""
+
+  def count(segment):
+    if segment.smoothing_px != 0.5:
+      return [[5, 5, 5]] * 20
+    return [[7, 3, 3]] * 11 + [[3, 7, 7]] * 9
+
+  values, before, told = fit_settings(monkeypatch, count)
+  assert values == before
+  assert not told
