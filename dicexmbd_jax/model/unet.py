@@ -357,9 +357,7 @@ def upsample_dilated(
 ) -> Float[Array, "b j*h k*w o"]:
   """Makes j x k pixels of each, as a convolution of pixels with gaps between.
 
-  For TPUs, whose convolutions skip the gaps and leave nothing to be copied. Nor
-  does the gradient: the kernel's, as JAX derives it, has the compiler write the
-  results' gradient once more with its rows reversed.
+  For TPUs, whose convolutions skip the gaps and leave nothing to be copied.
   """
   size = kernel.shape[1:3]
   return jax.lax.conv_general_dilated(
@@ -372,11 +370,15 @@ def upsample_dilated(
   )
 
 
-def _upsample_dilated(x, kernel):
+def _upsample_forward(x, kernel):
   return upsample_dilated(x, kernel), (x, kernel)
 
 
-def _downsample(saved: tuple[Array, Array], grad: Float[Array, "b j*h k*w o"]):
+def _upsample_backward(saved, grad):
+  """Returns the gradients; the kernel's as that of the way back.
+
+  As JAX derives it, the compiler writes `grad` once more, reversed.
+  """
   x, kernel = saved
   size = kernel.shape[1:3]
   grad_x = jax.lax.conv_general_dilated(
@@ -398,7 +400,7 @@ def _downsample(saved: tuple[Array, Array], grad: Float[Array, "b j*h k*w o"]):
   return grad_x, grad_kernel
 
 
-upsample_dilated.defvjp(_upsample_dilated, _downsample)
+upsample_dilated.defvjp(_upsample_forward, _upsample_backward)
 
 
 def pool(
