@@ -121,13 +121,11 @@ def predict_images(
       or an image without pixels.
   """
   devices = devices or list_devices()
-  budget = measure_budget(devices)
-  sizes = list_tile_sizes(model, config, budget)
+  sizes, batch_size = _plan_batches(model, config, devices)
   pieces = _list_pieces(images, model.depth, sizes)
-  batch_size = choose_batch(model, config, max(sizes), budget)
   watch = None if clock is None else clock.watch
   run = functools.partial(_run_ahead, pieces, model, config.views, devices)
-  for done, probabilities in run(batch_size * len(devices), watch):
+  for done, probabilities in run(batch_size, watch):
     answers = np.asarray(probabilities)  # Waits for them.
     if tell_px is not None:
       tell_px(sum(piece.tile.num_px for piece in done))
@@ -151,11 +149,9 @@ def compile_ahead(model: UNet, config: Any, shape: tuple[int, int]) -> None:
     shape: rows and columns of the images.
   """
   devices = list_devices()
-  budget = measure_budget(devices)
-  sizes = list_tile_sizes(model, config, budget)
+  sizes, size = _plan_batches(model, config, devices)
   halo_px = tiling.receptive_halo(model.depth)
   tile_px = tiling.choose_tile(shape, sizes, halo_px, 2**model.depth)
-  size = choose_batch(model, config, max(sizes), budget) * len(devices)
   graph, state, dealt = _deal(model, devices)
   pixels, valid = (
     jax.ShapeDtypeStruct((size, tile_px, tile_px, n), dtype, sharding=dealt)
@@ -164,6 +160,16 @@ def compile_ahead(model: UNet, config: Any, shape: tuple[int, int]) -> None:
   predict_tiles.lower(
     graph, state, pixels, valid, config.views, _folds_views(devices)
   ).compile()
+
+
+def _plan_batches(
+  model: UNet, config: Any, devices: Sequence[jax.Device]
+) -> tuple[list[int], int]:
+  """Returns the edges that tiles may have, and the tiles of a batch, in all."""
+  budget = measure_budget(devices)
+  sizes = list_tile_sizes(model, config, budget)
+  number = choose_batch(model, config, max(sizes), budget)
+  return sizes, number * len(devices)
 
 
 def load_passes(

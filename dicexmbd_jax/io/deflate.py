@@ -11,7 +11,7 @@ import numpy as np
 
 # The first level that looks for what fits: as fast as those below.
 _LEVEL = 2
-STRIP_BYTES = 2**18  # Of a TIFF: what a viewer unpacks at a time.
+_STRIP_BYTES = 2**18  # Of a TIFF: what a viewer unpacks at a time.
 
 
 def pack(data: bytes | np.ndarray) -> bytes:
@@ -24,8 +24,8 @@ def pack(data: bytes | np.ndarray) -> bytes:
 
 
 def count_rows(pixels: np.ndarray) -> int:
-  """Returns the rows of a strip of about STRIP_BYTES, at least one."""
-  return max(STRIP_BYTES // max(pixels[:1].nbytes, 1), 1)
+  """Returns the rows of a strip of about 256 KiB, at least one."""
+  return max(_STRIP_BYTES // max(pixels[:1].nbytes, 1), 1)
 
 
 def pack_strips(pixels: np.ndarray) -> Iterator[bytes]:

@@ -280,8 +280,9 @@ def _draw_initial(path: str, shape: tuple[int, ...], rng: np.random.Generator):
 def keep_kernels_whole(model: UNet) -> UNet:
   """Returns the network without convolutions by windows.
 
-  On a CPU it is compiled in less than half the time. In tiles of 256 px it then
-  runs as fast, in larger ones slower; the answers are the same up to rounding.
+  On a CPU it is compiled in less than half the time. In tiles of 256 px it
+  runs within 2 % as fast, in larger ones slower; the answers are the same up to
+  rounding.
 
   Args:
     model: a network without folded columns; it stays as it is.
