@@ -359,6 +359,8 @@ def main(arguments: Sequence[str]) -> int:
   module = "merge" if is_merge else name.replace(" ", "_")
   try:
     extras.check_extra(COMMANDS[name].extra)
+    if module == "predict" and values.method == "network":
+      compile_beside(values)
     return import_command(module).run(values)
   except ModuleNotFoundError as error:
     line = extras.describe_missing(error)
@@ -373,6 +375,19 @@ def main(arguments: Sequence[str]) -> int:
     _resending.stop()
     print("dicexmbd: interrupted", file=sys.stderr)
     return INTERRUPTED
+
+
+def compile_beside(values: Any):
+  """On a machine's first run, lets another process begin with the loops.
+
+  Before this one loads JAX, since compiling is most of such a run.
+  """
+  if not compiled.keeps_kernels():
+    from dicexmbd_jax.runs import pool
+
+    if pool.count_cores() > 1:
+      names = "dicexmbd_jax.runs.kernels", "load_quietly"
+      pool.start_beside(*names, values.config.segment, True)
 
 
 def import_command(module: str) -> types.ModuleType:

@@ -41,6 +41,15 @@ def keep_machine_code() -> None:
   warnings.filterwarnings("ignore", "Error writing persistent compilation")
 
 
+def keeps_kernels() -> bool:
+  """Whether the loops of the masks are kept; after keep_machine_code.
+
+  One from the middle of what a first run compiles stands for all.
+  """
+  folder = pathlib.Path(os.environ.get("NUMBA_CACHE_DIR", _KERNELS))
+  return any(folder.rglob("cheapest_paths.fill_costs-*.nbi"))
+
+
 def find_folder() -> pathlib.Path:
   """Returns the folder of machine code; it need not be there."""
   chosen = os.environ.get(VARIABLE)

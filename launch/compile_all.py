@@ -48,7 +48,7 @@ def compile_kernels(folder: pathlib.Path) -> None:
   """Does all that predict does with an image, and masks of noise."""
   from dicexmbd_jax import config as config_lib
   from dicexmbd_jax.masks import segment
-  from dicexmbd_jax.runs import image_job
+  from dicexmbd_jax.runs import kernels
 
   study = folder / "study"
   call("simulate", f"--output={study}", "--num_images=1", "--size_px=128")
@@ -61,7 +61,7 @@ def compile_kernels(folder: pathlib.Path) -> None:
   )
   shipped = config_lib.read_model_config(config_lib.SHIPPED_MODEL).segment
   for config in (shipped, {"preset": "dice_xmbd"}, {"preset": "steinbock"}):
-    image_job.load_kernels(config)
+    kernels.load_kernels(config)
     segment.segment_image(draw_checkerboard(), config)
   print("kernels of the masks", flush=True)
 

@@ -1,6 +1,7 @@
 """The command line itself: help, and calls that cannot be meant."""
 
 import importlib
+import inspect
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 import dicexmbd_jax
 from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.runs import pool
 
 
 def test_help_names_every_command(capsys):
@@ -46,6 +48,34 @@ def test_home_is_found_behind_an_equals_sign(monkeypatch):
   values = program.parse_flags("evaluate", words)
   assert values.predicted == ["A=/home/me/a"]
   assert (values.reference, values.output) == ("b~/c", "/home/me")
+
+
+@pytest.mark.parametrize(
+  ("is_kept", "num_cores", "words", "is_started"),
+  [
+    (False, 2, (), True),
+    (True, 2, (), False),
+    (False, 1, (), False),
+    (False, 2, ("--method=distance",), False),
+    (False, 2, ("--merge",), False),
+  ],
+)
+def test_a_first_run_compiles_in_two_processes(
+  is_kept, num_cores, words, is_started, monkeypatch
+):
+  started = []
+  monkeypatch.setattr(program.compiled, "keep_machine_code", lambda: None)
+  monkeypatch.setattr(program.compiled, "keeps_kernels", lambda: is_kept)
+  monkeypatch.setattr(pool, "count_cores", lambda: num_cores)
+  monkeypatch.setattr(pool, "start_beside", lambda *all_: started.append(all_))
+  for name in ("predict", "merge"):
+    module = importlib.import_module(f"dicexmbd_jax.commands.{name}")
+    monkeypatch.setattr(module, "run", lambda _: 0)
+  assert program.main(["predict", "--images=x", "--output=y", *words]) == 0
+  assert bool(started) == is_started
+  for module, function, *arguments in started:
+    called = getattr(importlib.import_module(module), function)
+    inspect.signature(called).bind(*arguments)
 
 
 def test_an_interrupted_command_says_so_in_one_line(monkeypatch, capsys):

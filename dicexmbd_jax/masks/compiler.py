@@ -11,6 +11,7 @@ import inspect
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,7 @@ def compile_kernel(function: Callable) -> Callable:
 
   The cache lies beside the module, else in the user's cache folder, else
   (nothing is writable) there is none and every process compiles anew. With a
-  cache, processes compile in turn, and read what another has compiled. No
+  cache, a kernel is compiled by one process, and the others read it. No
   fast-math, so that results do not depend on vector width or block.
 
   Args:
@@ -77,7 +78,7 @@ def _name_files_apart(kernel: Any) -> None:
 
 
 def _compile_in_turn(kernel: Any) -> None:
-  """Lets one process compile at a time, what the cache still lacks then."""
+  """Lets one process compile a kernel, and others wait for what it makes."""
   cache = kernel._cache
   compile_now, load_now = kernel.compile, cache.load_overload
 
@@ -87,7 +88,7 @@ def _compile_in_turn(kernel: Any) -> None:
 
   def load_overload(signature: Any, target: Any) -> Any:
     found = load_now(signature, target)
-    if found is None and _turn.take(cache.cache_path):
+    if found is None and _turn.take(cache.cache_path, kernel.__qualname__):
       found = load_now(signature, target)
     return found
 
@@ -95,7 +96,10 @@ def _compile_in_turn(kernel: Any) -> None:
 
 
 class _Turn:
-  """The turn of this process to compile; numba's lock guards its fields."""
+  """The kernel that is this process' turn; numba's lock guards the fields.
+
+  One at a time, with the kernels that it calls: so nobody waits for each other.
+  """
 
   def __init__(self):
     self._depth = 0  # Kernels within kernels.
@@ -113,10 +117,14 @@ class _Turn:
         os.close(self._file)  # The system lets go of the lock.
         self._file = None
 
-  def take(self, folder: str) -> bool:
+  def take(self, folder: str, name: str) -> bool:
     """Waits for the turn; returns whether others may have compiled meanwhile.
 
     Where there are no locks, nobody is waited for.
+
+    Args:
+      folder: of the cache.
+      name: of the kernel, which stands for a byte of the file that is locked.
     """
     if fcntl is None or self._file is not None:
       return False
@@ -124,10 +132,11 @@ class _Turn:
       os.makedirs(folder, exist_ok=True)
       path = os.path.join(folder, "compiling.lock")
       self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+      place = zlib.crc32(name.encode())
       until = time.monotonic() + _PATIENCE_S
       while time.monotonic() < until:
         with contextlib.suppress(BlockingIOError):
-          fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+          fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
           return True
         time.sleep(_PAUSE_S)
     except OSError:

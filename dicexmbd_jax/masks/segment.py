@@ -147,6 +147,29 @@ def segment_maps(
   seeds, numbers = nuclei.select_nuclei(
     nuclei.find_nuclei(maps, settings), settings
   )
+  return grow_cells(maps, method, seeds, numbers, settings, shape, limit_px)
+
+
+def grow_cells(
+  maps: WorkingMaps,
+  method: str,
+  seeds: Labels,
+  numbers: Int32[np.ndarray, " n"],
+  settings: Settings,
+  shape: tuple[int, int] | None,
+  limit_px: float = 0.0,
+) -> Segmentation:
+  """Grows cells from nuclei, and brings both to the output grid.
+
+  Args:
+    maps: on the working grid.
+    method: "distance", "watershed" or "propagation".
+    seeds: nuclei, as nuclei.select_nuclei gives them.
+    numbers: likewise.
+    settings: how cells grow, and masks are read from the working grid.
+    shape: of the output grid; None: the image's.
+    limit_px: how far cells may reach, in working pixels; 0: no limit.
+  """
   if method == "distance":
     cells = grow_labels(seeds, settings.distance_px * settings.scale)
   else:

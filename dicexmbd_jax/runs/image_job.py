@@ -4,21 +4,17 @@ The counts never leave the process that read them: it sends what the network
 looks at, gets the network's answer, and measures.
 """
 
-import contextlib
 import dataclasses
 import pathlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain, magnification, sections
 from dicexmbd_jax.io import source as source_lib
-from dicexmbd_jax.masks import confidence, measure, segment
-from dicexmbd_jax.report import overlay
-from dicexmbd_jax.runs import results, state
+from dicexmbd_jax.runs import kernels, results, state
 from dicexmbd_jax.runs.failures import describe_source
 from dicexmbd_jax.types import (
   Image,
@@ -76,31 +72,16 @@ class PreparedImage:
   factor: float = 1.0
 
 
-def load_kernels(config: ConfigDict) -> None:
-  """Finds, measures and draws cells in noise, so that loops are machine code.
-
-  Noise has what few images have: holes in holes, and nuclei of all sizes.
-
-  Args:
-    config: the config's section `segment`.
-  """
-  noise = np.random.default_rng(0).random((48, 48, 3), np.float32)
-  masks = segment.segment_image(noise, config)
-  confidence.measure_doubt(noise, masks.cells)
-  stack = np.moveaxis(np.zeros((2, 48, 48), np.float32), 0, -1)
-  measure.measure_intensities(stack, masks.cells, ("one", "other"))
-  measure.measure_regions(masks.cells)
-  measure.measure_neighbors(masks.cells)
-  overlay.draw_overlay(noise[..., :2], masks.cells, masks.nuclei)
-
-
 class ImageJob:
   """One process' images, kept from step to step."""
 
   def __init__(self, plan: RunPlan):
     self._plan = plan
     self._held: dict[str, ImageRecord] = {}
-    self._loader = threading.Thread(target=self._load_kernels, daemon=True)
+    # While XLA compiles the network.
+    self._loader = threading.Thread(
+      target=kernels.load_quietly, args=(plan.config.segment,), daemon=True
+    )
 
   def prepare(self, source: ImageSource, digest: str | None) -> PreparedImage:
     """Reads an image and merges its channels, unless it is finished.
@@ -200,11 +181,6 @@ class ImageJob:
   def drop(self, source: ImageSource) -> None:
     """Forgets an image that will not come back."""
     self._held.pop(source.stem, None)
-
-  def _load_kernels(self) -> None:
-    """Gets ready for the masks while XLA compiles the network."""
-    with contextlib.suppress(Exception):  # The first image will tell.
-      load_kernels(self._plan.config.segment)
 
   def _is_finished(self, source: ImageSource, digest: str | None) -> bool:
     """Whether the image's files are as this run would write them.

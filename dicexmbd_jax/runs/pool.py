@@ -5,6 +5,7 @@ of an image until its next step comes.
 """
 
 import collections
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -42,11 +43,35 @@ def count_workers(num_workers: int | None, num_items: int) -> int:
     ValueError: num_workers is negative.
   """
   if num_workers is None:
-    wanted = min(_count_cores(), num_items)
+    wanted = min(count_cores(), num_items)
     return wanted if wanted > 1 else 0
   if num_workers < 0:
     raise ValueError(f"num_workers is {num_workers}, expected 0 or more")
   return min(num_workers, num_items)
+
+
+def count_cores() -> int:
+  """Returns the cores that this process may use."""
+  if hasattr(os, "sched_getaffinity"):  # What a scheduler left to us.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def start_beside(module: str, function: str, *arguments: Any) -> None:
+  """Calls a function in a process of its own, which nobody waits for.
+
+  It ends with this process at the latest.
+
+  Args:
+    module: where the function is; this process need not load it.
+    function: its name.
+    arguments: picklable.
+  """
+  multiprocessing.get_context("spawn").Process(
+    target=_run_beside,
+    args=(os.getpid(), module, function, arguments),
+    daemon=True,
+  ).start()
 
 
 def map_images(
@@ -198,12 +223,6 @@ def describe_error(error: Exception, file: str | os.PathLike) -> str:
   return text if file in text else f"{file}: {text}"
 
 
-def _count_cores() -> int:
-  if hasattr(os, "sched_getaffinity"):  # What a scheduler left to us.
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
 def _call(function: Callable[[Item], Result], item: Item) -> Result | Exception:
   try:
     return function(item)
@@ -279,6 +298,13 @@ def _prepare_worker(parent: int, make: Callable[[], Any] | None) -> None:
   threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
   if make is not None:
     _kept.append(make())
+
+
+def _run_beside(
+  parent: int, module: str, function: str, arguments: tuple
+) -> None:
+  _prepare_worker(parent, None)
+  getattr(importlib.import_module(module), function)(*arguments)
 
 
 def _outlive(parent: int) -> None:

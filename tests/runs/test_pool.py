@@ -124,3 +124,35 @@ def test_an_interrupt_in_compiled_code_is_no_failure_of_an_image():
 
   with pytest.raises(KeyboardInterrupt):
     list(pool.map_images(work, ["a"], 0))
+
+
+# Starts a process that writes its number and waits, and ends before that does.
+BESIDE = """
+import sys, time
+from dicexmbd_jax.runs import pool
+
+if __name__ == "__main__":
+  pool.start_beside("tests.runs.test_pool", "write_and_wait", sys.argv[1])
+  while not open(sys.argv[1]).read():
+    time.sleep(0.05)
+"""
+
+
+def write_and_wait(path):
+  pathlib.Path(path).write_text(str(os.getpid()))
+  time.sleep(60)
+
+
+def test_what_runs_beside_ends_with_the_process(tmp_path):
+  script, told = tmp_path / "script.py", tmp_path / "told"
+  script.write_text(BESIDE)
+  told.write_text("")
+  root = pathlib.Path(__file__).parents[2]
+  subprocess.run(
+    [sys.executable, script, told],
+    check=True,
+    env={**os.environ, "PYTHONPATH": str(root)},
+    timeout=50,
+  )
+  with pytest.raises(ProcessLookupError):
+    os.kill(int(told.read_text()), 0)

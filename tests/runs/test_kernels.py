@@ -2,15 +2,18 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 # Counts what each kernel was compiled for, before and after cells are found in
 # maps of other sizes, with few nuclei and with many, measured and drawn.
 COUNT = """
 import sys
 import numpy as np
+from dicexmbd_jax import compiled
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.masks import confidence, measure, segment
 from dicexmbd_jax.report import overlay
-from dicexmbd_jax.runs import image_job
+from dicexmbd_jax.runs import kernels
 
 def count():
   return {
@@ -22,8 +25,9 @@ def count():
   }
 
 config = config_lib.read_model_config(config_lib.SHIPPED_MODEL).segment
-image_job.load_kernels(config)
+kernels.load_kernels(config, from_back=len(sys.argv) > 1)
 before = count()
+assert compiled.keeps_kernels()
 y, x = np.mgrid[:90, :120]
 bumps = (np.sin(x / 4) * np.sin(y / 4)).clip(0, 1)
 maps = np.stack([bumps, 1 - bumps, 0 * bumps], -1).astype(np.float32)
@@ -45,24 +49,27 @@ assert count() == before, {*count().items()} - {*before.items()}
 END = """
 import threading, time
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.runs import image_job
+from dicexmbd_jax.runs import kernels
 
 config = config_lib.read_model_config(config_lib.SHIPPED_MODEL).segment
 threading.Thread(
-  target=image_job.load_kernels, args=(config,), daemon=True
+  target=kernels.load_kernels, args=(config,), daemon=True
 ).start()
 time.sleep(2)
 """
 
 
-def run(code, **variables):
+def run(code, *words, **variables):
   subprocess.run(
-    [sys.executable, "-c", code], check=True, env={**os.environ, **variables}
+    [sys.executable, "-c", code, *words],
+    check=True,
+    env={**os.environ, **variables},
   )
 
 
-def test_noise_loads_all_kernels():
-  run(COUNT)
+@pytest.mark.parametrize("words", [(), ("from back",)])
+def test_noise_loads_all_kernels(words):
+  run(COUNT, *words)
 
 
 def test_a_process_may_end_while_it_compiles(tmp_path):
