@@ -194,10 +194,9 @@ class Workers:
     return self
 
   def __exit__(self, *error: object):
+    # What they are at they finish, and Python waits for that when it ends.
     for pool in self._pools:
       pool.shutdown(wait=False, cancel_futures=True)
-    for pool in self._pools:
-      pool.shutdown()
 
 
 def describe_error(error: Exception, file: str | os.PathLike) -> str:
