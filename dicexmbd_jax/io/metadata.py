@@ -1,7 +1,9 @@
 """Channel names and pixel size from the metadata of a TIFF."""
 
+import json
 import xml.etree.ElementTree
 from collections.abc import Sequence
+from typing import Any
 
 import tifffile
 
@@ -39,6 +41,7 @@ def check_pixel_size(name: str, size_um: float) -> None:
 
 def read_channel_names(
   file: tifffile.TiffFile,
+  key: tifffile.TiffPage,
   pages: Sequence[tifffile.TiffPage | tifffile.TiffFrame | None],
   num_channels: int,
   pixels: Element | None,
@@ -50,6 +53,7 @@ def read_channel_names(
 
   Args:
     file: the file whose metadata count.
+    key: the image's first page in it.
     pages: of the image.
     num_channels: of the image.
     pixels: OME's description of the image, or None.
@@ -61,7 +65,7 @@ def read_channel_names(
   for names in (
     _read_ome_names(pixels),
     _read_imagej_names(file),
-    _read_json_names(file),
+    _read_json_names(key),
     _read_page_names(pages),
   ):
     if len(names) == num_channels and any(names):
@@ -70,9 +74,14 @@ def read_channel_names(
 
 
 def read_pixel_size(
-  file: tifffile.TiffFile, pixels: Element | None
+  file: tifffile.TiffFile, key: tifffile.TiffPage, pixels: Element | None
 ) -> tuple[list[str], float | None]:
   """Reads the edge of a pixel in um from OME, ImageJ or TIFF metadata.
+
+  Args:
+    file: the file whose metadata count.
+    key: the image's first page in it.
+    pixels: OME's description of the image, or None.
 
   Returns:
     Warnings, and the size; None where there is none, where it lies outside
@@ -81,9 +90,16 @@ def read_pixel_size(
   """
   if fault := _find_odd_size(pixels):
     return [f"pixel size of {fault} in OME-XML is ignored"], None
-  x, y = _read_ome_size(pixels) or _read_imagej_size(file) or (None, None)
+  x, y = (
+    _read_ome_size(pixels)
+    or _read_imagej_size(file, key)
+    or (
+      None,
+      None,
+    )
+  )
   if x is None or y is None:
-    x, y = _read_tag_size(file)
+    x, y = _read_tag_size(key)
     is_sure = False
   else:
     is_sure = True
@@ -97,6 +113,18 @@ def read_pixel_size(
   return [], (x + y) / 2
 
 
+def read_notes(key: tifffile.TiffPage) -> dict[str, Any]:
+  """Returns what tifffile noted with an image in JSON; {} in others' files.
+
+  Raises:
+    ValueError: broken JSON.
+  """
+  for text in (key.description, key.description1):
+    if text.startswith("{") and '"shape":' in text and '"mibi.' not in text:
+      return json.loads(text)
+  return {}
+
+
 def warn_of_labels(file: tifffile.TiffFile) -> list[str]:
   """Warns where ImageJ's labels of slices are there, but broken."""
   if not file.is_imagej:
@@ -108,14 +136,14 @@ def warn_of_labels(file: tifffile.TiffFile) -> list[str]:
 
 
 def find_ome_pixels(
-  file: tifffile.TiffFile, size_px: tuple[int, int] | None = None
+  file: tifffile.TiffFile, key: tifffile.TiffPage
 ) -> Element | None:
-  """Finds the description of the first image; None if there is none.
+  """Finds OME's description of an image; None if there is none.
 
   Args:
     file: any TIFF.
-    size_px: height and width of the image that is meant; without it, or where
-      none has this size, the first is.
+    key: the image's first page. Where no description says that it begins
+      there, the first image of its size is taken, else the first of all.
   """
   if not (file.is_ome and file.ome_metadata):
     return None
@@ -124,10 +152,15 @@ def find_ome_pixels(
   except xml.etree.ElementTree.ParseError:
     return None
   found = root.findall(".//{*}Image/{*}Pixels")
-  sizes = [(one.get("SizeY"), one.get("SizeX")) for one in found]
-  wanted = tuple(map(str, size_px)) if size_px else None
-  at = sizes.index(wanted) if wanted in sizes else 0
-  return found[at] if found else None
+  size = str(key.imagelength), str(key.imagewidth)
+  alike = [one for one in found if (one.get("SizeY"), one.get("SizeX")) == size]
+  own = [one for one in alike if str(key.index) in _list_starts(one)]
+  return next(iter((*own, *alike, *found)), None)
+
+
+def _list_starts(pixels: Element) -> list[str]:
+  """Returns the pages that parts of an image begin at."""
+  return [one.get("IFD", "0") for one in pixels.findall("{*}TiffData")]
 
 
 def _read_ome_names(pixels: Element | None) -> list[str]:
@@ -148,9 +181,8 @@ def _read_imagej_names(file: tifffile.TiffFile) -> list[str]:
   return [str(label or "").split("\n")[0].strip() for label in labels]
 
 
-def _read_json_names(file: tifffile.TiffFile) -> list[str]:
-  metadata = file.shaped_metadata or ()
-  channel = metadata[0].get("Channel") if len(metadata) == 1 else None
+def _read_json_names(key: tifffile.TiffPage) -> list[str]:
+  channel = read_notes(key).get("Channel")
   names = channel.get("Name", []) if isinstance(channel, dict) else []
   return [str(name) for name in names] if isinstance(names, list) else []
 
@@ -197,29 +229,29 @@ def _read_ome_size(pixels: Element | None) -> tuple[float, float] | None:
 
 
 def _read_imagej_size(
-  file: tifffile.TiffFile,
+  file: tifffile.TiffFile, key: tifffile.TiffPage
 ) -> tuple[float, float] | None:
   unit = str((file.imagej_metadata or {}).get("unit", "")).lower()
-  per_x, per_y = (_read_resolution(file, axis) for axis in "XY")
+  per_x, per_y = (_read_resolution(key, axis) for axis in "XY")
   if unit not in UNITS_UM or not per_x or not per_y:
     return None
   return UNITS_UM[unit] / per_x, UNITS_UM[unit] / per_y
 
 
 def _read_tag_size(
-  file: tifffile.TiffFile,
+  key: tifffile.TiffPage,
 ) -> tuple[float | None, float | None]:
-  unit = file.pages.first.tags.valueof("ResolutionUnit", default=2)
+  unit = key.tags.valueof("ResolutionUnit", default=2)
   size_um = _RESOLUTION_UNITS_UM.get(int(unit))
-  per_x, per_y = (_read_resolution(file, axis) for axis in "XY")
+  per_x, per_y = (_read_resolution(key, axis) for axis in "XY")
   if size_um is None or not per_x or not per_y:
     return None, None
   return size_um / per_x, size_um / per_y
 
 
-def _read_resolution(file: tifffile.TiffFile, axis: str) -> float | None:
+def _read_resolution(key: tifffile.TiffPage, axis: str) -> float | None:
   """Reads pixels per unit along an axis; None where it says nothing."""
-  value = file.pages.first.tags.valueof(f"{axis}Resolution")
+  value = key.tags.valueof(f"{axis}Resolution")
   if not (isinstance(value, tuple) and len(value) == 2):
     return None
   numerator, denominator = value

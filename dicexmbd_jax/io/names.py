@@ -171,7 +171,9 @@ def _format_metal(match: re.Match[str]) -> str | None:
   mass = match["mass"] or match["m2"]
   if symbol.isupper() and len(symbol) == 2:
     return None  # CD107 is a marker, Cd107 would be a metal.
-  spelled, mean = _MASSES.get(symbol.lower(), (symbol, 0))
+  if symbol.lower() not in _MASSES:
+    return None  # K10 is keratin 10, C12 a place on a plate.
+  spelled, mean = _MASSES[symbol.lower()]
   if spelled == "Cd" and int(mass) > _HEAVIEST_CADMIUM:
     return None
   return f"{spelled}{mass}" if abs(int(mass) - mean) <= _MASS_SPAN else None

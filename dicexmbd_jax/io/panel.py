@@ -60,7 +60,8 @@ def read_panel(path: str | pathlib.Path) -> Panel:
     _make_row(path, line, text) for line, text in zip(lines, texts, strict=True)
   ]
   _check_nuclear(path, rows)
-  rows = _sort_numbered_channels(rows, [t.get("channel", "") for t in texts])
+  channels = [text.get("channel", "") for text in texts]
+  rows = _sort_numbered_channels(path, rows, channels)
   _check_metals(path, rows)
   return Panel(path, tuple(rows))
 
@@ -215,15 +216,20 @@ def _check_nuclear(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:
 
 
 def _sort_numbered_channels(
-  rows: list[PanelRow], channels: list[str]
+  path: pathlib.Path, rows: list[PanelRow], channels: list[str]
 ) -> list[PanelRow]:
-  """Takes a channel column of numbers for places, and forgets it.
+  """Takes a channel column of numbers for the rows' order, and forgets it.
 
-  Numbers that do not count the rows tell no place; masses stay.
+  Numbers need not count: a file may have some of an instrument's channels.
+  Masses stay.
 
   Args:
+    path: the panel, for messages.
     rows: in the file's order.
     channels: the rows' cells in the channel column.
+
+  Raises:
+    ValueError: numbers of another order, some of which repeat or are missing.
   """
   parsed = [names.parse_number(channel) for channel in channels if channel]
   numbers = [number for number in parsed if number is not None]
@@ -235,13 +241,16 @@ def _sort_numbered_channels(
     dataclasses.replace(row, channel=None) if row.channel == channel else row
     for row, channel in zip(rows, channels, strict=True)
   ]
-  if sorted(numbers) in (
-    list(range(len(rows))),
-    list(range(1, len(rows) + 1)),
-  ):
-    places = dict(zip(numbers, plain, strict=True))
-    return [places[number] for number in sorted(places)]
-  return plain
+  if numbers == sorted(numbers):
+    return plain
+  if len(set(numbers)) < len(rows):
+    shown = ", ".join(channel or "nothing" for channel in channels)
+    raise ValueError(
+      f"{path}: found {shown[:_MAX_LENGTH]} in column channel, expected each "
+      "row's own number, or rows in their order"
+    )
+  places = dict(zip(numbers, plain, strict=True))
+  return [places[number] for number in sorted(places)]
 
 
 def _check_metals(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:

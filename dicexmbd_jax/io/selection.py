@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dicexmbd_jax.io.agreement import check_agreement, find_marker
@@ -13,13 +14,15 @@ from dicexmbd_jax.io.names import (
   parse_row,
   squeeze,
 )
-from dicexmbd_jax.markers import is_nuclear_stain
+from dicexmbd_jax.markers import is_membrane_stain, is_nuclear_stain
 from dicexmbd_jax.types import LoadedImage, Panel, PanelRow, Stack
 
 _NUCLEAR_NAMES = {"nuclear", "nucleus", "nuclei"}
 _MEMBRANE_NAMES = {
   *("membrane", "cytoplasm", "membranecytoplasm", "cytoplasmmembrane", "cell"),
 }
+# Nuclei_sum, nuclear stain; no nucleolin.
+_NUCLEAR_WORD = re.compile("(?<![a-z])nucle(us|i|ar)(?![a-z])", re.IGNORECASE)
 _NUM_SHOWN = 12  # Names on either side of a message.
 
 
@@ -149,11 +152,8 @@ def _select_alone(names: Sequence[str]) -> ChannelSelection:
   """
   if len(names) == 1:
     return ChannelSelection((0,), ("nuclear",), (0,), ())
-  first, second = (_guess_group(name) for name in names)
-  is_turned = (second == "n" and first != "n") or (
-    first == "m" and second != "m"
-  )
-  if is_turned:
+  first, second = map(_rank_outer, names)
+  if first > second:
     return ChannelSelection((0, 1), ("membrane", "nuclear"), (1,), (0,))
   return ChannelSelection((0, 1), ("nuclear", "membrane"), (0,), (1,))
 
@@ -163,16 +163,16 @@ def _select_two(names: Sequence[str]) -> ChannelSelection | None:
   plain = {squeeze(name) for name in names}
   if len(names) != 2 or not plain <= _NUCLEAR_NAMES | _MEMBRANE_NAMES:
     return None
-  if {_guess_group(name) for name in names} != {"n", "m"}:
+  if set(map(_rank_outer, names)) != {-1, 2}:
     return None
   return dataclasses.replace(_select_alone(names), names=make_unique(names))
 
 
-def _guess_group(name: str) -> str:
-  """Returns n for nuclear, m for membrane/cytoplasm, ? where a name is mute."""
-  if squeeze(name) in _NUCLEAR_NAMES or is_nuclear_stain(name):
-    return "n"
-  return "m" if squeeze(name) in _MEMBRANE_NAMES else "?"
+def _rank_outer(name: str) -> int:
+  """Ranks how surely a name means membrane/cytoplasm: -1 is nuclear, 0 mute."""
+  if _NUCLEAR_WORD.search(name) or is_nuclear_stain(name):
+    return -1
+  return 2 if squeeze(name) in _MEMBRANE_NAMES else is_membrane_stain(name)
 
 
 def _is_match(row: Name, channel: Name) -> bool:

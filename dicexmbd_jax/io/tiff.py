@@ -57,10 +57,14 @@ def read_tiff(
   with _open_tiff(path, shown, find_other) as layout:
     with _explain(shown):
       names = metadata.read_channel_names(
-        layout.file, layout.pages, layout.num_channels, layout.pixels
+        layout.file,
+        layout.key,
+        layout.pages,
+        layout.num_channels,
+        layout.pixels,
       )
       lines, pixel_size_um = metadata.read_pixel_size(
-        layout.file, layout.pixels
+        layout.file, layout.key, layout.pixels
       )
       lines += metadata.warn_of_labels(layout.file)
     selection = select(names, layout.num_channels)
@@ -135,7 +139,8 @@ def read_pixel_size(path: str | pathlib.Path) -> float | None:
   """
   path = pathlib.Path(path)
   with _open_tiff(path, path) as layout, _explain(path):
-    return metadata.read_pixel_size(layout.file, layout.pixels)[1]
+    found = metadata.read_pixel_size(layout.file, layout.key, layout.pixels)
+    return found[1]
 
 
 def count_channels(path: pathlib.Path, shown: pathlib.Path) -> int:
@@ -174,8 +179,7 @@ def read_notes(path: str | pathlib.Path) -> dict[str, Any]:
   """
   path = pathlib.Path(path)
   with _open_tiff(path, path) as layout, _explain(path):
-    (notes,) = layout.file.shaped_metadata or ({},)
-    return notes
+    return metadata.read_notes(layout.key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +206,11 @@ class _Layout:
     if self.axis is None:
       return len(self.series)
     return self.series[0].shape[self.axis]
+
+  @property
+  def key(self) -> tifffile.TiffPage:
+    """The page of the file that tells of the image."""
+    return self.series[0].keyframe if self.series else self.file.pages.first
 
   @property
   def size(self) -> tuple[int, int]:
@@ -277,10 +286,9 @@ def _lay_out(file: tifffile.TiffFile, shown: pathlib.Path) -> _Layout:
   series, warnings = _choose_series(file, shown)
   axes, shape = _name_axes(file, series[0]), series[0].shape
   axis = _find_channel_axis(axes, shape, shown)
-  key = series[0].keyframe
   return _Layout(
     file=file,
-    pixels=metadata.find_ome_pixels(file, (key.imagelength, key.imagewidth)),
+    pixels=metadata.find_ome_pixels(file, series[0].keyframe),
     pages=[page for one in series for page in one.pages],
     series=series,
     axes=axes,
@@ -383,7 +391,7 @@ def _choose_series(
 
 def _name_axes(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> str:
   """Names the axes; tifffile mistakes stacks that are one pixel wide."""
-  is_named = any("axes" in one for one in file.shaped_metadata or ())
+  is_named = "axes" in metadata.read_notes(series.keyframe)
   is_column = len(series.shape) == 3 and series.shape[2] == 1
   return "CYX" if file.is_shaped and is_column and not is_named else series.axes
 

@@ -44,3 +44,11 @@ def test_many_equal_names_become_unique():
   found = names.make_unique(["a"] * 20_000)
   assert len(set(found)) == 20_000
   assert (found[1], found[-1]) == ("a_2", "a_20000")
+
+
+@pytest.mark.parametrize(
+  "text", ["K10", "Il10", "CD-11B", "A12", "Galectin-B12"]
+)
+def test_no_element_is_no_metal(text):
+  assert names.parse_name(text).metal is None
+  assert names.parse_row("Pr141", text).metal == "Pr141"

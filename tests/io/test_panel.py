@@ -82,6 +82,34 @@ def test_numbers_in_another_order_are_places(tmp_path, form, first):
   assert {row.channel for row in rows} == {None}
 
 
+def test_numbers_need_not_count_to_tell_the_order(tmp_path):
+  text = "channel,name,nuclear,membrane_cytoplasm\n5,CD3,0,0\n9,CD45,0,1\n"
+  rows = read_panel(write(tmp_path, text + "2,DNA1,1,0\n")).rows
+  assert [(row.channel, row.name) for row in rows] == [
+    *((None, "DNA1"), (None, "CD3"), (None, "CD45"))
+  ]
+
+
+@pytest.mark.parametrize("numbers", ["1,1,2", "4,,5"])
+def test_numbers_in_order_leave_the_rows_as_they_are(tmp_path, numbers):
+  assert list_numbered(tmp_path, numbers) == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("numbers", ["3,3,1", "2,,1"])
+def test_numbers_that_tell_no_order_are_refused(tmp_path, numbers):
+  with pytest.raises(ValueError, match=r"found \d, .*, 1 in column channel"):
+    list_numbered(tmp_path, numbers)
+
+
+def list_numbered(tmp_path, numbers):
+  lines = ["channel,name,nuclear,membrane_cytoplasm"]
+  for number, name in zip(numbers.split(","), "ABC", strict=True):
+    lines.append(f"{number},{name},1,0")
+  return [
+    row.name for row in read_panel(write(tmp_path, "\n".join(lines))).rows
+  ]
+
+
 def test_masses_are_no_places(tmp_path):
   text = "channel,name,nuclear,membrane_cytoplasm\n191,A,1,0\n141,B,0,1"
   assert [row.name for row in read_panel(write(tmp_path, text)).rows] == [

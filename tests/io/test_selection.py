@@ -187,6 +187,11 @@ def test_without_a_panel_two_channels_will_do():
     (["Membrane", "dsDNA"], 1),
     (["Membrane", "panCK"], 1),
     (["CD45", "CD3"], 0),  # No name tells: by order.
+    (["CD45", "H3"], 1),
+    (["Membrane_1", "Nuclear_1"], 1),
+    (["PanCK", "nuclear stain"], 1),
+    (["Na/K-ATPase", "Nuclei_sum"], 1),
+    (["Nucleolin", "SYTOX Green"], 0),
     (["Channel 1", "Channel 2"], 0),
     (["DAPI", ""], 0),
     (["", "DAPI"], 1),

@@ -178,6 +178,52 @@ def test_markers_on_other_axes(tmp_path, axis, num_files):
       refuse(path)
 
 
+NAMED = {"axes": "CYX", "Channel": {"Name": ["X", "CD3", "CD8"]}}
+SIZED = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+OWN = {"photometric": "minisblack", "metadata": {**NAMED, **SIZED}}
+COLOURS = np.zeros((40, 60, 3), np.uint8)
+OTHER_OME = {
+  "photometric": "rgb",
+  "metadata": {"axes": "YXS", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25},
+}
+OTHER = {"photometric": "rgb"}
+
+
+@pytest.mark.parametrize("is_ome", [False, True])
+@pytest.mark.parametrize("is_in_front", [False, True])
+def test_names_and_size_are_those_of_the_image_that_is_read(
+  tmp_path, is_ome, is_in_front
+):
+  path = tmp_path / "a.tif"
+  optical = COLOURS, OTHER_OME if is_ome else OTHER
+  pages = [optical, (PLANES, OWN)] if is_in_front else [(PLANES, OWN), optical]
+  write_all(path, *pages, ome=is_ome)
+  stack, loaded = read(path)
+  np.testing.assert_array_equal(stack, PLANES)
+  assert loaded.names == ("X", "CD3", "CD8")
+  assert loaded.pixel_size_um == (0.5 if is_ome else None)
+
+
+@pytest.mark.parametrize("is_in_front", [False, True])
+def test_resolution_tags_are_those_of_the_image_that_is_read(
+  tmp_path, is_in_front
+):
+  def tag(um):
+    return {"resolution": (1e4 / um, 1e4 / um), "resolutionunit": 3}
+
+  path = tmp_path / "a.tif"
+  optical = [(COLOURS, {**RGB, **tag(0.25)})]
+  ions = make_pages(PLANES, **tag(1.0))
+  write_all(path, *(optical + ions if is_in_front else ions + optical))
+  assert read(path)[1].pixel_size_um == 1.0
+
+
+def test_notes_are_those_of_the_first_of_many_planes(tmp_path):
+  path = tmp_path / "a.tif"
+  write_all(path, *[(p, {"photometric": "minisblack"}) for p in PLANES])
+  assert tiff.read_notes(path) == {"shape": [40, 60]}
+
+
 def test_two_slices_are_no_nuclei_and_membranes(tmp_path):
   path = tmp_path / "a.ome.tif"
   tifffile.imwrite(path, PLANES[:2], ome=True, metadata={"axes": "ZYX"})

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from dicexmbd_jax.io import write
 from dicexmbd_jax.io.labels import read_labels
-from dicexmbd_jax.io.metadata import find_ome_pixels, read_pixel_size
+from dicexmbd_jax.io.tiff import read_pixel_size
 
 LABELS = np.array([[0, 1, 1], [2, 0, 7]], np.int32)
 COUNTS = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -52,7 +52,7 @@ def test_labels(tmp_path, pixel_size_um):
     (series,) = file.series
     assert (series.axes, series.dtype) == ("YX", np.uint16)
     assert file.pages.first.compression == tifffile.COMPRESSION.ADOBE_DEFLATE
-    size = read_pixel_size(file, None)[1]
+  size = read_pixel_size(path)
   assert size == (pixel_size_um and pytest.approx(pixel_size_um))
   np.testing.assert_array_equal(read_labels(path), LABELS)
 
@@ -114,8 +114,8 @@ def test_stack(tmp_path):
     assert file.is_ome
     assert file.series[0].axes == "CYX"
     assert file.series[0].dtype == np.uint16
-    assert read_pixel_size(file, find_ome_pixels(file)) == ([], 0.5)
     assert [f'Name="{name}"' in file.ome_metadata for name in "abcd"]
+  assert read_pixel_size(path) == 0.5
   pixels = tifffile.imread(path)
   np.testing.assert_array_equal(pixels, np.moveaxis(COUNTS, -1, 0))
   write.write_stack(path, COUNTS + 0.5, list("abcd"))
