@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dicexmbd_jax.io import labels, tables
+from dicexmbd_jax.io import json_file, labels, tables
 from dicexmbd_jax.io import panel as panel_reader
 from dicexmbd_jax.runs import results
 from dicexmbd_jax.types import Labels, Panel
@@ -97,8 +97,8 @@ def read_panel(output: Path) -> Panel | None:
 
   Raises:
     ValueError: there is none, or it is damaged.
+    OSError: no record of the run.
   """
-  panel = panel_reader.read_panel(output / "panel.csv")
-  # What two-channel files without a panel are called in tables.
-  is_plain = {row.name for row in panel.rows} <= {"nuclear", "membrane"}
-  return None if is_plain else panel
+  if not json_file.read_json(output / "run.json").get("panel_sha256"):
+    return None
+  return panel_reader.read_panel(output / "panel.csv")

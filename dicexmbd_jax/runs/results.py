@@ -269,7 +269,8 @@ def _pack_cells(
 def write_panel(path: Path, markers: pd.DataFrame, panel: Panel | None):
   """Writes the measured markers as steinbock's panel: names as in the tables.
 
-  A run whose own panel is this file leaves it alone.
+  A channel that was left out keeps its row, since files without names are read
+  by the rows' places. A run whose own panel is this file leaves it alone.
 
   Args:
     path: the file to write.
@@ -278,28 +279,33 @@ def write_panel(path: Path, markers: pd.DataFrame, panel: Panel | None):
   """
   if panel is not None and panel.path.absolute() == path.absolute():
     return
-  names = list(markers["name"])
-  nuclear = markers.get("nuclear", [name == "nuclear" for name in names])
-  channels = [
-    one or name
-    for one, name in zip(markers.get("channel", names), names, strict=True)
-  ]
-  table = pd.DataFrame(
-    {
-      # Steinbock wants each channel to have one, and of its own.
-      "channel": make_unique(channels),
-      "name": names,
-      "keep": 1,
-      "nuclear": [int(flag) for flag in nuclear],
-      "membrane_cytoplasm": [
-        int(flag)
-        for flag in markers.get(
-          "membrane_cytoplasm", [name != "nuclear" for name in names]
-        )
-      ],
-    }
-  )
+  if "channel" in markers:
+    assert panel is not None
+    rows = _list_panel_rows(markers, panel)
+  else:  # Files that are the two channels already.
+    rows = [
+      (name, name, 1, int(name == "nuclear"), int(name != "nuclear"))
+      for name in markers["name"]
+    ]
+  columns = ("channel", "name", "keep", "nuclear", "membrane_cytoplasm")
+  table = pd.DataFrame(rows, columns=columns)
+  # Steinbock wants each channel to have one, and of its own.
+  table["channel"] = make_unique(table["channel"])
   write.write_table(path, table)
+
+
+def _list_panel_rows(
+  markers: pd.DataFrame, panel: Panel
+) -> list[tuple[str, str, int, int, int]]:
+  """Returns channel, name, keep, nuclear and membrane of a panel's rows."""
+  measured = iter(markers["name"])
+  rows = []
+  for row in panel.rows:
+    is_asked = row.is_kept or row.is_nuclear or row.is_membrane
+    name = str(next(measured)) if is_asked else row.name
+    flags = int(is_asked), int(row.is_nuclear), int(row.is_membrane)
+    rows.append((row.channel or name, name, *flags))
+  return rows
 
 
 def count_magnifications(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
