@@ -99,6 +99,6 @@ def read_panel(output: Path) -> Panel | None:
     ValueError: there is none, or it is damaged.
     OSError: no record of the run.
   """
-  if not json_file.read_json(output / "run.json").get("panel_sha256"):
+  if json_file.read_json(output / "run.json").get("panel_sha256") == "":
     return None
   return panel_reader.read_panel(output / "panel.csv")

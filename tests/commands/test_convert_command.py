@@ -187,3 +187,26 @@ def test_one_bad_image_leaves_the_others(study, tmp_path, caplog):
 def test_elements_have_names_that_spatialdata_allows():
   found = spatial_data.name_elements(["a 1", "a_1", "__é", "b"])
   assert found == {"a 1": "a_1", "a_1": "a_1_2", "__é": "image", "b": "b"}
+
+
+@pytest.mark.parametrize("has_panel", [True, False])
+def test_two_channels_are_read_as_the_run_read_them(tmp_path, has_panel):
+  """A panel may have membrane first, of a file without names."""
+  stack = np.zeros((2, 20, 20), np.uint16)
+  stack[0], stack[1, 5:15, 5:15] = 1, 9
+  (tmp_path / "img").mkdir()
+  tifffile.imwrite(tmp_path / "img/A.tiff", stack, photometric="minisblack")
+  panel = "channel,name,nuclear,membrane_cytoplasm\n1,membrane,0,1\n"
+  (tmp_path / "panel.csv").write_text(panel + "2,nuclear,1,0\n")
+  more = [f"--panel={tmp_path / 'panel.csv'}"] * has_panel
+  output, images = tmp_path / "OUT", f"--images={tmp_path / 'img'}"
+  words = ["predict", images, f"--output={output}", "--method=distance"]
+  assert program.main([*words, "--num_workers=0", *more]) == 0
+  converted = tmp_path / "zarr"
+  words = ["convert", f"--results={output}", f"--output={converted}", images]
+  assert program.main([*words, "--format=ome-zarr"]) == 0
+  root = zarr.open_group(converted / "A.ome.zarr", mode="r")
+  channels = root.attrs["omero"]["channels"]
+  names = [channel["label"] for channel in channels]
+  first = "membrane" if has_panel else "nuclear"
+  assert root["0"][names.index(first)].min() == 1

@@ -166,6 +166,24 @@ def test_anndata_holds_all_cells(study, model_folder):
   )
 
 
+def test_panel_of_the_tables_reads_files_without_names(study, model_folder):
+  text = "name,keep,nuclear,membrane_cytoplasm\nA,0,0,0\nB,1,1,0\nC,1,0,1\n"
+  (study / "panel.csv").write_text(text)
+  (study / "plain").mkdir()
+  planes = np.random.default_rng(0).poisson(4, (3, 40, 50)).astype(np.uint16)
+  tifffile.imwrite(study / "plain/A.tiff", planes, photometric="minisblack")
+  more = {"images": "plain"}
+  assert call(study, model_folder, "--method=distance", **more) == 0
+  panel = f"--panel={study / 'out/panel.csv'}"
+  more["output"] = "again"
+  assert call(study, model_folder, "--method=distance", panel, **more) == 0
+  tables = [
+    (study / folder / "intensities/A.csv").read_bytes()
+    for folder in ("out", "again")
+  ]
+  assert tables[0] == tables[1]
+
+
 def test_panel_of_the_tables_reads_the_same_images(study, model_folder):
   """Of steinbock's columns; a panel that lies there already stays."""
   text = PANEL.replace("Ki67_Er168,1", "Ki67_Er168,0")
