@@ -15,6 +15,7 @@ from dicexmbd_jax.commands import evaluate, predict
 from dicexmbd_jax.io import pairing, panel
 from dicexmbd_jax.runs.baselines import BASELINES, run_baselines
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
+from dicexmbd_jax.types import Panel
 
 Path = pathlib.Path
 
@@ -91,8 +92,8 @@ def run_request(request: Request) -> int:
   """Does what is asked for; returns the exit code, as `run`."""
   model, scores, log = request.model, request.scores, FailureLog()
   try:
-    sources = list_judged(scores, log)
     rows = panel.read_panel(model.panel_path) if model.panel_path else None
+    sources = list_judged(scores, rows, log)
   except (ValueError, OSError) as error:
     return refuse_call(error, scores.output)
   if predict.run_request(model) == 2:
@@ -125,7 +126,9 @@ def parse_others(words: Sequence[str]) -> dict[str, str]:
   return evaluate.parse_methods(words, "masks")
 
 
-def list_judged(request: evaluate.Request, log: FailureLog) -> pairing.Sources:
+def list_judged(
+  request: evaluate.Request, rows: Panel | None, log: FailureLog
+) -> pairing.Sources:
   """Lists the images that have a reference; logs those that have none.
 
   What cannot be listed is logged later, by `evaluate`.
@@ -133,7 +136,7 @@ def list_judged(request: evaluate.Request, log: FailureLog) -> pairing.Sources:
   Raises:
     ValueError: there are no images or no references, or none fits.
   """
-  images, _ = pairing.list_sources(request.images or "")
+  images, _ = pairing.list_stacks(request.images or "", rows)
   references, _ = pairing.list_masks(evaluate.find_masks(request.reference))
   for stem, source in images.items():
     if stem not in references:

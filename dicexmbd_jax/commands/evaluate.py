@@ -68,7 +68,7 @@ class Request:
       raise ValueError("--panel: found no --images beside it, expected both")
     if self.seed < 0:
       raise ValueError(f"--seed: found {self.seed}, expected 0 or more")
-    if not self.tolerance_px >= 0:
+    if not 0 <= self.tolerance_px < np.inf:
       raise ValueError(
         f"--tolerance_px: found {self.tolerance_px}, expected 0 or more"
       )
@@ -170,9 +170,9 @@ def run_request(
     {name: {} for name in request.methods}, log=log or FailureLog()
   )
   try:
-    tasks = plan_tasks(request, stems, results.log)
     path = request.panel_path
     panel = read_panel(path) if path else None
+    tasks = plan_tasks(request, panel, stems, results.log)
     write.sweep_temporary(request.output)
   except (ValueError, OSError) as error:
     return refuse_call(error, request.reference)
@@ -207,7 +207,10 @@ def describe_request(request: Request) -> dict[str, str]:
 
 
 def plan_tasks(
-  request: Request, only: Collection[str] | None, log: FailureLog
+  request: Request,
+  panel: Panel | None,
+  only: Collection[str] | None,
+  log: FailureLog,
 ) -> list[Task]:
   """Pairs the files of all folders by stem; logs what is alone.
 
@@ -235,7 +238,7 @@ def plan_tasks(
   ]
   shown: pairing.Sources = {}
   if request.images:
-    shown, unlisted = pairing.list_sources(request.images)
+    shown, unlisted = pairing.list_stacks(request.images, panel)
     lost += unlisted
     for stem in stems:
       if stem not in shown:
@@ -355,6 +358,11 @@ def load_image(
   try:
     image = images.read_image(task.image, panel)
     check_size(task.image, image.stack, task.reference, reference)
+    for name, plane in zip(
+      image.names, np.moveaxis(image.stack, -1, 0), strict=True
+    ):
+      if not np.isfinite(plane).all():
+        raise ValueError(f"found NaN or infinite {name}, expected counts")
   except Exception as error:  # One bad image must not stop the others.
     results.log.add(task.stem, task.image.path, error)
     return None

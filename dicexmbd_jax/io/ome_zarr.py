@@ -255,19 +255,25 @@ def _read_pixel_size(
   scale: Mapping[str, Any], level: Mapping[str, Any]
 ) -> tuple[float | None, list[str]]:
   axes = scale["axes"]
-  sizes = []
+  sizes, odd_units = [], []
   for name in "yx":
     at = [one["name"] for one in axes].index(name)
-    unit = axes[at].get("unit")
-    if unit not in UNITS_UM:
-      return None, []
-    size = UNITS_UM[unit]
+    unit = str(axes[at].get("unit") or "")
+    known = unit if unit in UNITS_UM else unit.lower().replace("metre", "meter")
+    if known not in UNITS_UM:
+      odd_units.append(unit[:20])
+    size = UNITS_UM.get(known, 1.0)
     for where in (scale, level):
       for one in where.get("coordinateTransformations", []):
         if one["type"] == "scale":
           size *= float(one["scale"][at])
     sizes.append(size)
   y, x = sizes
+  if any(odd_units) or (odd_units and sizes != [1.0, 1.0]):
+    line = f"pixel size of {x:g} x {y:g} {odd_units[0] or 'without a unit'}"
+    return None, [f"{line} is ignored"]
+  if odd_units:  # What writers put who know none.
+    return None, []
   if not all(MIN_PIXEL_UM <= size <= MAX_PIXEL_UM for size in sizes):
     return None, [f"pixel size of {x:g} x {y:g} um in the metadata is ignored"]
   if abs(x - y) > 0.01 * max(sizes):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from dicexmbd_jax.io import listing, pictures
-from dicexmbd_jax.types import ImageSource
+from dicexmbd_jax.types import ImageSource, Panel
 
 Sources = dict[str, ImageSource]
 Failure = tuple[str, str, str]  # Image (the stem), file, error.
@@ -23,6 +23,18 @@ def list_sources(pattern: str) -> tuple[Sources, list[Failure]]:
     ValueError: nothing is there.
   """
   return _index_stems(*listing.list_images(pattern))
+
+
+def list_stacks(
+  pattern: str, panel: Panel | None
+) -> tuple[Sources, list[Failure]]:
+  """Lists images as list_sources does, those of one file per channel too.
+
+  Args:
+    pattern: as of listing.list_stacks.
+    panel: what the channels are; None where none was given.
+  """
+  return _index_stems(*listing.list_stacks(pattern, panel))
 
 
 def list_masks(pattern: str) -> tuple[Sources, list[Failure]]:
@@ -75,13 +87,14 @@ def strip_tag(masks: Sources, references: Mapping[str, object]) -> Sources:
   """Takes a tag such as `_cp_masks` off the stems if only then any fits.
 
   A tag ends every stem, starts with one of "_-. " and holds a letter. Of
-  several, the longest that leaves the stem of a reference is taken.
+  several, the shortest that leaves the stem of a reference is taken: a number
+  before it tells images apart.
   """
   if not masks or any(stem in references for stem in masks):
     return masks
   first = next(iter(masks))
   tags = [first[i:] for i in range(1, len(first)) if first[i] in "_-. "]
-  for tag in tags:
+  for tag in reversed(tags):
     is_common = all(stem.endswith(tag) for stem in masks)
     if is_common and re.search("[a-zA-Z]", tag):
       short = {stem.removesuffix(tag): mask for stem, mask in masks.items()}

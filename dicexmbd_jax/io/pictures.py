@@ -107,6 +107,10 @@ def list_images_or_png(
   return found, failures
 
 
+class _DepthError(ValueError):
+  """More bits than Pillow reads; the line is clear already."""
+
+
 def read_png(path: pathlib.Path) -> np.ndarray:
   """Reads the pixels of a PNG: (y, x), or (y, x, c) of colours.
 
@@ -123,6 +127,10 @@ def read_png(path: pathlib.Path) -> np.ndarray:
     data = path.read_bytes()
     _check_sums(data)
     PIL.Image.MAX_IMAGE_PIXELS = None  # Our own limit is in its place.
+    if data[24] == 16 and data[25] != 0:  # IHDR: depth, and more than grey.
+      raise _DepthError(
+        f"{path}: found 16 bits of colour or alpha, expected 8, or grey alone"
+      )
     with PIL.Image.open(path) as picture:
       width, height = picture.size
       num_values = width * height * len(picture.getbands())
@@ -130,13 +138,15 @@ def read_png(path: pathlib.Path) -> np.ndarray:
       memory.check_size(path, f"{width} x {height} pixels", num_bytes)
       if num_values > 8 * _MAX_SHRINK * len(data):  # A bit each, at least.
         raise ValueError(f"{len(data)} bytes for {width} x {height} pixels")
-      pixels = np.asarray(picture)
       if picture.mode != "P":
-        return pixels
+        has_clear = "transparency" in picture.info  # One colour or shade.
+        alike = {"L": "LA", "RGB": "RGBA"}.get(picture.mode)
+        return np.asarray(picture.convert(alike) if has_clear else picture)
+      pixels = np.asarray(picture)
       colours = np.asarray(
         picture.convert("RGBA" if "transparency" in picture.info else "RGB")
       )
-  except (MemoryError, memory.TooLargeError):
+  except (MemoryError, memory.TooLargeError, _DepthError):
     raise
   except Exception as error:  # Damage makes Pillow fail in any way.
     raise ValueError(

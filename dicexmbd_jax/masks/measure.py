@@ -48,6 +48,8 @@ def measure_intensities(
     )
   if len(set(names)) != len(names):
     raise ValueError(f"names repeat: {names}, expected unique names")
+  if "Object" in names:
+    raise ValueError("names: found Object, the column of ids, expected another")
   objects = _list_objects(cells)
   areas = np.zeros(len(objects) + 1)
   sums = np.zeros((len(names), len(objects) + 1))

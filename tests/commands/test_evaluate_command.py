@@ -422,3 +422,36 @@ def test_temporary_files_of_killed_runs_are_removed(study):
   (study / "out/figures/.a.png.0123abcd.tmp").write_text("cut")
   assert call(study, f"{study}/same") == 0
   assert not list((study / "out").rglob("*.tmp"))
+
+
+def test_a_marker_that_is_no_number_is_told(study):
+  path = study / "images/ROI1.ome.tiff"
+  stack = np.moveaxis(tifffile.imread(path), 0, -1).astype(np.float32)
+  stack[3, 4, 2] = np.nan
+  write.write_stack(path, stack, NAMES)
+  more = {"images": str(study / "images"), "panel": str(study / "panel.csv")}
+  assert call(study, **more) == 1
+  failures = pd.read_csv(study / "out/failures.csv")
+  assert len(failures) == 1
+  assert "found NaN or infinite CD3" in str(failures.iloc[0].to_dict())
+
+
+def test_images_may_be_a_file_for_each_channel(study):
+  for i in range(4):
+    stack = tifffile.imread(study / f"images/ROI{i}.ome.tiff")
+    for name, plane in zip(NAMES, stack, strict=True):
+      path = study / f"planes/ROI{i}/{name}.tiff"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      tifffile.imwrite(path, plane)
+  tables = []
+  for folder in ("images", "planes"):
+    more = {"images": str(study / folder), "panel": str(study / "panel.csv")}
+    assert call(study, **more) == 0
+    tables.append((study / "out/per_marker.csv").read_bytes())
+  assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("tolerance_px", [-1.0, np.inf, np.nan])
+def test_a_tolerance_that_is_no_distance(study, tolerance_px):
+  with pytest.raises(ValueError, match="--tolerance_px: found"):
+    evaluate.Request({}, "a", study, tolerance_px=tolerance_px)

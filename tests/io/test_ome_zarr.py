@@ -190,3 +190,32 @@ def test_chunks_that_are_not_stored_are_told(stores, tmp_path):
   loaded = read_first(path, read_panel(stores / "panel.csv"))
   assert not loaded.stack[..., 0].any()
   assert "1 of 3 chunks are not stored: all 0" in loaded.warnings
+
+
+@pytest.mark.parametrize(
+  ("unit", "scale", "size_um", "told"),
+  [
+    ("micrometer", 0.5, 0.5, None),
+    ("Micrometre", 0.5, 0.5, None),
+    ("nanometer", 500.0, 0.5, None),
+    (None, 1.0, None, None),
+    (None, 0.5, None, "pixel size of 0.5 x 0.5 without a unit is ignored"),
+    ("ell", 1.0, None, "pixel size of 1 x 1 ell is ignored"),
+  ],
+)
+def test_a_pixel_size_is_used_or_told(
+  tmp_path, stack, unit, scale, size_um, told
+):
+  path = tmp_path / "a.ome.zarr"
+  ome_zarr_writer.write_ome_zarr(path, stack, NAMES, 0.5, {}, "0.4")
+  described = json.loads((path / ".zattrs").read_text())
+  (scales,) = described["multiscales"]
+  for axis in scales["axes"][1:]:
+    axis.pop("unit")
+    axis.update({"unit": unit} if unit else {})
+  (transform,) = scales["datasets"][0]["coordinateTransformations"]
+  transform["scale"] = [1.0, scale, scale]
+  (path / ".zattrs").write_text(json.dumps(described))
+  loaded = images.read_every_channel(listing.list_images(path)[0][0])
+  assert loaded.pixel_size_um == (size_um and pytest.approx(size_um))
+  assert loaded.warnings == ((told,) if told else ())

@@ -18,6 +18,7 @@ def make_sources(*stems):
     (["a", "b"], ["a", "b"], ["a", "b"]),
     (["a_cp_masks", "b_cp_masks"], ["b", "a"], ["b", "a"]),
     (["a_1_mask", "b_1_mask"], ["a_1", "b_1"], ["a_1", "b_1"]),
+    (["a_1_cp_mask"], ["a", "a_1"], ["a_1"]),
     # Numbers tell images apart: they are no tag.
     (["a_1", "b_1"], ["a", "b"], []),
     # One stem fits as it is: nothing is taken off the others.

@@ -1,3 +1,4 @@
+import struct
 import zlib
 
 import numpy as np
@@ -56,3 +57,43 @@ def test_broken_png(tmp_path):
   (tmp_path / "a.png").write_bytes(b"nothing")
   with pytest.raises(ValueError, match="a.png: found an unreadable PNG"):
     pictures.read_png(tmp_path / "a.png")
+
+
+def write_raw(path, pixels, colour_type, clear=None):
+  """Writes a PNG as Pillow cannot: 16 bits of any kind, one clear colour."""
+  height, width = pixels.shape[:2]
+  bits = 8 * pixels.dtype.itemsize
+  head = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+  rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+  chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+  if clear is not None:
+    packed = struct.pack(f">{len(clear)}H", *clear)
+    chunks.insert(1, (b"tRNS", packed))
+  data = b"\x89PNG\r\n\x1a\n"
+  for name, text in chunks:
+    size, check = len(text), zlib.crc32(name + text)
+    data += struct.pack(">I", size) + name + text + struct.pack(">I", check)
+  path.write_bytes(data)
+
+
+IDS = np.arange(600).reshape(20, 30)
+
+
+@pytest.mark.parametrize(("colour_type", "num_bands"), [(4, 2), (2, 3), (6, 4)])
+def test_bits_are_not_lost_in_silence(tmp_path, colour_type, num_bands):
+  path = tmp_path / "a.png"
+  write_raw(path, np.dstack([IDS] * num_bands).astype(">u2"), colour_type)
+  with pytest.raises(ValueError, match=r"a\.png: found 16 bits of colour"):
+    pictures.read_png(path)
+  write_raw(path, IDS.astype(">u2"), 0)
+  np.testing.assert_array_equal(pictures.read_png(path), IDS)
+
+
+@pytest.mark.parametrize("num_bands", [1, 3])
+def test_a_clear_colour_is_transparent(tmp_path, num_bands):
+  cells = np.where(IDS % 3, 255, IDS % 5).astype(np.uint8)
+  pixels = cells if num_bands == 1 else np.dstack([cells] * 3)
+  path = tmp_path / "a.png"
+  write_raw(path, pixels, 0 if num_bands == 1 else 2, [255] * num_bands)
+  alpha = pictures.read_png(path)[..., -1]
+  np.testing.assert_array_equal(alpha, np.where(cells == 255, 0, 255))

@@ -104,7 +104,12 @@ def test_empty_masks_give_empty_tables_of_the_same_columns(shape):
 
 @pytest.mark.parametrize(
   ("shape", "names"),
-  [((4, 5, 2), ["A"]), ((5, 4, 1), ["A"]), ((4, 5, 2), ["A", "A"])],
+  [
+    ((4, 5, 2), ["A"]),
+    ((5, 4, 1), ["A"]),
+    ((4, 5, 2), ["A", "A"]),
+    ((4, 5, 1), ["Object"]),
+  ],
 )
 def test_intensities_refuse_what_does_not_fit(shape, names):
   with pytest.raises(ValueError, match="expected"):
