@@ -112,9 +112,10 @@ def segment_again(job: SegmentJob, cells: api.Cells) -> api.Cells:
   """
   changes = _name_live(job.live)
   config = _resolve(job.model, changes)
-  own = {f"segment.{name}": value for name, value in config.segment.items()}
-  if own["segment.map_scale"] is None:
-    own["segment.map_scale"] = cells.map_scale
+  section = settings_lib.fit_to_pixels(
+    config.segment, config.image.pixel_size_um
+  )
+  own = {f"segment.{name}": value for name, value in section.items()}
   map_um = config.image.pixel_size_um / cells.magnification
   shape = cells.masks.shape
   found = api.segment_probabilities(cells.probabilities, map_um, own, shape)

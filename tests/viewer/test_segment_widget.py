@@ -8,6 +8,7 @@ import pytest
 import viewer_studies
 
 from dicexmbd_jax import api
+from dicexmbd_jax.masks.settings import PRESETS
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer import segmentation
 
@@ -88,6 +89,15 @@ def test_live_settings_give_what_a_whole_run_gives(job, cells):
   np.testing.assert_array_equal(again.masks, whole.masks)
   assert (again.masks > 0).sum() > (cells.masks > 0).sum()
   assert list(again.table) == list(whole.table)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_at_once_gives_what_a_whole_run_gives(job, cells, preset):
+  later = dataclasses.replace(job, live={"preset": preset})
+  again = segmentation.segment_again(later, cells)
+  whole = segmentation.segment(later, lambda share: None)
+  np.testing.assert_array_equal(again.masks, whole.masks)
+  np.testing.assert_array_equal(again.nuclei, whole.nuclei)
 
 
 def test_a_preset_takes_the_place_of_what_the_weights_ask_for():
