@@ -83,7 +83,8 @@ class ImagesWidget(QtWidgets.QWidget):
     if self.study is None:
       return
     stems = list(self.study.images)
-    place = stems.index(self.stem) + count
+    # Where none is shown, the first was tried and could not be read.
+    place = (stems.index(self.stem) if self.stem else 0) + count
     if 0 <= place < len(stems):
       self.show_image(stems[place])
 

@@ -33,6 +33,19 @@ def test_a_study_is_stepped_through(widget, viewer, output):
   assert widget.stem == "ROI2"
 
 
+def test_next_leads_past_a_first_image_that_cannot_be_read(
+  widget, viewer, output
+):
+  (output / "img/ROI1.ome.tiff").write_bytes(b"no image")
+  widget.open_path(output / "img")
+  assert "ROI1" in widget.message.text()
+  assert widget.stem == ""
+  widget.step(-1)
+  assert widget.stem == ""
+  widget.step(1)
+  assert widget.stem == "ROI2"
+
+
 def test_hovering_tells_a_cells_row(widget, viewer, output):
   widget.open_path(output)
   layer = viewer.layers["cells"]
