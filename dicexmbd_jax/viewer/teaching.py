@@ -182,7 +182,7 @@ class Session:
     viewed = self._view_image(stem)
     maps = classify_planes(viewed.planes, teacher.selection, teacher.forest)
     tell(f"{stem}: cells ...")
-    size_um = viewed.pixel_size_um or 1.0
+    size_um = viewed.pixel_size_um or 1 / self.scale
     section = self._config.segment.to_dict()
     shape = None if self.scale == 1 else self._get_shape(viewed.planes)
     return segment.segment_image(maps, section, shape, size_um).cells

@@ -1,16 +1,20 @@
 """Paints through the layer, waits for the refit, steps on, saves, reloads."""
 
 import importlib
+import shutil
 import threading
 import types
 
 import numpy as np
 import pytest
+import tifffile
 import viewer_studies
 
 from configs.default import get_config
 from dicexmbd_jax.commands import teach_fit
 from dicexmbd_jax.io import write
+from dicexmbd_jax.viewer import teaching
+from dicexmbd_jax.viewer.study import find_study
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +175,25 @@ def test_at_twice_the_size_strokes_and_cells_stay_on_the_images_grid(
   wait_until(lambda: "cells" in viewer.layers)
   assert viewer.layers["cells"].data.shape == shape
   assert viewer.layers["cells"].data.max() > 0
+
+
+def test_cells_at_twice_the_size_grow_as_far_where_no_file_tells_its_pixels(
+  study, tmp_path
+):
+  """Such pixels are taken to be of 1 um, which the other file tells."""
+  stack = np.moveaxis(viewer_studies.make_stack(), -1, 0)
+  tifffile.imwrite(tmp_path / "ROI1.tiff", stack, photometric="minisblack")
+  shutil.copy(study / "panel.csv", tmp_path)
+  strokes = np.zeros(viewer_studies.SHAPE, np.uint8)
+  strokes[10, 8:12], strokes[6, 6:24:2], strokes[2, 2:48:4] = 1, 2, 3
+  found = []
+  for folder in (study / "img", tmp_path):
+    session = teaching.Session(find_study(folder))
+    session.change_scale(2)
+    session.strokes["ROI1"] = strokes
+    found.append(session.find_cells("ROI1", lambda told: None))
+  assert found[0].max() > 0
+  np.testing.assert_array_equal(*found)
 
 
 def test_what_is_at_work_can_be_cancelled(widget, viewer, wait_until):
