@@ -125,13 +125,14 @@ def list_layers(study: Study, stem: str) -> tuple[list[LayerData], list[str]]:
     ValueError: nothing of the image can be read; one line.
   """
   lines: list[str] = []
-  pixel_um = 1.0
+  pixel_um = study.pixel_size_um or 1.0
   found: list[LayerData] = []
   source = study.images[stem]
   if source is not None:
     loaded = _read_loaded(source, study.panel, lines)
     if loaded is not None:
-      pixel_um = loaded.pixel_size_um or 1.0
+      pixel_um = study.pixel_size_um or loaded.pixel_size_um or 1.0
+      loaded = dataclasses.replace(loaded, pixel_size_um=pixel_um)
       origin = LayerOrigin(study.path, stem, "", results=study.results)
       found += show_image(loaded, origin, lines)
   if study.results is not None:

@@ -6,7 +6,7 @@ import pathlib
 import shlex
 from collections.abc import Iterator, Mapping
 
-from dicexmbd_jax.io import listing
+from dicexmbd_jax.io import listing, metadata
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.types import ImageSource, Panel
 
@@ -29,6 +29,8 @@ class Study:
     warnings: what cannot be shown, one line each.
     place: where the images are listed, as commands' --images has it; None where
       only results are there.
+    pixel_size_um: of all images, as the run that made the results was told;
+      None: as each file says.
   """
 
   path: Path
@@ -37,6 +39,7 @@ class Study:
   panel: Panel | None = None
   warnings: tuple[str, ...] = ()
   place: Path | str | None = None
+  pixel_size_um: float | None = None
 
 
 def find_study(path: str | Path) -> Study:
@@ -66,7 +69,8 @@ def find_study(path: str | Path) -> Study:
     images[stem] = None
   if not images:
     raise ValueError(lines[0] if lines else f"{path}: found no image")
-  return Study(path, images, results, panel, tuple(lines), place)
+  size_um = _read_pixel_size(results) if results else None
+  return Study(path, images, results, panel, tuple(lines), place, size_um)
 
 
 def _list_results(folder: Path) -> list[Path]:
@@ -123,6 +127,21 @@ def _read_call(results: Path) -> tuple[str | None, Path | None]:
   images = found.get("images")
   panel = found.get("panel") or _find_panel(results)
   return None if images is None else str(images), panel
+
+
+def _read_pixel_size(results: Path) -> float | None:
+  """Returns --pixel_size_um of the run that made a folder; None without it.
+
+  Not from its command, since that of a merge does not repeat it.
+  """
+  record = results / "run.json"
+  try:
+    told = json.loads(record.read_text())["hashes"]["pixel_size_um"]
+    size_um = float(told)
+    metadata.check_pixel_size(str(record), size_um)
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+  return size_um
 
 
 def _split_flags(record: Path) -> Iterator[tuple[str, str]]:

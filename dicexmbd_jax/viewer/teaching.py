@@ -248,7 +248,11 @@ class Session:
 
   def _view_image(self, stem: str) -> Viewed:
     source = self._find_source(stem)
-    return view_image(source, self._view, self._find_panel(stem))
+    viewed = view_image(source, self._view, self._find_panel(stem))
+    size_um = self.study.pixel_size_um
+    if size_um is None:
+      return viewed
+    return dataclasses.replace(viewed, pixel_size_um=size_um / self.scale)
 
   def _find_source(self, stem: str) -> ImageSource:
     source = self.study.images.get(stem)

@@ -81,12 +81,14 @@ def make_call(
     _write_panel(path, roles, panel)
   else:
     path = panel.path
+  size_um = study.pixel_size_um
   return [
     "finetune",
     f"--images={study.place}",
     f"--panel={path}",
     f"--masks={folder / 'corrected'}",
     f"--output={output}",
+    *([] if size_um is None else [f"--pixel_size_um={size_um}"]),
   ]
 
 

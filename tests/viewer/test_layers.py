@@ -1,10 +1,12 @@
 import json
+import sys
 
 import mcd_files
 import numpy as np
 import pytest
 import viewer_studies
 
+from dicexmbd_jax import __main__ as program
 from dicexmbd_jax.io import write
 from dicexmbd_jax.viewer import layers
 from dicexmbd_jax.viewer.study import find_study
@@ -94,6 +96,35 @@ def test_images_are_found_where_the_run_had_them(output, tmp_path):
   study = find_study(output)
   assert study.images["ROI2"].path == tmp_path / "elsewhere/ROI2.ome.tiff"
   assert study.panel.path == tmp_path / "panel.csv"
+
+
+def test_the_pixel_size_that_a_run_was_told_goes_before_the_files(
+  output, tmp_path, monkeypatch
+):
+  """The files say 1 um; of 40 x 50 px of 0.5 um the tissue has 20 x 25 um."""
+  run = tmp_path / "run"
+  paths = [f"--images={output / 'img'}", f"--panel={output / 'panel.csv'}"]
+  words = ["--method=distance", "--pixel_size_um=0.5", "--num_workers=0"]
+  words = ["predict", *paths, *words, f"--output={run}"]
+  monkeypatch.setattr(sys, "argv", ["dicexmbd", *words])  # For run.json.
+  assert program.main(words) == 0
+  maps = np.full((20, 25, 3), 0.25, np.float32)
+  write.write_probabilities(run / "probabilities/ROI1.tiff", maps, 1.0)
+  for num_layers in (10, 5):  # With the image, and the results alone.
+    shown = read_layers(run, "ROI1")
+    assert len(shown) == num_layers
+    for data, settings in shown.values():
+      assert np.multiply(data.shape, settings["scale"]).tolist() == [20, 25]
+    if (output / "img").exists():
+      (output / "img").rename(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("size", ["None", "nan", "0", "half", None])
+def test_a_run_that_was_told_no_pixel_size_leaves_it_to_the_files(output, size):
+  record = {"command": "dicexmbd predict", "hashes": {"pixel_size_um": size}}
+  (output / "run.json").write_text(json.dumps(record))
+  assert find_study(output).pixel_size_um is None
+  assert read_layers(output, "ROI1")["cells"][1]["scale"] == (1.0, 1.0)
 
 
 def test_masks_alone_are_shown_and_what_lacks_is_told(output, tmp_path):

@@ -177,6 +177,23 @@ def test_at_twice_the_size_strokes_and_cells_stay_on_the_images_grid(
   assert viewer.layers["cells"].data.max() > 0
 
 
+def test_strokes_lie_on_an_image_whose_pixel_size_a_run_was_told(
+  widget, viewer, study, tmp_path
+):
+  shutil.copytree(study, tmp_path, dirs_exist_ok=True)
+  cells = viewer_studies.make_cells()
+  for stem in ("ROI1", "ROI2"):
+    write.write_labels(tmp_path / f"masks/{stem}.tiff", cells)
+  record = {"hashes": {"pixel_size_um": "0.5"}}
+  write.write_json(tmp_path / "run.json", record)
+  widget.images.open_path(tmp_path)
+  for name in ("strokes", "DNA1", "cells"):
+    assert viewer.layers[name].scale.tolist() == [0.5, 0.5]
+  widget.session.change_scale(2)
+  widget.session.open_image("ROI1")
+  assert widget.session.pixel_um == 0.5
+
+
 def test_cells_at_twice_the_size_grow_as_far_where_no_file_tells_its_pixels(
   study, tmp_path
 ):

@@ -42,6 +42,14 @@ def test_the_call_takes_the_studys_images_and_panel(output):
   ]
 
 
+def test_the_call_has_the_pixel_size_that_the_run_was_told(output):
+  record = {"hashes": {"pixel_size_um": "0.5"}}
+  write.write_json(output / "run.json", record)
+  assert "--pixel_size_um=0.5" in call(output)
+  write.write_json(output / "run.json", {"hashes": {"pixel_size_um": "None"}})
+  assert not any("pixel_size_um" in word for word in call(output))
+
+
 def test_other_ticks_make_another_panel(output):
   roles = ROLES | {"DNA1": "", "Ki67": "nuclear"}
   assert f"--panel={output / 'finetuned/panel.csv'}" in call(output, roles)
