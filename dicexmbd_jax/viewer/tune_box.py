@@ -16,7 +16,8 @@ _LEAVE_MS = 20_000  # For the best model so far, when napari is closed.
 _FOREIGN = re.compile(
   r"\*{4}|\[Compiling|Very slow|The operation took|[EWIF]\d{4} "
 )
-_STOPPED = 75  # As `finetune` ends where it was asked to stop.
+# As `finetune` ends where it could not use all files, or was asked to stop.
+_LACKS_FILES, _STOPPED = 1, 75
 
 
 class TuneBox(QtWidgets.QGroupBox):
@@ -106,7 +107,7 @@ class TuneBox(QtWidgets.QGroupBox):
     self._read_lines()
     self._set_busy(False)
     try:
-      if code not in (0, 1, _STOPPED):
+      if code not in (0, _LACKS_FILES, _STOPPED):
         raise ValueError([f"ended with {code}", *self._told][-1])
       self.result = tuning.read_result(self._output)
     except (ValueError, OSError, KeyError) as error:
@@ -125,6 +126,9 @@ class TuneBox(QtWidgets.QGroupBox):
       if result.is_better
       else f"It is kept apart, and offered in Segment: {result.folder}."
     )
+    if code == _LACKS_FILES:
+      failures = self._output / "failures.csv"
+      lines.append(f"Some files could not be used: see {failures}.")
     if code == _STOPPED:
       lines.append("Stopped: Fine-tune goes on from here.")
     lines.append(f"See {self._output / 'report.html'}.")

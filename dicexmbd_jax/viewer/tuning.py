@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from dicexmbd_jax.io import write
+from dicexmbd_jax.io import listing, write
 from dicexmbd_jax.types import Panel, PanelRow
 from dicexmbd_jax.viewer.study import Study
 
@@ -84,7 +84,7 @@ def make_call(
   size_um = study.pixel_size_um
   return [
     "finetune",
-    f"--images={study.place}",
+    f"--images={_choose_images(study, Path(study.place), folder)}",
     f"--panel={path}",
     f"--masks={folder / 'corrected'}",
     f"--output={output}",
@@ -100,6 +100,24 @@ def read_result(output: Path) -> Tuned:
   """
   found = json.loads((output / _RESULT).read_text())
   return Tuned(Path(found["model"]), found["is_better"], found["verdict"])
+
+
+def _choose_images(study: Study, place: Path, folder: Path) -> Path:
+  """Returns where the corrected images are: of an image, maybe its folder.
+
+  Images that were opened singly share the folder of their corrections. Theirs
+  is taken where it has all corrected images that the place has, and more.
+  """
+  sources = [source for source in study.images.values() if source]
+  if place.is_dir() and all(source.path != place for source in sources):
+    return place
+  corrected = folder.glob("corrected/*.tiff")
+  saved = {listing.get_stem(path) for path in corrected}
+  if saved <= set(study.images):
+    return place
+  listed, _ = listing.list_stacks(place.parent, study.panel)
+  beside = saved & {source.stem for source in listed}
+  return place.parent if beside > saved & set(study.images) else place
 
 
 def _agrees(panel: Panel, roles: Mapping[str, str]) -> bool:

@@ -50,6 +50,40 @@ def test_the_call_has_the_pixel_size_that_the_run_was_told(output):
   assert not any("pixel_size_um" in word for word in call(output))
 
 
+@pytest.mark.parametrize(
+  ("stems", "place"),
+  [
+    (["ROI1"], "img/ROI1.ome.tiff"),
+    (["ROI1", "ROI2"], "img"),
+    (["ROI1", "ROI3"], "img/ROI1.ome.tiff"),  # ROI3 is not beside it.
+  ],
+)
+def test_an_image_opened_singly_goes_with_the_corrected_ones_beside_it(
+  output, stems, place
+):
+  cells = viewer_studies.make_cells()
+  folder = output / "img/segmented"
+  for stem in stems:
+    write.write_labels(folder / f"corrected/{stem}.tiff", cells)
+  study = find_study(output / "img/ROI1.ome.tiff")
+  words = tuning.make_call(study, ROLES, folder, folder / "finetuned")
+  assert f"--images={output / place}" in words
+
+
+def test_an_image_that_its_folder_would_lose_stays_the_only_one(
+  output,
+):
+  """Of two files of one name neither is taken."""
+  cells = viewer_studies.make_cells()
+  folder = output / "img/segmented"
+  for stem in ("ROI1", "ROI2"):
+    write.write_labels(folder / f"corrected/{stem}.tiff", cells)
+  write.write_labels(output / "img/ROI1.tiff", cells)
+  path = output / "img/ROI1.ome.tiff"
+  words = tuning.make_call(find_study(path), ROLES, folder, folder / "tuned")
+  assert f"--images={path}" in words
+
+
 def test_other_ticks_make_another_panel(output):
   roles = ROLES | {"DNA1": "", "Ki67": "nuclear"}
   assert f"--panel={output / 'finetuned/panel.csv'}" in call(output, roles)
@@ -105,6 +139,28 @@ def test_a_wrong_call_is_its_last_line(box, wait_until, tmp_path):
   assert "/nowhere.csv: found" in box.message.text()
   assert "\n" not in box.message.text()
   assert box.run.isEnabled() and not box.cancel.isEnabled()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_files_that_could_not_be_used_are_told(
+  wait_until, monkeypatch, tmp_path, code
+):
+  """A stand-in for `finetune` ends as it does where a file failed."""
+  module = importlib.import_module("dicexmbd_jax.viewer.tune_box")
+  program = tmp_path / "dicexmbd_jax"
+  program.mkdir()
+  (program / "__init__.py").touch()
+  (program / "__main__.py").write_text(f"raise SystemExit({code})")
+  output = tmp_path / "finetuned"
+  found = {"model": str(output), "is_better": False, "verdict": "not better"}
+  write.write_json(output / "finetune.json", found)
+  monkeypatch.chdir(tmp_path)
+  box = module.TuneBox()
+  box.start(["finetune"], output)
+  wait_until(lambda: not box.is_busy())
+  assert "Not better." in box.message.text()
+  line = f"Some files could not be used: see {output / 'failures.csv'}."
+  assert (line in box.message.text()) == bool(code)
 
 
 def test_a_fine_tuning_can_be_cancelled(box, wait_until, output):
