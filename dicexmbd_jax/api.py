@@ -301,12 +301,15 @@ def finetune(
     ValueError: images and masks that do not fit, or too little of them.
     FloatingPointError: the training broke down.
   """
-  from dicexmbd_jax.commands.finetune import write_report
+  from dicexmbd_jax.commands.finetune import check_output, count_labels, tune
   from dicexmbd_jax.finetuning import reading, samples, study
 
   started_s = time.monotonic()
   folder = config_lib.find_model(model or config_lib.SHIPPED_MODEL)
   config = config_lib.read_model_config(folder)
+  check_output(pathlib.Path(output), folder)
+  if not minutes > 0:
+    raise ValueError(f"minutes: found {minutes:g}, expected more")
   if labels not in ("cells", "nuclei"):
     raise ValueError(f"labels: found {labels!r}, expected cells or nuclei")
   if not images or set(images) != set(masks):
@@ -315,6 +318,8 @@ def finetune(
       f"masks: found {', '.join(odd) or 'nothing'} without its image or mask, "
       "expected a mask for each image"
     )
+  if odd := sorted({*(known or {})} - {*images}):
+    raise ValueError(f"known: found {', '.join(odd)}, expected images' names")
   found = []
   for name, stack in images.items():
     loaded = _load_stack(stack, nuclear, membrane, names, axes)
@@ -322,15 +327,18 @@ def finetune(
     sample = reading.start_sample(
       ImageRecord(source, loaded, pixel_size_um), config.image
     )
-    parts: dict[str, Any] = {labels: np.asarray(masks[name]).astype(np.int32)}
+    parts: dict[str, Any] = {labels: _read_labels(masks[name], name)}
     if known and name in known:
       parts["is_covered"] = np.asarray(known[name], bool)
     sample = dataclasses.replace(sample, **parts)
-    found.append(samples.check_sample(sample))
+    sample = samples.check_sample(sample)
+    if sample.is_covered.any():
+      found.append(sample)
+  if not found:
+    raise ValueError("known: found nothing known of any image, expected some")
+  count_labels(found, "masks")
   plan = study.TunePlan(pathlib.Path(output), folder, minutes, started_s, seed)
-  result = study.Tuning(found, plan, config).finish()
-  write_report(result, found, plan.output)
-  return result
+  return tune(found, plan, config)
 
 
 def read_image(
@@ -367,6 +375,27 @@ def read_image(
       f"{', '.join(stems)}"
     )
   return images.read_image(chosen[0], rows)
+
+
+def _read_labels(mask: np.ndarray, name: str) -> Labels:
+  """Returns a mask of instances as int32.
+
+  Raises:
+    ValueError: no whole numbers from 0 on, or classes in place of instances.
+  """
+  from dicexmbd_jax.scores.instances import check_instances
+
+  labels = np.asarray(mask)
+  if labels.dtype.kind not in "iub" or (labels.size and labels.min() < 0):
+    raise ValueError(
+      f"masks: found {labels.dtype} in {name}, expected integer ids from 0 on"
+    )
+  labels = labels.astype(np.int32)
+  try:
+    check_instances(labels)
+  except ValueError as error:
+    raise ValueError(f"masks: {name}: {error}") from error
+  return labels
 
 
 def _resolve_settings(

@@ -15,6 +15,7 @@ import tifffile
 
 import dicexmbd_jax as dx
 from dicexmbd_jax import __main__ as program
+from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.simulate import study
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -241,3 +242,35 @@ def test_finetune_wants_a_mask_for_each_image(tmp_path):
     )
   with pytest.raises(ValueError, match="labels: found 'rims'"):
     dx.finetune({}, {}, tmp_path, [0], labels="rims")
+
+
+def test_finetune_refuses_what_the_command_refuses(tmp_path):
+  stack = np.ones((2, 32, 32), np.float32)
+  cells = np.kron(np.arange(4).reshape(2, 2), np.ones((16, 16), int))
+  shipped = config_lib.SHIPPED_MODEL
+
+  def finetune(mask=cells, output=tmp_path / "new", **more):
+    return dx.finetune({"a": stack}, {"a": mask}, output, [0], **more)
+
+  with pytest.raises(ValueError, match="the model to start from"):
+    finetune(output=shipped)
+  with pytest.raises(ValueError, match="found something else in"):
+    (tmp_path / "img").mkdir()
+    finetune(output=tmp_path)
+  with pytest.raises(ValueError, match="minutes: found -1"):
+    finetune(minutes=-1)
+  with pytest.raises(ValueError, match="known: found b, expected images"):
+    finetune(known={"b": cells > 0})
+  with pytest.raises(ValueError, match="known: found nothing known"):
+    finetune(known={"a": cells > 9})
+  with pytest.raises(ValueError, match="found no cell in any of 1 images"):
+    finetune(cells * 0)
+  for mask, line in (
+    (cells * 0.5, "found float64 in a, expected integer ids"),
+    (-cells, "expected integer ids from 0 on"),
+    (np.eye(32, dtype=bool), "a: found one id in 32 pieces"),
+  ):
+    with pytest.raises(ValueError, match=line):
+      finetune(mask)
+  assert not (tmp_path / "new").exists()
+  assert (shipped / "params.npz").exists()

@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 done, but some files could not be used; 2 wrong call; 75
 asked to stop: the best model so far is there, and the same call goes on.
 """
 
-import contextlib
 import dataclasses
 import pathlib
 import shutil
@@ -158,26 +157,42 @@ def run_request(request: Request, started_s: float) -> int:
     started_s: when it began, on time.monotonic's clock.
   """
   log = FailureLog()
-  with contextlib.ExitStack() as until_done:
-    try:
-      found = read_inputs(request, log)
-      until_done.enter_context(lock.hold(request.output / ".lock"))
-      if request.overwrite:
-        shutil.rmtree(request.output / study.WORK, ignore_errors=True)
-      write.sweep_temporary(request.output)
-      plan = study.TunePlan(
-        request.output, request.start, request.minutes, started_s, request.seed
-      )
-      session = study.Tuning(found, plan, request.config)
-    except (ValueError, OSError) as error:
-      return refuse_call(error, request.output)
-    try:
-      result = session.finish()
-      write_report(result, found, request.output)
-      log.write(request.output)
-    except (FloatingPointError, ValueError, OSError) as error:
-      return refuse_call(error, request.output)
+  plan = study.TunePlan(
+    request.output, request.start, request.minutes, started_s, request.seed
+  )
+  try:
+    found = read_inputs(request, log)
+    result = tune(found, plan, request.config, request.overwrite)
+    log.write(request.output)
+  except (FloatingPointError, ValueError, OSError) as error:
+    return refuse_call(error, request.output)
   return tell_result(result, log)
+
+
+def tune(
+  found: Sequence[samples.Sample],
+  plan: study.TunePlan,
+  config: ConfigDict,
+  overwrite: bool = False,
+) -> study.Result:
+  """Makes the model and its report; nobody else may write there meanwhile.
+
+  Args:
+    found: the labelled images.
+    plan: with an output folder that check_output takes.
+    config: of the start.
+    overwrite: whether an earlier fine-tuning there is begun anew.
+
+  Raises:
+    FloatingPointError, ValueError, OSError: it cannot be done; one line.
+  """
+  with lock.hold(plan.output / ".lock"):
+    if overwrite:
+      shutil.rmtree(plan.output / study.WORK, ignore_errors=True)
+    write.sweep_temporary(plan.output)
+    result = study.Tuning(found, plan, config).finish()
+    write_report(result, found, plan.output)
+  return result
 
 
 def read_inputs(request: Request, log: FailureLog) -> list[samples.Sample]:
@@ -195,13 +210,8 @@ def read_inputs(request: Request, log: FailureLog) -> list[samples.Sample]:
     (request.config.image, request.pixel_size_um, request.labelled),
     log,
   )
-  number = advice.count_labels(found)
+  number = count_labels(found, next(iter(request.labels.values())))
   logging.info("%d images with %d labelled objects", len(found), number)
-  if not number and found[0].kind in ("cells", "nuclei"):
-    raise ValueError(
-      f"{next(iter(request.labels.values()))}: found no cell in any of "
-      f"{len(found)} images, expected some"
-    )
   for line in {line: None for one in found for line in one.doubts}:
     logging.warning("%s", line)
   if len(found) == 1:
@@ -210,6 +220,20 @@ def read_inputs(request: Request, log: FailureLog) -> list[samples.Sample]:
       "other images"
     )
   return found
+
+
+def count_labels(found: Sequence[samples.Sample], place: str) -> int:
+  """Returns the number of labelled objects.
+
+  Raises:
+    ValueError: labels are masks, and there is none; it names the place.
+  """
+  number = advice.count_labels(found)
+  if not number and found[0].kind in ("cells", "nuclei"):
+    raise ValueError(
+      f"{place}: found no cell in any of {len(found)} images, expected some"
+    )
+  return number
 
 
 def tell_result(result: study.Result, log: FailureLog) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from dicexmbd_jax.finetuning import judge
 from dicexmbd_jax.finetuning.samples import Sample, count_objects
+from dicexmbd_jax.scores import known
 
 FEW_OBJECTS = 100  # Fewer judge to a few hundredths only.
 FEW_IMAGES = 8
@@ -161,5 +162,8 @@ def _list_some(names: Sequence[str]) -> str:
 
 
 def count_labels(samples: Sequence[Sample]) -> int:
-  """Returns the number of labelled objects."""
-  return sum(count_objects(sample.objects) for sample in samples)
+  """Returns the number of labelled objects where labels count."""
+  return sum(
+    count_objects(known.keep_known(sample.objects, sample.is_covered))
+    for sample in samples
+  )

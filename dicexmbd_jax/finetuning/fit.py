@@ -61,7 +61,7 @@ def fit_settings(
   shown: Sequence[judge.Shown],
   maps: Sequence[Probabilities],
   config: ConfigDict,
-  deadline_s: float,
+  is_over: Callable[[], bool],
   tell: Callable[[str], None],
 ) -> ConfigDict:
   """Returns the configuration with the settings that score best.
@@ -74,7 +74,7 @@ def fit_settings(
     shown: the images that judge.
     maps: what the model makes of them.
     config: to start from; it is left as it is.
-    deadline_s: on time.monotonic's clock.
+    is_over: whether the time is up.
     tell: told of each setting that changes.
   """
   chosen = config.copy_and_resolve_references()
@@ -82,20 +82,21 @@ def fit_settings(
   for name, values in GRID.items():
     kept = chosen.segment[name]
     for value in values:
-      if time.monotonic() > deadline_s:
-        _set(chosen, name, kept)
+      if is_over():
+        set_value(chosen, name, kept)
         return chosen
       if value == kept:
         continue
-      _set(chosen, name, value)
+      set_value(chosen, name, value)
       found = judge.judge_maps(shown, maps, chosen)
       if advice.is_better(judge.compare(found, best)):
         best, kept = found, value
         tell(f"segment.{name} = {value:g}: F1 {found.f1:.3f}")
-    _set(chosen, name, kept)
+    set_value(chosen, name, kept)
   return chosen
 
 
-def _set(config: ConfigDict, name: str, value: float | None) -> None:
+def set_value(config: ConfigDict, name: str, value: float | None) -> None:
+  """Sets one of the segmenter's settings, of which the preset's are None."""
   with config.segment.ignore_type():
     config.segment[name] = value

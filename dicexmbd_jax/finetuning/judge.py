@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from dicexmbd_jax import chain
 from dicexmbd_jax.finetuning.samples import Sample, count_objects
 from dicexmbd_jax.masks import segment
+from dicexmbd_jax.masks.settings import fit_to_pixels, resolve_settings
 from dicexmbd_jax.scores import errors, known, match
 from dicexmbd_jax.scores.summary import draw_images
 from dicexmbd_jax.types import Image, Labels, Network, Probabilities
@@ -32,12 +33,14 @@ class Shown:
     is_judged: where it judges.
     factor: its magnification.
     image: on the network's grid.
+    reference: the labelled objects, on the image's own.
   """
 
   sample: Sample
   is_judged: Bool[np.ndarray, "y x"]
   factor: float
   image: Image
+  reference: Labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,7 +137,7 @@ def judge_maps(
       is_nuclear = sample.kind == "nuclei"
       pair = (
         known.keep_known(masks.nuclei if is_nuclear else masks.cells, is_known),
-        known.keep_known(find_reference(sample, config), is_known),
+        known.keep_known(one.reference, is_known),
       )
       rows = known.count_blocks(*pair, block_px, IOU)
       events = errors.count_events(match.overlap(*pair))
@@ -148,13 +151,20 @@ def judge_maps(
 
 
 def find_reference(sample: Sample, config: ConfigDict) -> Labels:
-  """Returns the labelled objects; of a teacher's maps the cells in them."""
+  """Returns the labelled objects; of a teacher's maps the cells in them.
+
+  Args:
+    sample: the image.
+    config: of the start: settings that are tried must not move what they are
+      judged by.
+  """
   if sample.maps is None:
     return sample.objects
   shape = sample.is_covered.shape
-  scale = sample.maps.shape[0] / shape[0]
-  map_um = sample.record.pixel_size_um / scale
-  return segment.segment_image(sample.maps, config.segment, shape, map_um).cells
+  size_um = sample.record.pixel_size_um * shape[0] / sample.maps.shape[0]
+  section = fit_to_pixels(config.segment, size_um)
+  map_um = size_um * resolve_settings(section).map_scale
+  return segment.segment_image(sample.maps, section, shape, map_um).cells
 
 
 def _read_membrane(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain
@@ -76,6 +77,10 @@ def read_samples(
     except Exception as error:  # One bad image must not stop the others.
       log.add(stem, describe_source(source), error)
   used = [sample for sample in samples if sample.is_covered.any()]
+  for sample in samples:
+    if not sample.is_covered.any():
+      for line in sample.doubts:
+        logging.warning("%s", line)
   if not used:
     raise ValueError(
       f"{next(iter(folders.values()))}: found labels for none of the "

@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from jaxtyping import Bool
 
 from dicexmbd_jax.finetuning.samples import Sample
+from dicexmbd_jax.scores import known
 
 # Fewer images than this are each parted in two.
 MIN_IMAGES = 4
@@ -52,7 +53,8 @@ def divide(samples: Sequence[Sample], seed: int = 0) -> Division:
   num_slides = len(set(slides.values()))
   by_slide = MIN_SLIDES <= num_slides < len(names)
   groups = slides if by_slide else {name: name for name in names}
-  chosen = choose_judges(groups, seed)
+  labelled = {sample.name for sample in samples if tells_objects(sample)}
+  chosen = choose_judges(groups, labelled, seed)
   shapes = {sample.name: sample.is_covered.shape for sample in samples}
   trains = {n: np.ones(shapes[n], bool) for n in names if n not in chosen}
   judges = {n: np.ones(shapes[n], bool) for n in names if n in chosen}
@@ -73,22 +75,38 @@ def find_slide(name: str) -> str:
   return slide or name
 
 
-def choose_judges(groups: Mapping[str, str], seed: int) -> set[str]:
-  """Returns the images of the groups that judge, JUDGE_SHARE of the images."""
+def tells_objects(sample: Sample) -> bool:
+  """Whether an image can judge: it has a labelled object, maps or membrane."""
+  if sample.kind in ("membrane", "maps"):
+    return True
+  return bool(known.keep_known(sample.objects, sample.is_covered).any())
+
+
+def choose_judges(
+  groups: Mapping[str, str], labelled: Set[str], seed: int
+) -> set[str]:
+  """Returns the images of the groups that judge, JUDGE_SHARE of the images.
+
+  Args:
+    groups: of each image.
+    labelled: images that can; a group without any judges only where none can.
+    seed: decides which.
+  """
   wanted = max(round(JUDGE_SHARE * len(groups)), 1)
 
   def order(group: str) -> str:
     return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
 
   chosen: set[str] = set()
-  for group in sorted(set(groups.values()), key=order):
+  able = [groups[name] for name in groups if name in labelled]
+  for group in sorted(set(able or groups.values()), key=order):
     members = {name for name, other in groups.items() if other == group}
     # A slide that holds most images would leave nothing to train on.
     if len(chosen | members) <= max(wanted, math.ceil(len(groups) / 3)):
       chosen |= members
     if len(chosen) >= wanted:
       break
-  return chosen or {min(groups, key=order)}
+  return chosen or {min(labelled or groups, key=order)}
 
 
 def divide_regions(samples: Sequence[Sample]) -> Division:

@@ -28,12 +28,14 @@ from dicexmbd_jax.finetuning.samples import Sample
 from dicexmbd_jax.io import json_file, write
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.model.unet import UNet
+from dicexmbd_jax.train import processes
 from dicexmbd_jax.types import Network
 
 Path = pathlib.Path
 WORK, APART, RESULT = "work", "not_better", "finetune.json"
 _PLAN = "plan.json"
 _SHOWN = "magnification.json"
+_SETTINGS = "settings.json"
 # Of the time: what simulating, fitting the settings, and trying magnifications
 # may take.
 _REHEARSAL_SHARE, _FIT_SHARE, _FACTOR_SHARE = 0.05, 0.08, 0.1
@@ -109,6 +111,9 @@ class Tuning:
     self.work = plan.output / WORK
     self.model, _ = weights.read_model(plan.start, config.model.dtype)
     self.division = split.divide(samples, plan.seed)
+    self.references = {
+      sample.name: judge.find_reference(sample, config) for sample in samples
+    }
     check_work(self.work, describe_inputs(samples, plan, config))
 
   def finish(self) -> Result:
@@ -135,10 +140,11 @@ class Tuning:
     shown = self.show(dict.fromkeys(factors, config.predict.magnification))
     kept = self.write_records(config)
     course, is_complete, config = self.train(config, shown, judged_s)
-    return self.conclude(
-      config, shown, (before, course, is_complete),
-      (kept, tuple(factors.values())),
-    )  # fmt: skip
+    with training.restore_handlers():
+      return self.conclude(
+        config, shown, (before, course, is_complete),
+        (kept, tuple(factors.values())),
+      )  # fmt: skip
 
   def find_factors(self, first_pass: Network) -> dict[str, float]:
     """Returns the magnification that prediction would give each image."""
@@ -183,7 +189,8 @@ class Tuning:
   ) -> judge.Shown:
     """Returns an image as the network sees it, and where it judges."""
     image = patches.show_image(sample, factor, self.config)
-    return judge.Shown(sample, is_judged, factor, image)
+    reference = self.references[sample.name]
+    return judge.Shown(sample, is_judged, factor, image, reference)
 
   def show(self, factors: Mapping[str, float]) -> list[judge.Shown]:
     """Returns the images that judge, at these magnifications."""
@@ -262,17 +269,29 @@ class Tuning:
     course: tuple[judge.Verdict, training.Course, bool],
     notes: tuple[Sequence[Sample], tuple[float, ...]],
   ) -> Result:
-    """Fits the settings of the best network, exports and judges it."""
+    """Fits the settings of the best network, exports and judges it.
+
+    A signal ends the fit; what was found is exported all the same.
+    """
     before, found, is_complete = course
+    stop = processes.StopRequest()
     best = self.work / "best"
     has_learnt = (best / weights.CONFIG).is_file()
     model = self.model
     if has_learnt:
       model, _ = weights.read_model(best, config.model.dtype)
     maps = judge.predict_maps(shown, load_network(model, config))
+    # As a run before has fitted them, which may have had more time for it.
+    config = self.restore_settings(config)
     if is_complete:
       deadline_s = self.plan.deadline_s - _SLACK * _REPORT_S
-      config = fit.fit_settings(shown, maps, config, deadline_s, logging.info)
+
+      def is_over() -> bool:
+        return stop.is_due(0) or time.monotonic() > deadline_s
+
+      config = fit.fit_settings(shown, maps, config, is_over, logging.info)
+      self.keep_settings(config)
+      is_complete = not stop.is_due(0)
     after = judge.judge_maps(shown, maps, config)
     difference = judge.compare(after, before)
     simulated = self.compare_simulated(model, config, notes[0])
@@ -298,6 +317,20 @@ class Tuning:
     )
     return export(result, model, config)
 
+  def keep_settings(self, config: ConfigDict) -> None:
+    """Writes the fitted settings for a call that goes on."""
+    values = {name: config.segment[name] for name in fit.GRID}
+    write.write_json(self.work / _SETTINGS, values)
+
+  def restore_settings(self, config: ConfigDict) -> ConfigDict:
+    """Returns the configuration with the settings that were fitted before."""
+    path = self.work / _SETTINGS
+    restored = config.copy_and_resolve_references()
+    if path.exists():
+      for name, value in json_file.read_json(path).items():
+        fit.set_value(restored, name, value)
+    return restored
+
   def compare_simulated(
     self, model: UNet, config: ConfigDict, kept: Sequence[Sample]
   ) -> tuple[float, float]:
@@ -311,6 +344,7 @@ class Tuning:
         np.ones(sample.is_covered.shape, bool),
         1.0,
         patches.show_image(sample, 1.0, config),
+        sample.objects,
       )
       for sample in kept
     ]
@@ -368,7 +402,7 @@ def export(result: Result, model: UNet, config: ConfigDict) -> Result:
   write.write_text(folder / "README.md", describe_model(result, folder))
   if result.is_better:
     shutil.rmtree(output / APART, ignore_errors=True)
-  else:
+  elif result.is_complete:
     # Of a run before that stopped earlier.
     for name in (weights.CONFIG, "params.npz", weights.NUMBERS, "README.md"):
       (output / name).unlink(missing_ok=True)
@@ -429,11 +463,14 @@ def describe_inputs(
     ):  # fmt: skip
       digest.update(b"-" if array is None else np.ascontiguousarray(array))
   image = json.dumps(config.image.to_dict(), sort_keys=True)
+  sizes_um = {sample.name: sample.record.pixel_size_um for sample in samples}
   return {
     "labelled": digest.hexdigest(),
     "start": config_lib.hash_model(plan.start),
     "image": image,
     "seed": plan.seed,
+    "pixel_size_um": sizes_um,
+    "magnification": config.predict.magnification,
   }
 
 
@@ -447,7 +484,11 @@ def check_work(work: Path, inputs: Mapping[str, Any]) -> None:
     found = json_file.read_json(path)
     changed = [name for name in inputs if found.get(name) != inputs[name]]
     if changed:
-      words = {"labelled": "other images or labels", "start": "another start"}
+      words = {
+        "labelled": "other images or labels",
+        "start": "another start",
+        "pixel_size_um": "another pixel size",
+      }
       raise ValueError(
         f"{work.parent}: found the work of a fine-tuning with "
         f"{words.get(changed[0], f'another {changed[0]}')}, expected another "

@@ -302,12 +302,11 @@ def train(
   else:
     logging.info("going on after step %d", int(state.step))
   pace = ClockPace(budget_s, spent_s)
-  handlers = {
-    number: signal.getsignal(number)
-    for number in (signal.SIGTERM, signal.SIGINT)
-  }
   try:
-    with Progress(round(budget_s), "second", round(spent_s)) as bar:
+    with (
+      restore_handlers(),
+      Progress(round(budget_s), "second", round(spent_s)) as bar,
+    ):
       watch = Watch(work, config, judge, course, (pace, bar, start_f1))
       is_done = loop.train_and_evaluate(
         program, state, config, checkpoints, watch, pace
@@ -316,12 +315,22 @@ def train(
     with contextlib.suppress(Exception):  # The first error says it.
       checkpoints.close()
     raise
-  finally:
-    # The loop remembers signals; what follows ends by them.
-    for number, handler in handlers.items():
-      signal.signal(number, handler)
   checkpoints.close()
   return course, is_done
+
+
+@contextlib.contextmanager
+def restore_handlers() -> Iterator[None]:
+  """Lets what is in it remember signals; what follows ends by them."""
+  handlers = {
+    number: signal.getsignal(number)
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+  try:
+    yield
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
 
 
 def describe_time(seconds: float) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -14,12 +15,15 @@ import tifffile
 import tiny_models
 
 from dicexmbd_jax import __main__ as program
+from dicexmbd_jax.finetuning import fit, training
+from dicexmbd_jax.finetuning import study as tuning
 from dicexmbd_jax.io import labels, write
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.simulate import study
 from dicexmbd_jax.train import targets
 from dicexmbd_jax.viewer import corrections
 
+SCORES = {"num_labelled": 9.0, "f1": 0.5, "f1_low": 0.4, "f1_high": 0.6}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -100,6 +104,84 @@ def test_another_study_in_the_folder_is_refused(
 ):
   assert call(tissue, small_model, tuned, masks="nuclei") == 2
   assert "other images or labels" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("flag", "line"),
+  [
+    ("--pixel_size_um=0.5", "another pixel size"),
+    ("--config.predict.magnification=1.5", "another magnification"),
+  ],
+)
+def test_another_size_is_another_fine_tuning(
+  tuned, tissue, small_model, caplog, flag, line
+):
+  assert call(tissue, small_model, tuned, flag) == 2
+  assert f"found the work of a fine-tuning with {line}" in caplog.text
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+  """Training that learns nothing; whether it comes to its end can be set."""
+  ending = types.SimpleNamespace(is_complete=True)
+
+  def train(model, config, work, score, plan):
+    return training.Course(plan[1], []), ending.is_complete
+
+  monkeypatch.setattr(training, "train", train)
+  return ending
+
+
+def test_ctrl_c_while_settings_are_fitted_leaves_a_model(
+  untrained, tissue, small_model, tmp_path, monkeypatch
+):
+  asked = []
+
+  def fit_settings(shown, maps, config, is_over, tell):
+    os.kill(os.getpid(), signal.SIGINT)
+    asked.append(is_over())
+    return config
+
+  monkeypatch.setattr(fit, "fit_settings", fit_settings)
+  before = signal.getsignal(signal.SIGINT)
+  assert call(tissue, small_model, tmp_path / "model") == 75
+  assert asked == [True]
+  assert signal.getsignal(signal.SIGINT) is before
+  found = read_result(tmp_path / "model")
+  assert not found["is_complete"]
+  assert pathlib.Path(found["model"], "params.npz").exists()
+
+
+def test_fitted_settings_stay_where_a_run_that_goes_on_is_stopped(
+  untrained, tissue, small_model, tmp_path, monkeypatch
+):
+  def fit_settings(shown, maps, config, is_over, tell):
+    found = config.copy_and_resolve_references()
+    fit.set_value(found, "smoothing_px", 0.5)
+    return found
+
+  monkeypatch.setattr(fit, "fit_settings", fit_settings)
+  output = tmp_path / "model"
+  assert call(tissue, small_model, output) == 0
+  settings = read_result(output)["settings"]
+  assert settings["segment.smoothing_px"] == 0.5
+  untrained.is_complete = False
+  assert call(tissue, small_model, output) == 75
+  assert read_result(output)["settings"] == settings
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_a_run_that_was_stopped_takes_no_better_model_away(
+  small_model, tmp_path, is_complete
+):
+  model, config = weights.read_model(small_model)
+  weights.write_model(tmp_path, model, config)
+  result = tuning.Result(
+    tmp_path, False, is_complete, "not better", {"before": {}, "after": SCORES},
+    (), {"way": "by image", "num_steps": 1, "settings": {}, "factors": (1.0,)},
+  )  # fmt: skip
+  assert tuning.export(result, model, config).folder == tmp_path / "not_better"
+  assert (tmp_path / "params.npz").exists() == (not is_complete)
 
 
 def test_the_model_predicts(tuned, tissue, tmp_path):

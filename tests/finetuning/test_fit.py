@@ -39,7 +39,7 @@ def test_without_time_nothing_is_tried():
   assert fit.fit_magnification(lambda factor: 1 / 0, 0.8, 0.0) == 0.8
 
 
-def fit_settings(monkeypatch, count):
+def fit_settings(monkeypatch, count, is_over=lambda: False):
   """Fits where `count` gives the counts by square of a section `segment`."""
 
   def judge_maps(shown, maps, config):
@@ -49,7 +49,7 @@ def fit_settings(monkeypatch, count):
   monkeypatch.setattr(judge, "judge_maps", judge_maps)
   config = default.get_config()
   told = []
-  found = fit.fit_settings([], [], config, time.monotonic() + 60, told.append)
+  found = fit.fit_settings([], [], config, is_over, told.append)
   values = {name: found.segment[name] for name in fit.GRID}
   before = {name: config.segment[name] for name in fit.GRID}
   return values, before, told
@@ -76,3 +76,12 @@ def test_a_gain_within_chance_is_left(monkeypatch):
   values, before, told = fit_settings(monkeypatch, count)
   assert values == before
   assert not told
+
+
+def test_without_time_no_setting_changes(monkeypatch):
+  def count(segment):
+    right = 8 if segment.smoothing_px == 0.5 else 5
+    return [[right, 10 - right, 10 - right]] * 20
+
+  values, before, _ = fit_settings(monkeypatch, count, is_over=lambda: True)
+  assert values == before

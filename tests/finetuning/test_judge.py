@@ -1,10 +1,13 @@
 """Intervals, the clock and the verdict."""
 
+import dataclasses
 import types
 
 import numpy as np
 
-from dicexmbd_jax.finetuning import advice, judge
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.finetuning import advice, judge, patches, samples
+from dicexmbd_jax.image import resample
 
 
 def make_verdict(counts):
@@ -55,3 +58,21 @@ def test_doubts_that_differ_in_numbers_are_counted():
   lines = advise(*(f"ROI{k}: {alike} {k}" for k in range(5)))
   assert lines[-2] == f"ROI2: {alike} 2"
   assert lines[-1] == f"and 2 times more: {alike[:30]} ..."
+
+
+def test_a_teachers_cells_are_the_same_at_twice_the_size():
+  config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
+  known = patches.simulate_sample((0, 1), 128, "cells", config)
+  used = np.ones((128, 128), bool)
+  maps, _ = samples.make_sample_target(known, (128, 128), used)
+  maps = resample.resample_image(maps.astype(np.float32), (64, 64))
+  record = dataclasses.replace(known.record, pixel_size_um=1.0)
+  counts = []
+  for scale in (1, 2):
+    large = resample.resample_image(maps, (64 * scale, 64 * scale))
+    teacher = samples.Sample(record, maps=large, is_covered=used[:64, :64])
+    found = judge.find_reference(teacher, config)
+    assert found.shape == (64, 64)
+    counts.append(samples.count_objects(found))
+  assert counts[0] > 10
+  assert abs(counts[0] - counts[1]) <= 0.03 * counts[0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dicexmbd_jax.finetuning import samples, split
+from dicexmbd_jax.finetuning import advice, samples, split
 from dicexmbd_jax.types import ImageRecord, ImageSource, LoadedImage
 
 
@@ -51,6 +51,21 @@ def test_slides_never_part():
 def test_images_of_one_slide_are_dealt_singly():
   division = split.divide([check(make_sample(f"ROI{i}")) for i in range(5)])
   assert (len(division.trains), len(division.judges)) == (4, 1)
+
+
+def test_an_image_without_objects_does_not_judge():
+  found = [check(make_sample(f"ROI{i}")) for i in range(5)]
+  for i in (0, 1):  # Where cells were deleted, and where none is.
+    covered = np.zeros((40, 60), bool)
+    covered[:3, :3] = i == 0
+    nothing = np.zeros((40, 60), np.int32)
+    cells = None if i == 0 else nothing
+    found[i] = make_sample(f"ROI{i}", cells, is_covered=covered | (i == 1))
+  assert advice.count_labels(found) == 3 * 24
+  for seed in range(20):
+    (judge,) = split.divide(found, seed).judges
+    assert judge not in ("ROI0", "ROI1")
+  assert len(split.divide([found[1]] * 4).judges) == 1
 
 
 def test_images_of_a_slide_each_are_told():
