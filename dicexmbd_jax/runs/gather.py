@@ -124,7 +124,9 @@ def gather_images(
   """Brings the images' files into the output folder.
 
   An image that is not done and whose share told a failure has failed; else it
-  is missing, which is a failure as well. Both are added to `failures`.
+  is missing, which is a failure as well. Both are added to `failures`. What an
+  earlier merge left in the output folder counts if it was made of the same
+  image as what the image's share has, or if that says nothing of it.
 
   Args:
     output: the folder that gets the files; may be the shares' own.
@@ -144,21 +146,31 @@ def gather_images(
   told = _read_failures(records)
   shares = shards.assign_shares(sources, newest.shard.count)
   folders = _index_states(record.folder for record in records)
+  owned = {(record.shard.index, record.folder) for record in records}
   done, missing = [], []
   for image in sources:
-    places = [output, *folders[image.stem]]
-    hashes = newest.values["hashes"]
-    reason = _gather_image(image.stem, places, hashes, suffixes)
-    if reason is None:
-      done.append(image.stem)
+    stem, index = image.stem, shares[image.stem]
+    own = [place for place in folders[stem] if (index, place) in owned]
+    if stem in told and not own:
+      # All else was made before the image failed.
+      files = [_locate(output, stem, suffixes, kind) for kind in suffixes]
+      state.discard(output, stem, files)
+      failures.add(stem, *told[stem])
       continue
-    if image.stem not in told:
-      missing.append(image.stem)
-    share = f"{shares[image.stem]}/{newest.shard.count}"
-    wanted = f"expected one of this run; run --shard={share} again"
-    error = ValueError(f"{reason}, {wanted}")
-    file, error = told.get(image.stem, (describe_source(image), error))
-    failures.add(image.stem, file, error)
+    # An image that changed may have changed its share, too: what the other one
+    # has is of the image as it was.
+    places = [output, *own, *folders[stem]]
+    key = _find_key(stem, own, newest.values["hashes"])
+    reason = _gather_image(stem, places, key, suffixes)
+    if reason is None:
+      done.append(stem)
+      continue
+    if stem not in told:
+      missing.append(stem)
+    wanted = f"expected one of this run; run --shard={index}/"
+    error = ValueError(f"{reason}, {wanted}{newest.shard.count} again")
+    file, error = told.get(stem, (describe_source(image), error))
+    failures.add(stem, file, error)
   return done, missing
 
 
@@ -212,10 +224,25 @@ def _index_states(folders: Iterable[Path]) -> Mapping[str, list[Path]]:
   return found
 
 
+def _find_key(
+  stem: str, places: Iterable[Path], hashes: Mapping[str, str]
+) -> Mapping[str, str]:
+  """Returns the key of the first result of the run; `hashes` without one.
+
+  Besides `hashes` it has that of the image, which the shares alone have read.
+  """
+  for place in places:
+    with contextlib.suppress(OSError, ValueError):  # Is told with its files.
+      key = state.read(place, stem)["key"]
+      if hashes.items() <= key.items():
+        return key
+  return hashes
+
+
 def _gather_image(
   stem: str,
   places: Sequence[Path],
-  hashes: Mapping[str, str],
+  key: Mapping[str, str],
   suffixes: Mapping[str, str],
 ) -> str | None:
   """Brings an image's files into the first place; says why that cannot be.
@@ -225,7 +252,7 @@ def _gather_image(
   reasons = []
   for place in dict.fromkeys(places):
     locate = functools.partial(_locate, place, stem, suffixes)
-    reason = state.find_fault(place, stem, hashes, locate)
+    reason = state.find_fault(place, stem, key, locate)
     if reason is None:
       if place != places[0]:
         _link_image(place, places[0], stem, suffixes)

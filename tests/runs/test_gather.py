@@ -10,8 +10,8 @@ import pytest
 import tifffile
 
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax.io import write
-from dicexmbd_jax.runs import gather, state
+from dicexmbd_jax.io import listing, write
+from dicexmbd_jax.runs import gather, shards, state
 
 STEMS = ["ROI0", "ROI1", "ROI2", "ROI3"]
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -55,6 +55,28 @@ def merge(root, output, *shares, more=()):
   words = [f"--images={root / 'img'}", f"--output={output}", *more]
   words += [f"--shares={share}" for share in shares]
   return program.main(["predict", "--merge", *words])
+
+
+def export_again(root, stem, edge_px):
+  """Replaces an image by one of other tissue: its cells are twice as wide."""
+  y, x = np.mgrid[:edge_px, :edge_px]
+  distance = np.hypot(y % 20 - 9.5, x % 20 - 9.5)
+  means = np.stack([20 * (distance < 3), 8 * (abs(distance - 4) < 1)], -1)
+  counts = np.random.default_rng(9).poisson(means).astype(np.float32)
+  names = ("DNA1_Ir191", "CD45_Sm152")
+  write.write_stack(root / f"img/{stem}.ome.tiff", counts, names)
+
+
+def find_share(root, stem):
+  """Returns which of two shares has an image now."""
+  sources, _ = listing.list_images(root / "img")
+  return shards.assign_shares(sources, 2)[stem]
+
+
+def count_cells(output):
+  table = pd.read_csv(output / "images.csv")
+  stems = table["image"].str.partition(".")[0]
+  return dict(zip(stems, table["num_cells"], strict=True))
 
 
 def list_stems(share):
@@ -161,6 +183,72 @@ def test_an_image_that_failed_is_allowed_if_it_is_asked_for(study):
   assert len(pd.read_csv(study / "out/images.csv")) == len(STEMS)
 
 
+def test_a_second_merge_takes_what_the_shares_made_of_a_new_image(study):
+  assert merge(study, study / "out", study / "shares") == 0
+  assert count_cells(study / "out")["ROI1"] == 16
+  export_again(study, "ROI1", 40)
+  for index in range(2):
+    assert predict(study, study / f"shares/{index}", f"--shard={index}/2") == 0
+  assert merge(study, study / "out", study / "shares") == 0
+  assert merge(study, study / "new", study / "shares") == 0
+  assert count_cells(study / "out") == count_cells(study / "new")
+  assert count_cells(study / "out")["ROI1"] == 4
+  for kind, suffix in (("masks", ".tiff"), ("intensities", ".csv")):
+    found, wanted = (
+      study / folder / kind / f"ROI1{suffix}" for folder in ("out", "new")
+    )
+    assert found.read_bytes() == wanted.read_bytes()
+  # Nothing is new: the files stay. What a lost folder had is there already.
+  before = (study / "out/masks/ROI1.tiff").stat()
+  assert merge(study, study / "out", study / "shares") == 0
+  assert (study / "out/masks/ROI1.tiff").stat().st_ino == before.st_ino
+  shutil.rmtree(study / f"shares/{find_share(study, 'ROI1')}")
+  assert merge(study, study / "out", study / "shares") == 0
+  assert count_cells(study / "out") == count_cells(study / "new")
+
+
+@pytest.mark.parametrize("edge_px", [40, 120])
+def test_a_new_image_is_the_one_that_its_share_has_now(study, edge_px):
+  before = find_share(study, "ROI1")
+  export_again(study, "ROI1", edge_px)
+  now = find_share(study, "ROI1")
+  assert now != before  # Of another size; its old share is run last.
+  for index in (now, 1 - now):
+    assert predict(study, study / f"shares/{index}", f"--shard={index}/2") == 0
+  assert merge(study, study / "out", study / "shares") == 0
+  assert count_cells(study / "out")["ROI1"] == (edge_px // 20) ** 2
+
+
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_an_image_that_fails_now_is_not_taken_from_an_earlier_merge(
+  study, is_apart
+):
+  out = study / "out"
+  folders = [study / f"shares/{i}" if is_apart else out for i in range(2)]
+  for index, folder in enumerate(folders):
+    assert predict(study, folder, f"--shard={index}/2") == 0
+  assert merge(study, out, *folders) == 0
+  path = study / "img/ROI1.ome.tiff"
+  path.write_bytes(path.read_bytes()[:700])
+  codes = [
+    predict(study, folder, f"--shard={index}/2")
+    for index, folder in enumerate(folders)
+  ]
+  assert sorted(codes) == [0, 1]
+  assert merge(study, out, *folders) == 1
+  rows = pd.read_csv(out / "failures.csv")
+  assert rows["image"].tolist() == ["ROI1"]
+  assert "truncated" in rows["error"][0]
+  assert "ROI1" not in count_cells(out)
+  assert not (out / "masks/ROI1.tiff").exists()
+  # It is whole again.
+  export_again(study, "ROI1", 40)
+  for index, folder in enumerate(folders):
+    assert predict(study, folder, f"--shard={index}/2") == 0
+  assert merge(study, out, *folders) == 0
+  assert count_cells(out)["ROI1"] == 4
+
+
 def test_files_are_copied_where_there_are_no_links(study, monkeypatch):
   def refuse(*args):
     raise OSError(18, "Invalid cross-device link")
@@ -236,6 +324,30 @@ def test_segment_has_shares_and_merges_them(maps, caplog):
   assert list_segment(maps, out, *words, "--allow_failures") == 1
   assert "run again: --shard=1/2" in caplog.text
   assert pd.read_csv(out / "failures.csv")["image"].tolist() == [stem]
+
+
+def test_a_second_merge_of_segment_takes_new_maps_and_tells_failures(maps):
+  words = "--merge", f"--shares={maps / 'parts'}"
+  path = maps / "maps/ROI2.tiff"
+
+  def segment_shares():
+    return [
+      list_segment(maps, maps / f"parts/{index}", f"--shard={index}/2")
+      for index in range(2)
+    ]
+
+  assert segment_shares() == [0, 0]
+  assert list_segment(maps, maps / "joined", *words) == 0
+  path.write_bytes((maps / "maps/ROI3.tiff").read_bytes())
+  assert segment_shares() == [0, 0]
+  assert list_segment(maps, maps / "joined", *words) == 0
+  found, wanted = (maps / f"joined/masks/ROI{k}.tiff" for k in (2, 3))
+  assert found.read_bytes() == wanted.read_bytes()
+  path.write_bytes(path.read_bytes()[:500])
+  assert sorted(segment_shares()) == [0, 1]
+  assert list_segment(maps, maps / "joined", *words) == 1
+  rows = pd.read_csv(maps / "joined/failures.csv")
+  assert rows["image"].tolist() == ["ROI2"]
 
 
 def test_segment_tells_failures_of_shares(maps):
