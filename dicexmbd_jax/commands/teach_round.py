@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -198,13 +199,18 @@ def do_round(request: Request) -> int:
   failures = FailureLog()
   failures.write(request.fit.output)  # Tells at once whether one can write.
   items: list[Annotated] = []
+  away: list[Annotated] = []
   if request.fit.annotations:
     items, lost = strokes.pair_labels(
       request.fit.annotations, str(request.fit.images), request.listed
     )
     for stem, file, error in lost:
       failures.add(stem, file, ValueError(error))
+      if stem:  # A drawing whose image is not there.
+        source = ImageSource(stem, Path(file))
+        away.append(Annotated(source, file, source.path))
     items = [item for item in items if strokes.is_painted(item)]
+    away = [item for item in away if strokes.is_painted(item)]
   if not items and not failures:
     return start(request)
   selection = features.list_features()
@@ -213,7 +219,8 @@ def do_round(request: Request) -> int:
   teacher = fit.fit_teacher(request.fit, selection, rows)
   teacher_folder.write_teacher(request.fit.output, teacher)
   code = predict_images(request, teacher)
-  return max(code, rank_images(request, items, teacher), 1 if failures else 0)
+  ranked = rank_images(request, items, away, teacher)
+  return max(code, ranked, 1 if failures else 0)
 
 
 def start(request: Request) -> int:
@@ -231,7 +238,7 @@ def start(request: Request) -> int:
   places = np.linspace(0, len(found) - 1, request.num_images)
   chosen = [found[k] for k in dict.fromkeys(np.rint(places).astype(int))]
   folder = request.output / "round_00"
-  write_places(request, chosen, folder, failures)
+  write_places(request, chosen, (), folder, failures)
   failures.write(request.output)
   logging.info(
     "no strokes yet: paint 1 nucleus, 2 membrane/cytoplasm, 3 background in %s "
@@ -263,9 +270,18 @@ def predict_images(request: Request, teacher: Teacher) -> int:
 
 
 def rank_images(
-  request: Request, items: Sequence[Annotated], teacher: Teacher
+  request: Request,
+  items: Sequence[Annotated],
+  away: Sequence[Annotated],
+  teacher: Teacher,
 ) -> int:
   """Says what to paint next, writes the curve; returns the exit code.
+
+  Args:
+    request: the call.
+    items: the drawings and their images.
+    away: the drawings whose images are not there.
+    teacher: the teacher.
 
   Raises:
     ValueError: no map can be read.
@@ -295,7 +311,12 @@ def rank_images(
   for item in items:
     if item.source.stem not in chosen:
       keep_strokes(ranking, item.source, folder)
-  write_places(request, [by_stem[stem] for stem in chosen], folder, failures)
+  drawn = [*items, *away]
+  for item in drawn:
+    keep_drawing(item, folder / "templates")
+  stems = {item.source.stem for item in drawn}
+  places = [by_stem[stem] for stem in chosen]
+  write_places(request, places, stems, folder, failures)
   failures.write(folder)
   for line in lines:
     logging.info("%s", line)
@@ -317,13 +338,44 @@ def keep_strokes(
       teach_rank.save_template(ranking, source.stem, folder, unsure.shape, None)
 
 
+def keep_drawing(item: Annotated, templates: Path) -> None:
+  """Copies a drawing that no template came of.
+
+  Its image is away, or image or drawing cannot be used: that may be mended.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  stem, path = item.source.stem, item.strokes
+  assert isinstance(path, Path)  # Projects are refused.
+  target = templates / f"{stem}{path.suffix}"
+  # In the same round again, it lies there already, maybe as NAME.ome.zarr.
+  is_there = path.parent.resolve() == templates.resolve()
+  if is_there or target.exists() or (templates / f"{stem}.tiff").exists():
+    return
+  if path.is_dir():  # OME-Zarr.
+    with write.replace_folder(target) as temporary:
+      shutil.copytree(path, temporary, dirs_exist_ok=True)
+    return
+  with write.replace_file(target) as temporary:
+    shutil.copyfile(path, temporary)
+
+
 def write_places(
   request: Request,
   chosen: Sequence[ImageSource],
+  drawn: Collection[str],
   folder: Path,
   failures: FailureLog,
 ) -> None:
   """Writes what images are painted on: every channel, picture, template.
+
+  Args:
+    request: the call.
+    chosen: the images.
+    drawn: stems of those whose drawings are there, and need no template.
+    folder: the round's.
+    failures: gets the images that fail.
 
   Raises:
     OSError: a file cannot be written.
@@ -336,7 +388,7 @@ def write_places(
       picture = strip.draw_tissue(viewed.planes)
       write.write_png(folder / "pictures" / f"{source.stem}.png", picture)
       template = folder / "templates" / f"{source.stem}.tiff"
-      if not template.exists():
+      if source.stem not in drawn and not template.exists():
         empty = np.zeros(viewed.planes.shape[:2], np.uint8)
         write.write_strokes(template, empty, viewed.pixel_size_um)
       if source.path.suffix.lower() not in inputs.UNNAMED:

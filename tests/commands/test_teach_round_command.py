@@ -1,3 +1,4 @@
+import json
 import types
 
 import numpy as np
@@ -149,6 +150,74 @@ def test_templates_that_somebody_paints_are_kept(folder):
   mine = path.read_bytes()
   assert teach_round.run(flags) == 0
   assert path.read_bytes() == mine
+
+
+def damage_image(path):
+  path.write_bytes(path.read_bytes()[:300])
+
+
+@pytest.mark.parametrize("lose", [lambda path: path.unlink(), damage_image])
+def test_strokes_outlive_a_round_without_their_image(folder, lose):
+  out, image = folder / "out", folder / "img/a.ome.tiff"
+  assert teach_round.run(make_flags(folder)) == 0
+  for stem, row in (("a", 5), ("c", 15)):
+    paint(out / f"round_00/templates/{stem}.tiff", row)
+  mine = tifffile.imread(out / "round_00/templates/a.tiff")
+  data = image.read_bytes()
+  lose(image)
+  assert teach_round.run(make_flags(folder)) == 1
+  found = tifffile.imread(out / "round_01/templates/a.tiff")
+  np.testing.assert_array_equal(found, mine)
+  image.write_bytes(data)
+  assert teach_round.run(make_flags(folder)) == 0
+  counts = read_teacher(out / "teacher").record["pixels"]
+  assert list(counts.values()) == [[7, 7, 7]] * 2
+  found = tifffile.imread(out / "round_02/templates/a.tiff")
+  np.testing.assert_array_equal(found, mine)
+
+
+def test_strokes_that_do_not_fit_stay_and_are_told_each_time(folder):
+  out = folder / "out"
+  write_strokes(folder)
+  flags = make_flags(folder, strokes=str(folder / "strokes"), num_images=3)
+  assert teach_round.run(flags) == 0
+  path = out / "round_01/templates/b.tiff"
+  mine = np.zeros((9, 9), np.uint8)
+  mine[2] = 2
+  write.write_strokes(path, mine)
+  for number in (2, 3):
+    paint(out / f"round_{number - 1:02d}/templates/c.tiff", 10 * number)
+    assert teach_round.run(make_flags(folder, num_images=3)) == 1
+    table = pd.read_csv(out / "teacher/failures.csv")
+    assert table["image"].tolist() == ["b"]
+    found = tifffile.imread(out / f"round_{number:02d}/templates/b.tiff")
+    np.testing.assert_array_equal(found, mine)
+
+
+def test_drawings_of_any_program_outlive_a_round_and_empty_ones_go(folder):
+  zarr = pytest.importorskip("zarr")
+  out = folder / "out"
+  assert teach_round.run(make_flags(folder)) == 0
+  templates = out / "round_00/templates"
+  paint(templates / "a.tiff")
+  write.write_strokes(templates / "empty.tiff", np.zeros(SHAPE, np.uint8))
+  line = {"type": "LineString", "coordinates": [[2, 3], [9, 3]]}
+  kind = {"classification": {"name": "nucleus"}}
+  text = json.dumps([{"geometry": line, "properties": kind}])
+  (templates / "gone.geojson").write_text(text)
+  path = templates / "away.zarr"
+  array = zarr.open(path, mode="w", shape=SHAPE, dtype="u1")
+  array[5, 5:12] = 1
+  assert teach_round.run(make_flags(folder)) == 1
+  kept = out / "round_01/templates"
+  assert (kept / "gone.geojson").read_text() == text
+  assert int(zarr.open(kept / "away.zarr", mode="r")[...].sum()) == 7
+  assert not (kept / "empty.tiff").exists()
+  # The same round again: what lies there is not doubled under a shorter name.
+  (kept / "away.zarr").rename(kept / "away.ome.zarr")
+  assert teach_round.run(make_flags(folder)) == 1
+  assert not (out / "round_02").exists()
+  assert not (kept / "away.zarr").exists()
 
 
 @pytest.mark.parametrize(
