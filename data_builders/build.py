@@ -23,7 +23,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from data_builders import jobs, report, teacher_files, verify
+from data_builders import jobs, parts, report, teacher_files, verify
 from data_builders.imc_patches import imc_patches_dataset_builder
 from dicexmbd_jax import __main__ as command_line
 from dicexmbd_jax import config as config_lib
@@ -149,6 +149,9 @@ def build_dataset(
   with write.make_scratch(output):
     builder.download_and_prepare()
   write.write_json(output / _MARK, {"key": plan_key})
+  # Only now: it takes long, and without the mark a killed call would not know
+  # the dataset for its own.
+  shutil.rmtree(output / parts.FOLDER, ignore_errors=True)
   for name in list_empty_splits(builder.info, request.config.records):
     logging.warning(
       "split %s is empty, by chance; another --config.records.salt deals anew, "

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from dicexmbd_jax.sections import TEXT, Kind, number, show, whole
 
 SPLITS = ("train", "validation", "test")
@@ -160,6 +162,11 @@ def _split_listed(
           f"config.records.lists: found group {group} in {found[group]} and "
           f"{split}, expected a group in one split"
         )
+  if odd := sorted({*names} - {*groups, *groups.values()}):
+    logging.warning(
+      "config.records.lists: found %s, which no image and no group is named",
+      ", ".join(odd),
+    )
   return found
 
 

@@ -517,5 +517,10 @@ def _measure_cells(
   table = measure.measure_regions(cells).assign(is_border=is_border)
   if loaded is None:
     return table
+  if taken := {*table} & {*loaded.names}:
+    raise ValueError(
+      f"names: found {min(taken)!r}, which the table calls another column, "
+      "expected another name"
+    )
   counts = measure.measure_intensities(loaded.stack, cells, loaded.names)
   return table.merge(counts, on="Object")

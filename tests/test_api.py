@@ -15,6 +15,7 @@ import tifffile
 
 import dicexmbd_jax as dx
 from dicexmbd_jax import __main__ as program
+from dicexmbd_jax import api, types
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.simulate import study
 
@@ -274,3 +275,11 @@ def test_finetune_refuses_what_the_command_refuses(tmp_path):
       finetune(mask)
   assert not (tmp_path / "new").exists()
   assert (shipped / "params.npz").exists()
+
+
+def test_channels_that_are_called_as_columns_are_refused():
+  stack = np.zeros((8, 8, 1), np.float32)
+  loaded = types.LoadedImage(stack, ("area",), (0,), (), None)
+  cells = np.ones((8, 8), np.int32)
+  with pytest.raises(ValueError, match="names: found 'area', which the table"):
+    api._measure_cells(cells, np.ones(1, bool), loaded)

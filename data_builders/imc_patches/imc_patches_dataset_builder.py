@@ -46,13 +46,12 @@ class Builder(tfds.core.dataset_builder.FileReaderBuilder):
     """Builds the dataset unless it is there; nothing is downloaded.
 
     What a killed build had begun to write is removed, but for the images'
-    parts, which are used. They go when the dataset is written.
+    parts, which are used, and stay.
     """
     folder = pathlib.Path(self.data_dir)
     for path in folder.parent.glob(f"incomplete.*_{folder.name}"):
       shutil.rmtree(path)
     super().download_and_prepare(**kwargs)
-    shutil.rmtree(self.root / parts.FOLDER, ignore_errors=True)
     # TFDS makes these for every dataset; full ones are someone else's.
     with contextlib.suppress(OSError):
       (self.root / "downloads" / "extracted").rmdir()

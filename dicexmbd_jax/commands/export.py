@@ -12,6 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
+from dicexmbd_jax import sections
 from dicexmbd_jax.image import normalise, tiling
 from dicexmbd_jax.io import write
 from dicexmbd_jax.model import unet, weights
@@ -146,8 +147,9 @@ def write_graph(folder: Path, model: unet.UNet, config: ConfigDict, title: str):
   write.write_bytes(folder / bioimageio.GRAPH, graph.SerializeToString())
   halo_px = tiling.receptive_halo(config.model.depth)
   use = bioimageio.describe_use(
-    config.image, len(views), halo_px, config.model.depth
-  )
+    set_network_pixel(config), len(views), halo_px, config.model.depth,
+    config.predict.magnification == sections.AUTO,
+  )  # fmt: skip
   write.write_text(folder / bioimageio.CARD, f"{title}\n{use}")
 
 
@@ -188,7 +190,7 @@ def write_description(
   description = bioimageio.make_description(
     folder,
     name_model(source),
-    config.image,
+    set_network_pixel(config),
     halo_px,
     stride_px,
     describe_makers(source),
@@ -197,6 +199,18 @@ def write_description(
   write.write_text(folder / "rdf.yaml", text)
   names = (*arrays, *bioimageio.FILES, "rdf.yaml")
   write_zip(folder / "bioimageio.zip", [folder / name for name in names])
+
+
+def set_network_pixel(config: ConfigDict) -> ConfigDict:
+  """Returns the section `image` with the pixel size that the network sees.
+
+  Where its model has a magnification of its own, that is finer than the size
+  which `predict` magnifies from.
+  """
+  image = config.image.copy_and_resolve_references()
+  if config.predict.magnification != sections.AUTO:
+    image.pixel_size_um /= config.predict.magnification
+  return image
 
 
 def draw_stack() -> np.ndarray:

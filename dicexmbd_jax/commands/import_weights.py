@@ -54,6 +54,8 @@ def run_request(request: Request) -> int:
   config.model = reference_weights.describe_network(tensors)
   config.image.preset = "reference"
   config.predict.views = 1
+  with config.predict.ignore_type():  # "auto" suits the shipped weights alone.
+    config.predict.magnification = 1.0
   config.segment = config_lib.drop_fitted(config.segment)
   config.segment.preset = "dice_xmbd"
   if "train" in config:

@@ -123,15 +123,16 @@ def read_request(flags, failures: FailureLog) -> Request:
   for row in lost:
     failures.add(row[0], row[1], ValueError(row[2]))
   sources, _ = inputs.list_inputs(flags.images)
+  images = {source.stem: source for source in sources}
   drawn = {}
   if flags.annotations and any(Path(flags.annotations).glob("*")):
     found, unread = list_drawings(flags.annotations)
     for path, line in unread:
       failures.add(path.stem, path, ValueError(line))
-    drawn = {source.stem: source for source in found}
+    drawn = pairing.strip_tag({one.stem: one for one in found}, images)
   return Request(
     maps=maps,
-    images={source.stem: source for source in sources},
+    images=images,
     drawn=drawn,
     view=View("merged", image=flags.config.image.to_dict()),
     panel=read_panel(flags.panel) if flags.panel else None,

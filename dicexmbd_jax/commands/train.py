@@ -92,6 +92,7 @@ def run_in(workdir: Workdir, request: Request) -> int:
       after_save=workdir.push if workdir.copies_checkpoints else None,
     )
     state = loop.restore_state(program, config, checkpoints)
+    check_steps(state, config)
   except (ValueError, OSError) as error:
     logging.error("%s", pool.describe_error(error, workdir.name))
     return 2
@@ -103,6 +104,16 @@ def run_in(workdir: Workdir, request: Request) -> int:
   except (FloatingPointError, ValueError, OSError) as error:
     logging.error("%s", describe_failure(error, workdir))
     return 1
+
+
+def check_steps(state: TrainState | None, config: ConfigDict):
+  """Raises a ValueError where a run that goes on has done too many steps."""
+  wanted = config.train.num_steps
+  if state is not None and int(state.step) > wanted:
+    raise ValueError(
+      f"config.train.num_steps: found {wanted}, expected {int(state.step)} or "
+      "more: so many are done"
+    )
 
 
 def run_training(

@@ -60,15 +60,23 @@ def merge(markers):  # of one group: a list of float32 (y, x)
 }
 
 
-def describe_use(image: Any, num_views: int, halo_px: int, depth: int) -> str:
+def describe_use(
+  image: Any, num_views: int, halo_px: int, depth: int, is_chosen: bool
+) -> str:
   """Returns Markdown: what the graph takes and gives, with code that runs it.
 
   Args:
-    image: the configuration's section `image`.
+    image: the configuration's section `image`; its pixel size is what the
+      network sees.
     num_views: mirrored views that the graph averages.
     halo_px: context that a pixel's answer needs.
     depth: number of poolings.
+    is_chosen: whether `predict` chooses a magnification for each image.
   """
+  shown = (
+    " `predict` moreover shows each\nimage at the magnification that suits its "
+    "nuclei; this is what it does with\n`--config.predict.magnification=1`."
+  )
   recipe = _RECIPES[image.preset].format(**image.to_dict())
   return f"""\
 ## Input
@@ -80,9 +88,7 @@ made of all its markers, over the whole image (never over a tile of it):
 ```python
 {recipe}```
 
-A group without markers is a channel of zeros. `predict` moreover shows each
-image at the magnification that suits its nuclei; this is what it does with
-`--config.predict.magnification=1`.
+A group without markers is a channel of zeros.{shown * is_chosen}
 
 ## Output
 

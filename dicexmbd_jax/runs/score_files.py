@@ -118,6 +118,9 @@ def write_report(
     failures=[line for _, _, line in results.log.rows],
     details={**details, "Version": __version__},
   )
+  for name in score_page.CAPTIONS:  # Of another evaluation, maybe.
+    for kind in ("png", "pdf"):
+      (output / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
   pictures = {}
   for name, page in score_page.draw_figures(report).items():
     pictures[name] = score_page.render_figure(page, "png")

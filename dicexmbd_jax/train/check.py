@@ -145,6 +145,11 @@ def check_config(config: ConfigDict):
   """
   section = config.train
   check_crop(config)
+  if config.model.dtype == "float16":
+    # The gradient of a mean over a large batch lies below its range.
+    raise ValueError(
+      "config.model.dtype: found float16, expected float32 or bfloat16 to train"
+    )
   has_validation = input_pipeline.count_records(
     loop.list_sources(config), "validation"
   )

@@ -164,6 +164,11 @@ def test_profiles_are_correlated_where_images_are_given(study):
   }
   cells = pd.read_csv(study / "out/per_cell.csv")
   assert cells["profile_pearson"].notna().all()
+  # Without images, figures of them are of another evaluation.
+  assert call(study) == 0
+  names = {path.stem for path in (study / "out/figures").iterdir()}
+  assert "scores" in names
+  assert not {"profiles", "markers"} & names
 
 
 @pytest.mark.figures

@@ -61,6 +61,19 @@ def test_the_lines_of_the_readme_give_the_numbers_of_predict(folder, network):
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+def test_a_model_of_one_magnification_tells_the_pixels_that_it_sees(tmp_path):
+  model, config = weights.read_model(config_lib.SHIPPED_MODEL)
+  with config.predict.ignore_type():
+    config.predict.magnification = 1.6
+  weights.write_model(tmp_path / "tuned", model, config)
+  call = ["export", "--format=bioimageio", f"--output={tmp_path / 'out'}"]
+  assert program.main([*call, f"--checkpoint={tmp_path / 'tuned'}"]) == 0
+  card = (tmp_path / "out/README.md").read_text()
+  assert "at\n0.625 um per pixel" in card
+  assert "magnification" not in card
+  assert "scale: 0.625" in (tmp_path / "out/rdf.yaml").read_text()
+
+
 def test_the_recipe_of_the_published_preset_gives_its_channels(tmp_path):
   model, config = weights.read_model(config_lib.SHIPPED_MODEL)
   config.image.preset = "reference"

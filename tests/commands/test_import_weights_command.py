@@ -30,6 +30,7 @@ def test_the_network_answers_as_in_pytorch(tmp_path):
   assert config.model.in_channels == 3
   assert config.image.preset == "reference"
   assert config.segment.preset == "dice_xmbd"
+  assert config.predict.magnification == 1
   with np.load(DATA / "torch_unet.npz") as stored:
     found = model(jnp.asarray(stored["image"]))
     np.testing.assert_allclose(found, stored["logits"], atol=1e-4)

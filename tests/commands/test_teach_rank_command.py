@@ -74,10 +74,11 @@ def test_templates_are_empty_annotations_of_the_images_size(folder):
   assert not template.any()
 
 
-def test_templates_keep_what_was_drawn(folder):
+@pytest.mark.parametrize("name", ["b.tiff", "b_labels.tiff"])
+def test_templates_keep_what_was_drawn(folder, name):
   strokes = np.zeros(SHAPE, np.uint8)
   strokes[4, 5:9] = 2
-  write.write_strokes(folder / "strokes" / "b.tiff", strokes)
+  write.write_strokes(folder / "strokes" / name, strokes)
   flags = make_flags(folder, annotations=str(folder / "strokes"))
   assert teach_rank.run(flags) == 0
   path = folder / "rank" / "round_01" / "templates" / "b.tiff"

@@ -287,6 +287,10 @@ def test_training_starts_from_given_weights(folder):
       "--config.train.eval_steps=0",
       "eval_steps: found 0, expected a whole num",
     ),
+    (
+      "--config.model.dtype=float16",
+      "dtype: found float16, expected float32 or",
+    ),
     ("--config.train.loss=5", "train.loss: found 5, expected a section"),
     (
       "--config.train.loss.class_weights=(1,2)",
@@ -354,6 +358,8 @@ def test_a_run_can_be_made_longer(folder, caplog):
   assert call(folder, "--config.train.num_steps=6", workdir="longer") == 0
   log = pd.read_csv(folder / "longer/metrics.csv")
   assert list(log["step"]) == [2, 4, 6]
+  assert call(folder, "--config.train.num_steps=4", workdir="longer") == 2
+  assert "num_steps: found 4, expected 6 or more" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["params.npz", "best/x", "last/x"])

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from data_builders import build, generate, jobs
+from data_builders import build, generate, jobs, parts
 from dicexmbd_jax import chain
 from dicexmbd_jax.io import listing, panel
 from dicexmbd_jax.train import dataset, records
@@ -264,6 +264,21 @@ def test_a_killed_build_goes_on(study, built, tmp_path, place, capsys):
   assert f"{kept} images were done before" in capsys.readouterr().out
   check_same(read_records(built), read_records(tmp_path))
   assert not list(tmp_path.rglob("incomplete*"))
+
+
+def test_a_build_that_is_killed_at_its_end_is_built(
+  study, tmp_path, monkeypatch, caplog
+):
+  def die(folder, **_):
+    assert folder.name == parts.FOLDER
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(build, "shutil", types.SimpleNamespace(rmtree=die))
+    assert call(study, tmp_path) == 130
+  assert (tmp_path / parts.FOLDER).is_dir()
+  assert call(study, tmp_path) == 0
+  assert "is built already" in caplog.text
 
 
 def test_a_finished_build_is_not_built_again(study, tmp_path, caplog):

@@ -76,6 +76,13 @@ def test_lists_go_first_and_take_the_whole_group():
     split(["a1", "a2"], both)
 
 
+def test_a_listed_name_that_no_image_has_is_told(caplog):
+  lists = {"validation": ["b.tiff"], "test": ["A", "c"]}
+  found = split("abc", make_rule(lists=lists))
+  assert found["c"] == "test"
+  assert "found A, b.tiff, which no image and no group is named" in caplog.text
+
+
 def test_the_papers_numbers_come_out():
   rule = splits.make_rule(records_paper.get_config().records)
   found = split([f"image{i}" for i in range(548)], rule)
