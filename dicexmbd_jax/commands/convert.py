@@ -28,6 +28,13 @@ from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
 Path = pathlib.Path
 FORMATS = ("spatialdata", "geojson", "ome-zarr", "steinbock")
 
+# What a steinbock project gets.
+PROJECT_FILES = ("cells.h5ad", "images.csv", "panel.csv")
+PROJECT_FOLDERS = (
+  *("img", "ome", "masks", "masks_deepcell"),
+  *("intensities", "regionprops", "neighbors"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -82,6 +89,14 @@ class Material:
   rows: Mapping[str, Mapping[str, Any]]
   sources: Mapping[str, ImageSource]
   panel: Panel | None
+
+  def list_files(self) -> list[Path]:
+    """Returns the files that the pixels are read from."""
+    paths: list[Path] = []
+    for one in self.sources.values():
+      paths += (one.path, *one.fallbacks, *one.parts)
+      paths += (path for _, path in one.planes)
+    return paths
 
 
 def run(flags) -> int:
@@ -172,7 +187,7 @@ def convert_each(
 ) -> int:
   """Converts image by image; returns how many went well."""
   if request.format == "steinbock":
-    start_project(request)
+    start_project(request, study)
   converters: dict[str, Callable[[Request, Material, str], None]] = {
     "geojson": write_geojson,
     "ome-zarr": write_store,
@@ -224,20 +239,48 @@ def write_store(request: Request, study: Material, stem: str):
   )
 
 
-def start_project(request: Request):
+def start_project(request: Request, study: Material):
   """Writes what all images of a steinbock project share.
 
   Raises:
     ValueError: another project is there.
   """
+  check_project(request, study)
   output = request.output
-  refuse_existing(output / "cells.h5ad", request.overwrite)
   for name in ("images.csv", "panel.csv"):
     copy_file(request.results / name, output / name)
   cells = h5ad.read_anndata(request.results / "cells.h5ad")
   # Steinbock has each image's name twice, and readers ask for both.
   cells.obs["image"] = cells.obs["Image"]
   write.write_h5ad(output / "cells.h5ad", cells)
+
+
+def check_project(request: Request, study: Material):
+  """Refuses to write over the files of a steinbock project.
+
+  Raises:
+    ValueError: there are some, and they are not to be replaced; or an image
+      that is read, which never is.
+  """
+  output = request.output
+  for name in PROJECT_FILES:
+    refuse_existing(output / name, request.overwrite)
+  for name in PROJECT_FOLDERS:
+    if any((output / name).glob("[!.]*")):
+      refuse_existing(output / name, request.overwrite)
+  inputs = {path.resolve() for path in study.list_files()}
+  for stem in study.rows:
+    for path in name_images(output, stem):
+      if path.resolve() in inputs:
+        raise ValueError(
+          f"{path}: found an image that is read, expected another folder for "
+          "the project"
+        )
+
+
+def name_images(output: Path, stem: str) -> tuple[Path, Path]:
+  """Returns where a steinbock project has an image, twice."""
+  return output / "img" / f"{stem}.tiff", output / "ome" / f"{stem}.ome.tiff"
 
 
 def add_to_project(request: Request, study: Material, stem: str):
@@ -259,10 +302,10 @@ def add_to_project(request: Request, study: Material, stem: str):
   loaded = read_pixels(request, study, stem)
   if loaded is None:
     return
-  path = request.output / "img" / f"{stem}.tiff"
+  path, link = name_images(request.output, stem)
   write.write_stack(path, loaded.stack, loaded.names, image.pixel_size_um)
   if kinds:
-    link_file(path, request.output / "ome" / f"{stem}.ome.tiff")
+    link_file(path, link)
 
 
 def copy_file(source: Path, target: Path):

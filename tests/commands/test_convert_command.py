@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import anndata
 import numpy as np
@@ -81,6 +82,42 @@ def test_steinbock_project(study, tmp_path):
   table = tmp_path / "regionprops/ROI2.csv"
   table.write_text("")
   assert (study / "OUT/regionprops/ROI2.csv").stat().st_size
+
+
+PROJECT_FILES = (
+  *("cells.h5ad", "images.csv", "panel.csv", "img/ROI2.tiff"),
+  *("masks/other.tiff", "masks_deepcell/a.tiff", "ome/ROI2.ome.tiff"),
+  *("intensities/a.csv", "regionprops/a.csv", "neighbors/a.csv"),
+)
+
+
+@pytest.mark.parametrize("name", PROJECT_FILES)
+def test_a_project_that_is_there_is_left_alone(study, tmp_path, caplog, name):
+  path = tmp_path / name
+  path.parent.mkdir(exist_ok=True)
+  path.write_text("mine")
+  more = ("--format=steinbock", f"--images={study / 'study'}")
+  assert convert(study, tmp_path, *more) == 2
+  (told,) = [line for line in caplog.messages if "found" in line]
+  assert "--overwrite replaces it" in told
+  assert [one for one in tmp_path.rglob("*") if one.is_file()] == [path]
+  assert path.read_text() == "mine"
+  assert convert(study, tmp_path, *more, "--overwrite") == 0
+
+
+@pytest.mark.parametrize("name", ["img/ROI2.tiff", "ome/ROI2.ome.tiff"])
+def test_a_project_never_replaces_the_images_it_is_of(
+  study, tmp_path, caplog, name
+):
+  path = tmp_path / name
+  path.parent.mkdir()
+  shutil.copyfile(study / "study/ROI2.ome.tiff", path)
+  before = path.read_bytes()
+  more = ("--format=steinbock", f"--images={path.parent}", "--overwrite")
+  assert convert(study, tmp_path, *more) == 2
+  assert f"{path}: found an image that is read" in caplog.text
+  assert [one for one in tmp_path.rglob("*") if one.is_file()] == [path]
+  assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
