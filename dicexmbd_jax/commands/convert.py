@@ -127,6 +127,7 @@ def run_request(request: Request) -> int:
     ValueError, OSError: nothing can be converted; one line.
   """
   study = read_study(request)
+  refuse_inputs(request, study)
   failures = FailureLog()
   if request.format == "spatialdata":
     num_done = convert_together(request, study, failures)
@@ -187,7 +188,7 @@ def convert_each(
 ) -> int:
   """Converts image by image; returns how many went well."""
   if request.format == "steinbock":
-    start_project(request, study)
+    start_project(request)
   converters: dict[str, Callable[[Request, Material, str], None]] = {
     "geojson": write_geojson,
     "ome-zarr": write_store,
@@ -200,6 +201,35 @@ def convert_each(
     except Exception as error:  # One bad image must not stop the others.
       failures.add(stem, request.results, error)
   return len(study.rows) - len(failures)
+
+
+def refuse_inputs(request: Request, study: Material):
+  """Refuses to replace what is read, with --overwrite, too.
+
+  Raises:
+    ValueError: an image or a store to be written is one of the images, or it
+      holds some, or the results.
+  """
+  inputs = [path.resolve() for path in (request.results, *study.list_files())]
+  places = {place for path in inputs for place in (path, *path.parents)}
+  for target in list_targets(request, study):
+    if target.resolve() in places:
+      raise ValueError(
+        f"{target}: found images or results that are read, expected another "
+        "--output"
+      )
+
+
+def list_targets(request: Request, study: Material) -> list[Path]:
+  """Returns the images and the stores that are to be written."""
+  output, stems = request.output, study.rows
+  targets = {
+    "spatialdata": [output],
+    "geojson": [],
+    "ome-zarr": [name_store(output, stem) for stem in stems],
+    "steinbock": [path for stem in stems for path in name_images(output, stem)],
+  }
+  return targets[request.format]
 
 
 def write_geojson(request: Request, study: Material, stem: str):
@@ -229,7 +259,7 @@ def write_store(request: Request, study: Material, stem: str):
   assert loaded is not None
   image = finished.read_image(request.results, stem, study.rows[stem])
   ome_zarr_writer.write_ome_zarr(
-    request.output / f"{stem}.ome.zarr",
+    name_store(request.output, stem),
     loaded.stack,
     loaded.names,
     image.pixel_size_um,
@@ -239,13 +269,18 @@ def write_store(request: Request, study: Material, stem: str):
   )
 
 
-def start_project(request: Request, study: Material):
+def name_store(output: Path, stem: str) -> Path:
+  """Returns an image's OME-Zarr."""
+  return output / f"{stem}.ome.zarr"
+
+
+def start_project(request: Request):
   """Writes what all images of a steinbock project share.
 
   Raises:
     ValueError: another project is there.
   """
-  check_project(request, study)
+  check_project(request)
   output = request.output
   for name in ("images.csv", "panel.csv"):
     copy_file(request.results / name, output / name)
@@ -255,12 +290,11 @@ def start_project(request: Request, study: Material):
   write.write_h5ad(output / "cells.h5ad", cells)
 
 
-def check_project(request: Request, study: Material):
+def check_project(request: Request):
   """Refuses to write over the files of a steinbock project.
 
   Raises:
-    ValueError: there are some, and they are not to be replaced; or an image
-      that is read, which never is.
+    ValueError: there are some, and they are not to be replaced.
   """
   output = request.output
   for name in PROJECT_FILES:
@@ -268,14 +302,6 @@ def check_project(request: Request, study: Material):
   for name in PROJECT_FOLDERS:
     if any((output / name).glob("[!.]*")):
       refuse_existing(output / name, request.overwrite)
-  inputs = {path.resolve() for path in study.list_files()}
-  for stem in study.rows:
-    for path in name_images(output, stem):
-      if path.resolve() in inputs:
-        raise ValueError(
-          f"{path}: found an image that is read, expected another folder for "
-          "the project"
-        )
 
 
 def name_images(output: Path, stem: str) -> tuple[Path, Path]:

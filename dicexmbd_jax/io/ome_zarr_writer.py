@@ -47,7 +47,8 @@ def write_ome_zarr(
     overwrite: whether a store that is there is replaced.
 
   Raises:
-    ValueError: a store is there, and not to be replaced.
+    ValueError: a store is there, and not to be replaced; or a folder of other
+      files, which never is.
     OSError: a file cannot be written.
   """
   import zarr

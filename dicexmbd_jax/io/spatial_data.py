@@ -88,7 +88,8 @@ def write_spatial_data(
     overwrite: whether a store that is there is replaced.
 
   Raises:
-    ValueError: a store is there, and not to be replaced; no spatialdata.
+    ValueError: a store is there, and not to be replaced; or a folder of other
+      files, which never is; no spatialdata.
     OSError: a file cannot be written.
   """
   check_installed()

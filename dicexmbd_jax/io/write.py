@@ -34,6 +34,7 @@ _MAX_UINT16 = 65535
 _MAX_PALETTE = 256
 _MAX_HALF_BYTES = 16  # Colours.
 _UM_PER_CM = 1e4
+_STORE_MARKS = (".zgroup", "zarr.json")  # Of Zarr 2 and 3.
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
@@ -73,7 +74,8 @@ def replace_folder(
 
   Args:
     path: the folder to be.
-    overwrite: whether one that is there is replaced.
+    overwrite: whether a Zarr store or an empty folder that is there is
+      replaced. Any other folder may hold what nobody can make again.
 
   Raises:
     ValueError: one is there, and not to be replaced; one line.
@@ -83,6 +85,12 @@ def replace_folder(
     raise ValueError(
       f"{path}: found a result already there, expected a new name; "
       "--overwrite replaces it"
+    )
+  is_store = any((path / mark).is_file() for mark in _STORE_MARKS)
+  if path.is_dir() and not is_store and any(path.iterdir()):
+    raise ValueError(
+      f"{path}: found a folder that is no Zarr store, expected a new name, or "
+      "a store to replace"
     )
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
   try:

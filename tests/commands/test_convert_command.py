@@ -115,9 +115,51 @@ def test_a_project_never_replaces_the_images_it_is_of(
   before = path.read_bytes()
   more = ("--format=steinbock", f"--images={path.parent}", "--overwrite")
   assert convert(study, tmp_path, *more) == 2
-  assert f"{path}: found an image that is read" in caplog.text
+  assert f"{path}: found images or results that are read" in caplog.text
   assert [one for one in tmp_path.rglob("*") if one.is_file()] == [path]
   assert path.read_bytes() == before
+
+
+def test_a_folder_that_is_no_store_is_not_replaced(study, tmp_path, caplog):
+  path = tmp_path / "ROI2.ome.zarr"
+  path.mkdir()
+  more = ("--format=ome-zarr", f"--images={study / 'study'}", "--overwrite")
+  assert convert(study, tmp_path, *more) == 0  # Nothing is in it.
+  shutil.rmtree(path)
+  path.mkdir()
+  (path / "notes.txt").write_text("mine")
+  assert convert(study, tmp_path, *more) == 1
+  assert f"{path}: found a folder that is no Zarr store" in caplog.text
+  assert [one.name for one in path.iterdir()] == ["notes.txt"]
+
+
+def test_a_store_never_replaces_an_image_it_is_of(tmp_path, caplog):
+  study = finished_runs.make_output(tmp_path)
+  more = ("--format=ome-zarr", f"--images={tmp_path / 'study'}")
+  stores = tmp_path / "stores"
+  assert convert(study, stores, *more) == 0
+  keeper = stores / "ROI2.ome.zarr/notes.txt"
+  keeper.write_text("mine")
+  more = ("--format=ome-zarr", f"--images={stores}", "--overwrite")
+  assert convert(study, stores, *more) == 2
+  assert "found images or results that are read" in caplog.text
+  assert keeper.read_text() == "mine"
+
+
+@pytest.mark.parametrize("inner", ["OUT", "study"])
+def test_a_store_never_replaces_what_it_is_made_from(tmp_path, caplog, inner):
+  study = finished_runs.make_output(tmp_path / "all")
+  store = tmp_path / "study.zarr"
+  store.mkdir()
+  (store / ".zgroup").write_text("{}")
+  (study / inner).rename(store / inner)
+  places = {name: study / name for name in ("OUT", "study")}
+  places[inner] = store / inner
+  words = ["convert", f"--results={places['OUT']}", f"--output={store}"]
+  words += [f"--images={places['study']}", "--overwrite"]
+  assert program.main(words) == 2
+  assert f"{store}: found images or results that are read" in caplog.text
+  assert list((store / inner).iterdir())
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

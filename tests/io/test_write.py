@@ -226,6 +226,26 @@ def test_interrupted_write_leaves_nothing(tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("mark", [".zgroup", "zarr.json", "image.tiff"])
+def test_only_a_zarr_store_is_replaced_by_a_folder(tmp_path, mark):
+  path = tmp_path / "a.zarr"
+  path.mkdir()
+  (path / mark).write_text("old")
+
+  def replace():
+    with write.replace_folder(path, overwrite=True) as folder:
+      (folder / "new").write_text("new")
+
+  if mark == "image.tiff":
+    with pytest.raises(ValueError, match="found a folder that is no Zarr"):
+      replace()
+  else:
+    replace()
+  kept = mark if mark == "image.tiff" else "new"
+  assert [one.name for one in path.iterdir()] == [kept]
+  assert list(tmp_path.iterdir()) == [path]
+
+
 def test_temporary_file_is_hidden_and_in_the_same_folder(tmp_path):
   with write.replace_file(tmp_path / "a.tiff") as temporary:
     temporary.write_text("new")
