@@ -46,13 +46,22 @@ def list_rows(output: Path) -> dict[str, dict[str, Any]]:
   """Returns the rows of images.csv by the images' stems.
 
   Raises:
-    ValueError: no results of predict; one line.
+    ValueError: no results of predict, or of a run that did not end; one line.
+    OSError: no record of the run can be read.
   """
   path = output / "images.csv"
   if not (output / "run.json").is_file() or not path.is_file():
     raise ValueError(
       f"{output}: found no run.json and images.csv, expected an output folder "
       "of predict"
+    )
+  record = output / "run.json"
+  state = json_file.read_json(record).get("state")
+  # Images may be of that run, and what covers all of an earlier one.
+  if state is not None:
+    raise ValueError(
+      f"{record}: found a run that is {state}, expected a finished one; run "
+      "predict again"
     )
   rows = tables.read_table(path, ["image"], ["pixel_size_um", "num_cells"])
   missing = {"image", "pixel_size_um", "num_cells"} - set(rows)
@@ -80,16 +89,27 @@ def read_image(
   for kind in ("masks", "nuclei"):
     path = results.locate(output, kind, stem)
     masks[kind] = labels.read_labels(path)
-  ids = np.unique(masks["masks"][masks["masks"] > 0])
+  cells = masks["masks"]
+  ids, areas = np.unique(cells[cells > 0], return_counts=True)
   path = results.locate(output, "intensities", stem)
   if not list(ids) == list(intensities["Object"]) == list(regions["Object"]):
     raise ValueError(
       f"{path}: found {len(intensities)} cells, expected the {len(ids)} of "
       f"{results.locate(output, 'masks', stem)}"
     )
-  return FinishedImage(
-    stem, row, masks["masks"], masks["nuclei"], intensities, regions
-  )
+  path = results.locate(output, "masks", stem)
+  if len(ids) != row["num_cells"]:
+    raise ValueError(
+      f"{path}: found {len(ids)} cells, expected the {row['num_cells']} of "
+      f"{output / 'images.csv'}"
+    )
+  # `segment` in the same folder writes over the masks alone.
+  if list(areas) != list(regions["area"]):
+    raise ValueError(
+      f"{path}: found cells of other areas, expected those of "
+      f"{results.locate(output, 'regionprops', stem)}"
+    )
+  return FinishedImage(stem, row, cells, masks["nuclei"], intensities, regions)
 
 
 def read_panel(output: Path) -> Panel | None:

@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax.io import ome_zarr_writer, spatial_data
+from dicexmbd_jax.io import ome_zarr_writer, spatial_data, write
 from tests import finished_runs
 
 
@@ -261,6 +261,36 @@ def test_one_bad_image_leaves_the_others(study, tmp_path, caplog):
   assert convert(study, tmp_path, *more) == 1
   (path,) = tmp_path.iterdir()
   assert path.name == "ROI2.ome.zarr"
+
+
+@pytest.mark.parametrize("word", ["running", "stopped"])
+def test_results_of_a_run_that_did_not_end(tmp_path, caplog, word):
+  study = finished_runs.make_output(tmp_path / "all")
+  record = study / "OUT/run.json"
+  record.write_text(json.dumps({"state": word}))
+  assert convert(study, tmp_path / "to", "--format=geojson") == 2
+  assert f"{record}: found a run that is {word}" in caplog.text
+  assert not (tmp_path / "to").exists()
+
+
+def test_files_of_an_image_from_two_runs(tmp_path, caplog):
+  study = finished_runs.make_output(tmp_path / "all")
+  # Masks of other borders, as another run would have written them.
+  path = study / "OUT/masks/ROI-1.tiff"
+  cells = finished_runs.make_cells()
+  cells[cells == 5] = 0
+  cells[0, 40] = 5
+  write.write_labels(path, cells)
+  # And all files of another run, but for images.csv.
+  table = pd.read_csv(study / "OUT/images.csv")
+  table.loc[table["image"] == "ROI2.tiff", "num_cells"] = 30
+  table.to_csv(study / "OUT/images.csv", index=False)
+  assert convert(study, tmp_path / "to", "--format=geojson") == 1
+  assert [one.name for one in (tmp_path / "to").iterdir()] == ["EMPTY.geojson"]
+  lines = "\n".join(caplog.messages)
+  assert f"{path}: found cells of other areas" in lines
+  other = study / "OUT/masks/ROI2.tiff"
+  assert f"{other}: found 24 cells, expected the 30 of" in lines
 
 
 def test_elements_have_names_that_spatialdata_allows():
