@@ -10,7 +10,7 @@ from dicexmbd_jax import __version__
 from dicexmbd_jax.io import probabilities as maps_reader
 from dicexmbd_jax.io import write
 from dicexmbd_jax.masks import class_order, segment
-from dicexmbd_jax.masks.settings import resolve_settings
+from dicexmbd_jax.masks.settings import fit_to_scale, resolve_settings
 from dicexmbd_jax.runs import file_maker, shards, state
 from dicexmbd_jax.runs.failures import refuse_call
 from dicexmbd_jax.types import Grid, ImageSource
@@ -81,17 +81,16 @@ class Request(file_maker.FileMaker):
     """Returns how to segment a file of maps, and on which grid.
 
     Returns:
-      The settings, with the map_scale that the file tells unless one is asked
-      for; the edge of map_scale pixels of a map; the masks' grid. The last two
-      are None where nothing tells them.
+      The settings, with the map_scale that `predict` would take; the edge of
+      map_scale pixels of a map; the masks' grid. The last two are None where
+      nothing tells them.
     """
-    map_scale = resolve_settings(self.config).map_scale
     found = maps_reader.read_image_grid(image, shape)
-    if found and self.config.get("map_scale") is None:
+    if found:
       map_um, grid, own_scale = found
-      if own_scale > 1 or map_scale == 1:
-        section = {**self.config, "map_scale": own_scale}
-        return section, map_um * own_scale, grid
+      section = fit_to_scale(self.config, own_scale)
+      return section, map_um * resolve_settings(section).map_scale, grid
+    map_scale = resolve_settings(self.config).map_scale
     size_um = maps_reader.read_pixel_size(image)
     return self.config, size_um and size_um * map_scale, None
 

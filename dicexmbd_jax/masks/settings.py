@@ -158,8 +158,16 @@ def fit_to_pixels(config: Config, pixel_size_um: float) -> dict[str, Any]:
     config: `config.segment`.
     pixel_size_um: edge of the network's pixels.
   """
+  return fit_to_scale(config, find_map_scale(pixel_size_um))
+
+
+def fit_to_scale(config: Config, map_scale: int) -> dict[str, Any]:
+  """Returns `config.segment` for maps whose own map_scale is known.
+
+  Where the config gives none, it is the maps', if that is above 1; else the
+  preset's stays.
+  """
   values = dict(config.items())
-  map_scale = find_map_scale(pixel_size_um)
   if values.get("map_scale") is None and map_scale > 1:
     values["map_scale"] = map_scale
   return values

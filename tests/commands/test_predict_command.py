@@ -238,6 +238,31 @@ def test_segment_repeats_the_masks_from_the_probabilities(
     )
 
 
+@pytest.mark.parametrize(
+  "more",
+  [
+    ("--config.segment.preset=steinbock",),
+    ("--config.segment.preset=dice_xmbd", "--pixel_size_um=0.5"),
+    ("--config.segment.map_scale=2", "--config.predict.magnification=1.3"),
+    ("--config.segment.map_scale=1", "--config.image.pixel_size_um=0.5"),
+  ],
+)
+def test_segment_repeats_the_masks_of_every_setting(study, model_folder, more):
+  image = {"images": "study/ROI0.ome.tiff"}
+  preset = "--config.segment.preset=touching"
+  assert call(study, model_folder, preset, *more, **image) == 0
+  words = [word for word in more if word.startswith("--config.segment")]
+  words += [f"--probabilities={study / 'out/probabilities'}"]
+  words += [f"--output={study / 'again'}", "--num_workers=0"]
+  assert program.main(["segment", preset, *words]) == 0
+  for kind in ("masks", "nuclei"):
+    first, second = (
+      tifffile.imread(study / folder / kind / "ROI0.tiff")
+      for folder in ("out", "again")
+    )
+    np.testing.assert_array_equal(first, second)
+
+
 def test_neither_workers_nor_tiles_nor_strips_change_anything(
   study, model_folder, cut_finely
 ):

@@ -18,6 +18,8 @@ from dicexmbd_jax.commands import segment
 from dicexmbd_jax.io import tiff
 from dicexmbd_jax.io import write as write_lib
 from dicexmbd_jax.masks import segment as segment_lib
+from dicexmbd_jax.masks.settings import find_map_scale
+from dicexmbd_jax.types import Grid
 
 
 def make_flags(folder, **overrides):
@@ -310,6 +312,52 @@ def test_masks_have_the_maps_pixel_size(tmp_path, preset, size_um):
   for kind in ("masks", "nuclei"):
     path = tmp_path / "out" / kind / "a.tiff"
     assert tiff.read_pixel_size(path) == pytest.approx(size_um)
+
+
+@pytest.mark.parametrize("magnification", [1.0, 1.3])
+@pytest.mark.parametrize("map_um", [1.0, 0.5])
+@pytest.mark.parametrize("image_um", [1.0, 0.5])
+@pytest.mark.parametrize(
+  "section",
+  [
+    {"preset": "touching"},
+    {"preset": "dice_xmbd"},
+    {"preset": "steinbock"},
+    {"map_scale": 1},
+    {"map_scale": 2},
+    {"preset": "steinbock", "map_scale": 1},
+  ],
+)
+def test_maps_that_tell_their_image_have_its_grid_whatever_the_settings(
+  tmp_path, section, image_um, map_um, magnification
+):
+  """As `predict` cuts them: by masks.segment.segment_seen."""
+  shape = (48, 63)
+  factor = magnification * image_um / map_um
+  maps = cellprofiler.make_maps([round(size * factor) for size in shape], 0)
+  levels = np.rint(maps * 65535).astype(np.uint16)
+  write_lib.write_probabilities(
+    tmp_path / "maps/a.tiff",
+    levels,
+    map_um / magnification,
+    Grid(shape, image_um),
+    find_map_scale(map_um),
+  )
+  flags = make_flags(tmp_path)
+  flags.config.segment.update(section)
+  flags.config.image.pixel_size_um = map_um
+  assert segment.run(flags) == 0
+  expected = segment_lib.segment_seen(
+    levels, flags.config, shape, magnification
+  )
+  assert expected.cells.any()
+  for kind, labels in (
+    ("masks", expected.cells),
+    ("nuclei", expected.nuclei),
+  ):
+    path = tmp_path / "out" / kind / "a.tiff"
+    np.testing.assert_array_equal(tifffile.imread(path), labels)
+    assert tiff.read_pixel_size(path) == pytest.approx(image_um)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
