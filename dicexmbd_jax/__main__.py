@@ -228,8 +228,9 @@ COMMANDS = {
   ),
   "segment": Command(
     "From probability maps to masks alone.",
-    ("probabilities", "output", "classes", "num_workers", "overwrite")
-    + ("confidence", "allow_failures", "shard", "merge", "shares"),
+    ("probabilities", "output", "checkpoint", "classes", "num_workers")
+    + ("overwrite", "confidence", "allow_failures", "shard", "merge")
+    + ("shares",),
     ("probabilities", "output"),
   ),
   "evaluate": Command(

@@ -3,6 +3,7 @@
 import errno
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -261,6 +262,28 @@ def test_segment_repeats_the_masks_of_every_setting(study, model_folder, more):
       for folder in ("out", "again")
     )
     np.testing.assert_array_equal(first, second)
+
+
+def test_segment_takes_the_settings_of_another_model(study, model_folder):
+  model = study / "model"
+  shutil.copytree(model_folder, model)
+  config = json.loads((model / "config.json").read_text())
+  config["segment"] |= {"max_growth_um": 4.0, "scale": 1}
+  (model / "config.json").write_text(json.dumps(config))
+  assert call(study, model) == 0
+  words = [f"--probabilities={study / 'out/probabilities'}"]
+  words += ["--num_workers=0", f"--output={study / 'again'}"]
+  assert program.main(["segment", f"--checkpoint={model}", *words]) == 0
+  masks = sorted((study / "out/masks").iterdir())
+  assert len(masks) == 3
+  for path in masks:
+    again = study / "again/masks" / path.name
+    assert again.read_bytes() == path.read_bytes()
+  words[-1] = f"--output={study / 'shipped'}"
+  assert program.main(["segment", *words]) == 0
+  for path in masks:
+    shipped = study / "shipped/masks" / path.name
+    assert shipped.read_bytes() != path.read_bytes()
 
 
 def test_neither_workers_nor_tiles_nor_strips_change_anything(
