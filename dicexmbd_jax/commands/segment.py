@@ -35,6 +35,14 @@ class Request(file_maker.FileMaker):
     "confidence": ".csv",
   }
 
+  def __post_init__(self):
+    """Raises a ValueError where predict's tables would be of other masks."""
+    if (self.output / "run.json").exists():
+      raise ValueError(
+        f"--output: found results of predict in {self.output} (run.json), "
+        f"expected another folder, such as {self.output}/segmented"
+      )
+
   def list_images(self) -> file_maker.Listed:
     """Lists the files of maps."""
     return maps_reader.list_maps(self.inputs)
@@ -119,7 +127,7 @@ def read_request(flags) -> Request:
   """Checks the settings.
 
   Raises:
-    ValueError: a setting is wrong.
+    ValueError: a setting is wrong, or the output folder is predict's.
   """
   shard = shards.parse_shard(flags.shard) if flags.shard is not None else None
   if flags.merge and shard:

@@ -165,6 +165,34 @@ def test_masks_of_another_program_are_not_replaced(tmp_path, maps, caplog):
   assert len(read_masks(tmp_path / "out")) == 6
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_masks_do_not_come_under_tables_of_predict(
+  tmp_path, maps, caplog, overwrite
+):
+  del maps
+  out = tmp_path / "out"
+  out.mkdir()
+  (out / "run.json").write_text("{}")
+  assert segment.run(make_flags(tmp_path, overwrite=overwrite)) == 2
+  assert caplog.messages == [
+    f"--output: found results of predict in {out} (run.json), expected another "
+    f"folder, such as {out}/segmented"
+  ]
+  assert [path.name for path in out.iterdir()] == ["run.json"]
+
+
+def test_masks_come_beside_maps_of_a_teacher(tmp_path, maps):
+  """As `teach predict` leaves its folder: maps, states and failures."""
+  del maps
+  out = tmp_path / "out"
+  (out / "state").mkdir(parents=True)
+  (tmp_path / "maps").rename(out / "probabilities")
+  (out / "failures.csv").write_text("image,file,error\n")
+  flags = make_flags(tmp_path, probabilities=str(out / "probabilities"))
+  assert segment.run(flags) == 0
+  assert len(read_masks(out)) == 6 + 3
+
+
 def test_finished_images_are_left_alone(tmp_path, maps):
   flags = make_flags(tmp_path)
   segment.run(flags)
