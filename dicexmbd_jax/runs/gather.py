@@ -270,10 +270,20 @@ def _locate(
 def _link_image(
   folder: Path, output: Path, stem: str, suffixes: Mapping[str, str]
 ) -> None:
-  """Links the files that an image's state tells of, the state last."""
+  """Links the files that an image's state tells of, the state last.
+
+  Files of other kinds, which an earlier merge left, go.
+  """
   state.forget(output, stem)
-  for kind in state.read(folder, stem)["files"]:
-    link_file(*(_locate(one, stem, suffixes, kind) for one in (folder, output)))
+  files = state.read(folder, stem)["files"]
+  for kind in suffixes:
+    path, target = (
+      _locate(one, stem, suffixes, kind) for one in (folder, output)
+    )
+    if kind in files:
+      link_file(path, target)
+    else:
+      target.unlink(missing_ok=True)
   link_file(*(state.locate(one, stem) for one in (folder, output)))
 
 

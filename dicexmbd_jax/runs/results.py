@@ -156,7 +156,8 @@ def write_image(
       find_map_scale(model_pixel_um),
     )
   else:
-    del paths["probabilities"]
+    # A network may have left it in an earlier run.
+    paths.pop("probabilities").unlink(missing_ok=True)
   write.write_labels(paths["nuclei"], record.nuclei, size)
   write.write_labels(paths["masks"], record.cells, size)
   for name, table in record.tables.items():

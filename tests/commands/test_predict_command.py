@@ -286,6 +286,15 @@ def test_segment_takes_the_settings_of_another_model(study, model_folder):
     assert shipped.read_bytes() != path.read_bytes()
 
 
+def test_a_baseline_keeps_no_maps_of_the_network(study, model_folder):
+  assert call(study, model_folder) == 0
+  out = study / "out"
+  assert len(list((out / "probabilities").iterdir())) == 3
+  assert call(study, model_folder, "--method=propagation") == 0
+  assert not list((out / "probabilities").iterdir())
+  assert len(list((out / "masks").iterdir())) == 3
+
+
 def test_neither_workers_nor_tiles_nor_strips_change_anything(
   study, model_folder, cut_finely
 ):

@@ -267,6 +267,15 @@ def test_files_are_linked_where_they_can_be(study):
   assert not (study / "other").is_symlink()
 
 
+def test_a_merge_keeps_no_maps_of_another_method(study):
+  for stem in STEMS:  # As a merge of shares with a network left them.
+    write.write_text(study / f"out/probabilities/{stem}.tiff", "maps")
+    write.write_text(study / f"out/state/{stem}.json", "{}")
+  assert merge(study, study / "out", study / "shares") == 0
+  assert not list((study / "out/probabilities").iterdir())
+  assert len(list((study / "out/masks").iterdir())) == len(STEMS)
+
+
 @pytest.mark.parametrize(
   ("shares", "message"),
   [("img", "img: found no shares"), ("nowhere", "nowhere: found no shares")],
