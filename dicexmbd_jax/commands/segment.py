@@ -78,6 +78,8 @@ class Request(file_maker.FileMaker):
       table = measure_confidence(probabilities, result.cells)
       write.write_table(self.locate("confidence", stem), table)
       kinds.append("confidence")
+    else:  # What an earlier run left is of its own cells.
+      self.locate("confidence", stem).unlink(missing_ok=True)
     paths = {kind: self.locate(kind, stem) for kind in kinds}
     state.save(self.output, stem, key, paths)
     doubts = class_order.find_doubt(probabilities, self.classes)

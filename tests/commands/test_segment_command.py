@@ -130,6 +130,16 @@ def test_confidence(tmp_path, maps):
     assert table["foreground_probability"].mean() > 0.5
 
 
+def test_confidence_of_other_cells_goes(tmp_path, maps):
+  del maps
+  assert segment.run(make_flags(tmp_path, confidence=True)) == 0
+  flags = make_flags(tmp_path)
+  flags.config.segment.preset = "dice_xmbd"
+  assert segment.run(flags) == 0
+  assert not list((tmp_path / "out" / "confidence").iterdir())
+  assert len(read_masks(tmp_path / "out")) == 6
+
+
 def test_bad_files_do_not_stop_the_others(tmp_path, maps):
   folder = tmp_path / "maps"
   (folder / "broken.tiff").write_bytes(b"II*\0nonsense")
@@ -304,7 +314,7 @@ def test_a_file_that_fails_keeps_no_masks_of_an_earlier_run(tmp_path, maps):
   (tmp_path / "maps/roi1.tiff").write_bytes(b"no maps")
   assert segment.run(make_flags(tmp_path)) == 1
   assert not list((tmp_path / "out").glob("*/roi1.*"))
-  assert len(list((tmp_path / "out").glob("*/roi0.*"))) == 4
+  assert len(list((tmp_path / "out").glob("*/roi0.*"))) == 3
 
 
 @pytest.mark.parametrize("num_maps", [2, 3])

@@ -359,6 +359,16 @@ def test_a_second_merge_of_segment_takes_new_maps_and_tells_failures(maps):
   assert rows["image"].tolist() == ["ROI2"]
 
 
+def test_a_merge_keeps_no_confidence_of_other_cells(maps):
+  words = "--merge", f"--shares={maps / 'parts'}"
+  for more, count in (("--confidence",), len(STEMS)), ((), 0):
+    for index in range(2):
+      output = maps / f"parts/{index}"
+      assert list_segment(maps, output, f"--shard={index}/2", *more) == 0
+    assert list_segment(maps, maps / "joined", *words) == 0
+    assert len(list((maps / "joined/confidence").iterdir())) == count
+
+
 def test_segment_tells_failures_of_shares(maps):
   bad = maps / "maps/ROI0.tiff"
   bad.write_bytes(bad.read_bytes()[:500])
