@@ -141,6 +141,7 @@ def build_dataset(
   folder = pathlib.Path(builder.data_dir)
   if folder.exists() and not overwrite:
     check_built(output, folder, plan_key)
+    shutil.rmtree(output / parts.FOLDER, ignore_errors=True)
     logging.info("%s: is built already", folder)
     return 1 if report.count_failures(output) else 0
   if folder.exists():

@@ -4,6 +4,7 @@ The only place that knows flags. A command's module is imported once its flags
 are read, so that --help and a wrong call answer at once.
 """
 
+import contextlib
 import dataclasses
 import gc
 import importlib
@@ -360,7 +361,7 @@ def main(arguments: Sequence[str]) -> int:
   module = "merge" if is_merge else name.replace(" ", "_")
   try:
     extras.check_extra(COMMANDS[name].extra)
-    if module == "predict" and values.method == "network":
+    if module == "predict":
       compile_beside(values)
     return import_command(module).run(values)
   except ModuleNotFoundError as error:
@@ -383,12 +384,17 @@ def compile_beside(values: Any):
 
   Before this one loads JAX, since compiling is most of such a run.
   """
+  is_alone = values.num_workers == 0  # As its help says.
+  if values.method != "network" or is_alone:
+    return
   if not compiled.keeps_kernels():
     from dicexmbd_jax.runs import pool
 
     if pool.count_cores() > 1:
       names = "dicexmbd_jax.runs.kernels", "load_quietly"
-      pool.start_beside(*names, values.config.segment, True)
+      # A process that may have none does without.
+      with contextlib.suppress(OSError, AssertionError):
+        pool.start_beside(*names, values.config.segment, True)
 
 
 def import_command(module: str) -> types.ModuleType:

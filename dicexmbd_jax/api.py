@@ -198,8 +198,8 @@ def segment_probabilities(
     settings: as of `Segmenter`; {"segment.preset": "dice_xmbd"} gives the
       published masks.
     shape: rows and columns of the masks, on the same field; None: the maps'.
-      The maps of `Cells` need it, {"segment.map_scale": map_scale}, and
-      1 / (map_scale * magnification) as their pixel size.
+      The maps of `Cells` need it, 1 / (map_scale * magnification) as their
+      pixel size, and {"segment.map_scale": map_scale} where that is above 1.
 
   Raises:
     ValueError: no probabilities, or no such setting.
@@ -303,13 +303,17 @@ def finetune(
   """
   from dicexmbd_jax.commands.finetune import check_output, count_labels, tune
   from dicexmbd_jax.finetuning import reading, samples, study
+  from dicexmbd_jax.io import metadata
 
   started_s = time.monotonic()
   folder = config_lib.find_model(model or config_lib.SHIPPED_MODEL)
   config = config_lib.read_model_config(folder)
   check_output(pathlib.Path(output), folder)
+  metadata.check_pixel_size("pixel_size_um", pixel_size_um)
   if not minutes > 0:
     raise ValueError(f"minutes: found {minutes:g}, expected more")
+  if seed < 0:
+    raise ValueError(f"seed: found {seed}, expected 0 or more")
   if labels not in ("cells", "nuclei"):
     raise ValueError(f"labels: found {labels!r}, expected cells or nuclei")
   if not images or set(images) != set(masks):
@@ -383,18 +387,15 @@ def _read_labels(mask: np.ndarray, name: str) -> Labels:
   Raises:
     ValueError: no whole numbers from 0 on, or classes in place of instances.
   """
+  from dicexmbd_jax.io.labels import make_labels
   from dicexmbd_jax.scores.instances import check_instances
 
-  labels = np.asarray(mask)
-  if labels.dtype.kind not in "iub" or (labels.size and labels.min() < 0):
-    raise ValueError(
-      f"masks: found {labels.dtype} in {name}, expected integer ids from 0 on"
-    )
-  labels = labels.astype(np.int32)
+  place = f"masks: {name}"
+  labels = make_labels(np.asarray(mask), place)
   try:
     check_instances(labels)
   except ValueError as error:
-    raise ValueError(f"masks: {name}: {error}") from error
+    raise ValueError(f"{place}: {error}") from error
   return labels
 
 
@@ -413,6 +414,8 @@ def _load_stack(
   axes: str,
 ) -> LoadedImage:
   """Checks a stack and its channels, and puts it into the package's order."""
+  from dicexmbd_jax.masks.measure import REGION_COLUMNS
+
   pixels = _order_axes(stack, axes, names)
   num_channels = pixels.shape[2]
   if names is None:
@@ -422,6 +425,11 @@ def _load_stack(
   doubled = [name for name, n in collections.Counter(known).items() if n > 1]
   if doubled:
     raise ValueError(f"names: found {doubled[0]!r} twice, expected it once")
+  if taken := {"Object", "is_border", *REGION_COLUMNS} & {*known}:
+    raise ValueError(
+      f"names: found {min(taken)!r}, another column of the table, expected "
+      "another name"
+    )
   groups = [
     _find_channels(argument, channels, known)
     for argument, channels in (("nuclear", nuclear), ("membrane", membrane))
@@ -517,10 +525,5 @@ def _measure_cells(
   table = measure.measure_regions(cells).assign(is_border=is_border)
   if loaded is None:
     return table
-  if taken := {*table} & {*loaded.names}:
-    raise ValueError(
-      f"names: found {min(taken)!r}, which the table calls another column, "
-      "expected another name"
-    )
   counts = measure.measure_intensities(loaded.stack, cells, loaded.names)
   return table.merge(counts, on="Object")

@@ -15,7 +15,6 @@ import tifffile
 
 import dicexmbd_jax as dx
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax import api, types
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.simulate import study
 
@@ -260,6 +259,10 @@ def test_finetune_refuses_what_the_command_refuses(tmp_path):
     finetune(output=tmp_path)
   with pytest.raises(ValueError, match="minutes: found -1"):
     finetune(minutes=-1)
+  with pytest.raises(ValueError, match="seed: found -1"):
+    finetune(seed=-1)
+  with pytest.raises(ValueError, match="pixel_size_um: found 0"):
+    finetune(pixel_size_um=0.0)
   with pytest.raises(ValueError, match="known: found b, expected images"):
     finetune(known={"b": cells > 0})
   with pytest.raises(ValueError, match="known: found nothing known"):
@@ -267,8 +270,9 @@ def test_finetune_refuses_what_the_command_refuses(tmp_path):
   with pytest.raises(ValueError, match="found no cell in any of 1 images"):
     finetune(cells * 0)
   for mask, line in (
-    (cells * 0.5, "found float64 in a, expected integer ids"),
-    (-cells, "expected integer ids from 0 on"),
+    (cells * 0.5, "a: found float64 pixels from 0.0 to 1.5, expected whole"),
+    (-cells, "expected whole labels from 0"),
+    (cells << 32, "expected whole labels from 0"),
     (np.eye(32, dtype=bool), "a: found one id in 32 pieces"),
   ):
     with pytest.raises(ValueError, match=line):
@@ -277,9 +281,8 @@ def test_finetune_refuses_what_the_command_refuses(tmp_path):
   assert (shipped / "params.npz").exists()
 
 
-def test_channels_that_are_called_as_columns_are_refused():
-  stack = np.zeros((8, 8, 1), np.float32)
-  loaded = types.LoadedImage(stack, ("area",), (0,), (), None)
-  cells = np.ones((8, 8), np.int32)
-  with pytest.raises(ValueError, match="names: found 'area', which the table"):
-    api._measure_cells(cells, np.ones(1, bool), loaded)
+@pytest.mark.parametrize("name", ["area", "is_border", "Object"])
+def test_channels_that_are_called_as_columns_are_refused(name):
+  stack = np.zeros((1, 8, 8), np.float32)
+  with pytest.raises(ValueError, match=f"names: found '{name}', another colum"):
+    dx.segment(stack, [0], names=[name])

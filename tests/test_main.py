@@ -58,6 +58,8 @@ def test_home_is_found_behind_an_equals_sign(monkeypatch):
     (False, 1, (), False),
     (False, 2, ("--method=distance",), False),
     (False, 2, ("--merge",), False),
+    (False, 2, ("--num_workers=0",), False),
+    (False, 2, ("--num_workers=1",), True),
   ],
 )
 def test_a_first_run_compiles_in_two_processes(

@@ -29,7 +29,7 @@ from dicexmbd_jax.io import json_file, write
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.model.unet import UNet
 from dicexmbd_jax.train import processes
-from dicexmbd_jax.types import Network
+from dicexmbd_jax.types import Labels, Network
 
 Path = pathlib.Path
 WORK, APART, RESULT = "work", "not_better", "finetune.json"
@@ -111,9 +111,7 @@ class Tuning:
     self.work = plan.output / WORK
     self.model, _ = weights.read_model(plan.start, config.model.dtype)
     self.division = split.divide(samples, plan.seed)
-    self.references = {
-      sample.name: judge.find_reference(sample, config) for sample in samples
-    }
+    self.references: dict[str, Labels] = {}
     check_work(self.work, describe_inputs(samples, plan, config))
 
   def finish(self) -> Result:
@@ -189,6 +187,9 @@ class Tuning:
   ) -> judge.Shown:
     """Returns an image as the network sees it, and where it judges."""
     image = patches.show_image(sample, factor, self.config)
+    if sample.name not in self.references:
+      found = judge.find_reference(sample, self.config)
+      self.references[sample.name] = found
     reference = self.references[sample.name]
     return judge.Shown(sample, is_judged, factor, image, reference)
 
@@ -274,7 +275,6 @@ class Tuning:
     A signal ends the fit; what was found is exported all the same.
     """
     before, found, is_complete = course
-    stop = processes.StopRequest()
     best = self.work / "best"
     has_learnt = (best / weights.CONFIG).is_file()
     model = self.model
@@ -284,6 +284,7 @@ class Tuning:
     # As a run before has fitted them, which may have had more time for it.
     config = self.restore_settings(config)
     if is_complete:
+      stop = processes.StopRequest()
       deadline_s = self.plan.deadline_s - _SLACK * _REPORT_S
 
       def is_over() -> bool:

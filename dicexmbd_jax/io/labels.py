@@ -36,13 +36,26 @@ def read_labels(path: str | pathlib.Path) -> Labels:
   data = _squeeze(_read_pixels(path), path)
   # Of one byte each, perhaps, in the file.
   memory.check_size(path, f"{data.shape} labels", 4 * data.size)
+  return make_labels(data, path)
+
+
+def make_labels(data: np.ndarray, place: str | pathlib.Path) -> Labels:
+  """Returns whole numbers of any dtype as int32.
+
+  Args:
+    data: (y, x).
+    place: where they are from, for the message.
+
+  Raises:
+    ValueError: values that are negative, broken, not whole or beyond 31 bits.
+  """
   with np.errstate(invalid="ignore"):
     is_whole = data.dtype.kind in "bui" or bool(np.all(data == np.rint(data)))
   low, high = data.min(initial=0), data.max(initial=0)
   if not (is_whole and low >= 0 and high <= _MAX_LABEL):
     raise ValueError(
-      f"{path}: found {data.dtype} pixels from {low} to {high}, expected whole "
-      f"labels from 0 to {_MAX_LABEL}"
+      f"{place}: found {data.dtype} pixels from {low} to {high}, expected "
+      f"whole labels from 0 to {_MAX_LABEL}"
     )
   labels = storage.allocate(data.shape, np.int32)
   labels[...] = data

@@ -152,7 +152,7 @@ def _select_alone(names: Sequence[str]) -> ChannelSelection:
   """
   if len(names) == 1:
     return ChannelSelection((0,), ("nuclear",), (0,), ())
-  first, second = map(_rank_outer, names)
+  first, second = map(_rank_membrane, names)
   if first > second:
     return ChannelSelection((0, 1), ("membrane", "nuclear"), (1,), (0,))
   return ChannelSelection((0, 1), ("nuclear", "membrane"), (0,), (1,))
@@ -163,14 +163,16 @@ def _select_two(names: Sequence[str]) -> ChannelSelection | None:
   plain = {squeeze(name) for name in names}
   if len(names) != 2 or not plain <= _NUCLEAR_NAMES | _MEMBRANE_NAMES:
     return None
-  if set(map(_rank_outer, names)) != {-1, 2}:
+  if set(map(_rank_membrane, names)) != {-2, 2}:
     return None
   return dataclasses.replace(_select_alone(names), names=make_unique(names))
 
 
-def _rank_outer(name: str) -> int:
-  """Ranks how surely a name means membrane/cytoplasm: -1 is nuclear, 0 mute."""
-  if _NUCLEAR_WORD.search(name) or is_nuclear_stain(name):
+def _rank_membrane(name: str) -> int:
+  """Ranks how surely a name means membrane/cytoplasm: 2; -2 is nuclear."""
+  if squeeze(name) in _NUCLEAR_NAMES or is_nuclear_stain(name):
+    return -2
+  if _NUCLEAR_WORD.search(name):  # "cell without nuclei" beside "nuclei".
     return -1
   return 2 if squeeze(name) in _MEMBRANE_NAMES else is_membrane_stain(name)
 

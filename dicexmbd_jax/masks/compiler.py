@@ -44,8 +44,9 @@ def compile_kernel(function: Callable) -> Callable:
 
   The cache lies beside the module, else in the user's cache folder, else
   (nothing is writable) there is none and every process compiles anew. With a
-  cache, a kernel is compiled by one process, and the others read it. No
-  fast-math, so that results do not depend on vector width or block.
+  cache, a kernel that is called from Python is compiled by one process, and
+  the others read it. No fast-math, so that results do not depend on vector
+  width or block.
 
   Args:
     function: plain Python function over arrays and scalars.
@@ -98,7 +99,8 @@ def _compile_in_turn(kernel: Any) -> None:
 class _Turn:
   """The kernel that is this process' turn; numba's lock guards the fields.
 
-  One at a time, with the kernels that it calls: so nobody waits for each other.
+  A process holds one lock, also for the kernels that this one calls, so that
+  two processes never wait for each other.
   """
 
   def __init__(self):

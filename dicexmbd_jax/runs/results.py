@@ -299,11 +299,20 @@ def _list_panel_rows(
   markers: pd.DataFrame, panel: Panel
 ) -> list[tuple[str, str, int, int, int]]:
   """Returns channel, name, keep, nuclear and membrane of a panel's rows."""
-  measured = iter(markers["name"])
+  asked = [
+    row.is_kept or row.is_nuclear or row.is_membrane for row in panel.rows
+  ]
+  others = [
+    row.name
+    for row, is_asked in zip(panel.rows, asked, strict=True)
+    if not is_asked
+  ]
+  # Steinbock refuses names that repeat, of channels left out, too.
+  unique = make_unique([*markers["name"], *others])
+  names = {True: iter(markers["name"]), False: iter(unique[len(markers) :])}
   rows = []
-  for row in panel.rows:
-    is_asked = row.is_kept or row.is_nuclear or row.is_membrane
-    name = str(next(measured)) if is_asked else row.name
+  for row, is_asked in zip(panel.rows, asked, strict=True):
+    name = str(next(names[is_asked]))
     flags = int(is_asked), int(row.is_nuclear), int(row.is_membrane)
     rows.append((row.channel or name, name, *flags))
   return rows

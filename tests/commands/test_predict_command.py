@@ -168,7 +168,7 @@ def test_anndata_holds_all_cells(study, model_folder):
 
 
 def test_panel_of_the_tables_reads_files_without_names(study, model_folder):
-  text = "name,keep,nuclear,membrane_cytoplasm\nA,0,0,0\nB,1,1,0\nC,1,0,1\n"
+  text = "name,keep,nuclear,membrane_cytoplasm\nB,0,0,0\nB,1,1,0\nC,1,0,1\n"
   (study / "panel.csv").write_text(text)
   (study / "plain").mkdir()
   planes = np.random.default_rng(0).poisson(4, (3, 40, 50)).astype(np.uint16)
@@ -178,6 +178,9 @@ def test_panel_of_the_tables_reads_files_without_names(study, model_folder):
   panel = f"--panel={study / 'out/panel.csv'}"
   more["output"] = "again"
   assert call(study, model_folder, "--method=distance", panel, **more) == 0
+  written = pd.read_csv(study / "out/panel.csv")
+  assert list(written["name"]) == ["B_2", "B", "C"]
+  assert list(written["keep"]) == [0, 1, 1]
   tables = [
     (study / folder / "intensities/A.csv").read_bytes()
     for folder in ("out", "again")

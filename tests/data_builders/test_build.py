@@ -279,6 +279,7 @@ def test_a_build_that_is_killed_at_its_end_is_built(
   assert (tmp_path / parts.FOLDER).is_dir()
   assert call(study, tmp_path) == 0
   assert "is built already" in caplog.text
+  assert not (tmp_path / parts.FOLDER).exists()
 
 
 def test_a_finished_build_is_not_built_again(study, tmp_path, caplog):
