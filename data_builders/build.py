@@ -148,10 +148,10 @@ def build_dataset(
     (output / _MARK).unlink(missing_ok=True)
     shutil.rmtree(folder)
   with write.make_scratch(output):
-    builder.download_and_prepare()
+    builder.download_and_prepare(keeps_parts=True)
   write.write_json(output / _MARK, {"key": plan_key})
-  # Only now: it takes long, and without the mark a killed call would not know
-  # the dataset for its own.
+  # Only now: it takes long, and without the mark a call that goes on would not
+  # know the dataset for its own.
   shutil.rmtree(output / parts.FOLDER, ignore_errors=True)
   for name in list_empty_splits(builder.info, request.config.records):
     logging.warning(

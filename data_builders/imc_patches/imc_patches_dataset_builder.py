@@ -42,16 +42,24 @@ class Builder(tfds.core.dataset_builder.FileReaderBuilder):
     """The output folder: what was given as data_dir."""
     return pathlib.Path(self._data_dir_root)
 
-  def download_and_prepare(self, **kwargs: Any) -> None:
+  def download_and_prepare(
+    self, *, keeps_parts: bool = False, **kwargs: Any
+  ) -> None:
     """Builds the dataset unless it is there; nothing is downloaded.
 
     What a killed build had begun to write is removed, but for the images'
-    parts, which are used, and stay.
+    parts, which are used.
+
+    Args:
+      keeps_parts: whether the parts stay once the dataset is written.
+      **kwargs: of TFDS.
     """
     folder = pathlib.Path(self.data_dir)
     for path in folder.parent.glob(f"incomplete.*_{folder.name}"):
       shutil.rmtree(path)
     super().download_and_prepare(**kwargs)
+    if not keeps_parts:
+      shutil.rmtree(self.root / parts.FOLDER, ignore_errors=True)
     # TFDS makes these for every dataset; full ones are someone else's.
     with contextlib.suppress(OSError):
       (self.root / "downloads" / "extracted").rmdir()
