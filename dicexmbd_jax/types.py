@@ -86,6 +86,11 @@ class PanelRow:
   is_membrane: bool
   line: int | None = dataclasses.field(default=None, compare=False, repr=False)
 
+  @property
+  def is_asked(self) -> bool:
+    """Whether the channel is read: kept, nuclear or membrane/cytoplasm."""
+    return self.is_kept or self.is_nuclear or self.is_membrane
+
 
 @dataclasses.dataclass(frozen=True)
 class Panel:

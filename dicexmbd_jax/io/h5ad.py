@@ -379,11 +379,7 @@ def _describe_markers(
 ) -> pd.DataFrame:
   var = pd.DataFrame({"name": list(names)}, index=list(names))
   var.index = var.index.astype(object)  # Also where there is none.
-  rows = [
-    row
-    for row in (panel.rows if panel else ())
-    if row.is_kept or row.is_nuclear or row.is_membrane
-  ]
+  rows = [row for row in (panel.rows if panel else ()) if row.is_asked]
   if make_unique([row.name for row in rows]) != tuple(names):
     return var  # Files that are the two channels already.
   var.insert(0, "channel", [row.channel or "" for row in rows])

@@ -264,7 +264,7 @@ def _check_metals(path: pathlib.Path, rows: Sequence[PanelRow]) -> None:
         f"{path}: found {error} in line {row.line} ({row.name}), expected one "
         "metal"
       ) from error
-    if metal is None or not (row.is_kept or row.is_nuclear or row.is_membrane):
+    if metal is None or not row.is_asked:
       continue
     first = taken.setdefault(metal, row)
     if first is not row:

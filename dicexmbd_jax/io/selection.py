@@ -141,7 +141,7 @@ def count_found(panel: Panel, names: Sequence[str]) -> tuple[int, bool]:
   rows = [parse_row(row.channel, row.name) for row in panel.rows]
   is_found = [bool(_find_matches(row, channels)) for row in rows]
   pairs = zip(panel.rows, is_found, strict=True)
-  return sum(is_found), all(found for row, found in pairs if _is_asked(row))
+  return sum(is_found), all(found for row, found in pairs if row.is_asked)
 
 
 def _select_alone(names: Sequence[str]) -> ChannelSelection:
@@ -203,17 +203,13 @@ def _find_matches(row: Name, channels: Sequence[Name]) -> list[int]:
   return same or found
 
 
-def _is_asked(row: PanelRow) -> bool:
-  return row.is_kept or row.is_nuclear or row.is_membrane
-
-
 def _match_names(
   panel: Panel, rows: Sequence[Name], channels: Sequence[Name]
 ) -> dict[int, int] | None:
   """Maps every asked row to the one channel of its name, else gives None."""
   matches: dict[int, int] = {}
   for index, row in enumerate(rows):
-    if not _is_asked(panel.rows[index]):
+    if not panel.rows[index].is_asked:
       continue
     found = _find_matches(row, channels)
     if len(found) != 1 or found[0] in matches.values():
@@ -242,13 +238,13 @@ def _match_positions(
       for index, channel in pairs
     )
     covered = all(
-      index in order for index, row in enumerate(panel.rows) if _is_asked(row)
+      index in order for index, row in enumerate(panel.rows) if row.is_asked
     )
     if agree and covered:
       return {
         index: at
         for at, index in enumerate(order)
-        if _is_asked(panel.rows[index])
+        if panel.rows[index].is_asked
       }
   return None
 
@@ -290,7 +286,7 @@ def _describe_mismatch(
   ambiguous: list[str] = []
   for row, parsed in zip(panel.rows, rows, strict=True):
     found = len(_find_matches(parsed, channels))
-    if not _is_asked(row) or found == 1:
+    if not row.is_asked or found == 1:
       continue
     if found:
       ambiguous.append(_format_row(row))

@@ -299,21 +299,14 @@ def _list_panel_rows(
   markers: pd.DataFrame, panel: Panel
 ) -> list[tuple[str, str, int, int, int]]:
   """Returns channel, name, keep, nuclear and membrane of a panel's rows."""
-  asked = [
-    row.is_kept or row.is_nuclear or row.is_membrane for row in panel.rows
-  ]
-  others = [
-    row.name
-    for row, is_asked in zip(panel.rows, asked, strict=True)
-    if not is_asked
-  ]
+  others = [row.name for row in panel.rows if not row.is_asked]
   # Steinbock refuses names that repeat, of channels left out, too.
   unique = make_unique([*markers["name"], *others])
   names = {True: iter(markers["name"]), False: iter(unique[len(markers) :])}
   rows = []
-  for row, is_asked in zip(panel.rows, asked, strict=True):
-    name = str(next(names[is_asked]))
-    flags = int(is_asked), int(row.is_nuclear), int(row.is_membrane)
+  for row in panel.rows:
+    name = str(next(names[row.is_asked]))
+    flags = int(row.is_asked), int(row.is_nuclear), int(row.is_membrane)
     rows.append((row.channel or name, name, *flags))
   return rows
 
