@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from dicexmbd_jax import chain
 from dicexmbd_jax.finetuning.samples import Sample, count_objects
 from dicexmbd_jax.masks import segment
-from dicexmbd_jax.masks.settings import fit_to_pixels, resolve_settings
 from dicexmbd_jax.scores import errors, known, match
 from dicexmbd_jax.scores.summary import draw_images
 from dicexmbd_jax.types import Image, Labels, Network, Probabilities
@@ -161,10 +160,10 @@ def find_reference(sample: Sample, config: ConfigDict) -> Labels:
   if sample.maps is None:
     return sample.objects
   shape = sample.is_covered.shape
-  size_um = sample.record.pixel_size_um * shape[0] / sample.maps.shape[0]
-  section = fit_to_pixels(config.segment, size_um)
-  map_um = size_um * resolve_settings(section).map_scale
-  return segment.segment_image(sample.maps, section, shape, map_um).cells
+  seen = config.copy_and_resolve_references()
+  size_um = sample.record.pixel_size_um
+  seen.image.pixel_size_um = size_um * shape[0] / sample.maps.shape[0]
+  return segment.segment_seen(sample.maps, seen, shape).cells
 
 
 def _read_membrane(
