@@ -253,10 +253,7 @@ def evaluate(
     found, wanted = (keep_known(mask, is_known) for mask in (found, wanted))
   scores = evaluate_image(found, wanted, tolerance_px).scores
   for name, mask in (("predicted", found), ("reference", wanted)):
-    try:
-      check_instances(mask)
-    except ValueError as error:
-      raise ValueError(f"{name}: {error}") from error
+    check_instances(mask, name)
   return scores
 
 
@@ -392,10 +389,7 @@ def _read_labels(mask: np.ndarray, name: str) -> Labels:
 
   place = f"masks: {name}"
   labels = make_labels(np.asarray(mask), place)
-  try:
-    check_instances(labels)
-  except ValueError as error:
-    raise ValueError(f"{place}: {error}") from error
+  check_instances(labels, place)
   return labels
 
 

@@ -205,10 +205,7 @@ def _read_mask(source: ImageSource, part: Part) -> np.ndarray:
   with open_source(source.path, source.member) as path:
     mask = labels.read_labels(path)
   if part != "membrane":
-    try:
-      instances.check_instances(mask)
-    except ValueError as error:
-      raise ValueError(f"{source.path}: {error}") from error
+    instances.check_instances(mask, str(source.path))
   return mask
 
 

@@ -8,7 +8,7 @@ from dicexmbd_jax.types import Labels
 _MAX_MEAN_PIECES = 5.0  # Per id; cells that were resampled may fall apart.
 
 
-def check_instances(labels: Labels) -> None:
+def check_instances(labels: Labels, place: str = "") -> None:
   """Raises a ValueError where ids number classes, not cells.
 
   That is: one id in several pieces (a binary mask), or a few ids that are in
@@ -16,6 +16,7 @@ def check_instances(labels: Labels) -> None:
 
   Args:
     labels: (y, x), 0 = background.
+    place: where they are from, for the message.
   """
   num_ids = len(np.unique(labels[labels > 0]))
   if not num_ids:
@@ -23,9 +24,10 @@ def check_instances(labels: Labels) -> None:
   num_pieces = int(label_components(labels).max())
   if num_pieces > (1 if num_ids == 1 else _MAX_MEAN_PIECES * num_ids):
     ids = "one id" if num_ids == 1 else f"{num_ids} ids"
+    where = f"{place}: " if place else ""
     raise ValueError(
-      f"found {ids} in {num_pieces} pieces, expected one id for each cell: not "
-      "an instance mask"
+      f"{where}found {ids} in {num_pieces} pieces, expected one id for each "
+      "cell: not an instance mask"
     )
 
 
