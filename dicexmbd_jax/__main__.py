@@ -385,16 +385,15 @@ def compile_beside(values: Any):
   Before this one loads JAX, since compiling is most of such a run.
   """
   is_alone = values.num_workers == 0  # As its help says.
-  if values.method != "network" or is_alone:
+  if values.method != "network" or is_alone or compiled.keeps_kernels():
     return
-  if not compiled.keeps_kernels():
-    from dicexmbd_jax.runs import pool
+  from dicexmbd_jax.runs import pool
 
-    if pool.count_cores() > 1:
-      names = "dicexmbd_jax.runs.kernels", "load_quietly"
-      # A process that may have none does without.
-      with contextlib.suppress(OSError, AssertionError):
-        pool.start_beside(*names, values.config.segment, True)
+  if pool.count_cores() > 1:
+    names = "dicexmbd_jax.runs.kernels", "load_quietly"
+    # A process that may have none does without.
+    with contextlib.suppress(OSError, AssertionError):
+      pool.start_beside(*names, values.config.segment, True)
 
 
 def import_command(module: str) -> types.ModuleType:

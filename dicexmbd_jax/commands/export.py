@@ -147,7 +147,7 @@ def write_graph(folder: Path, model: unet.UNet, config: ConfigDict, title: str):
   write.write_bytes(folder / bioimageio.GRAPH, graph.SerializeToString())
   halo_px = tiling.receptive_halo(config.model.depth)
   use = bioimageio.describe_use(
-    set_network_pixel(config), len(views), halo_px, config.model.depth,
+    describe_seen_image(config), len(views), halo_px, config.model.depth,
     config.predict.magnification == sections.AUTO,
   )  # fmt: skip
   write.write_text(folder / bioimageio.CARD, f"{title}\n{use}")
@@ -190,7 +190,7 @@ def write_description(
   description = bioimageio.make_description(
     folder,
     name_model(source),
-    set_network_pixel(config),
+    describe_seen_image(config),
     halo_px,
     stride_px,
     describe_makers(source),
@@ -201,7 +201,7 @@ def write_description(
   write_zip(folder / "bioimageio.zip", [folder / name for name in names])
 
 
-def set_network_pixel(config: ConfigDict) -> ConfigDict:
+def describe_seen_image(config: ConfigDict) -> ConfigDict:
   """Returns the section `image` with the pixel size that the network sees.
 
   Where its model has a magnification of its own, that is finer than the size

@@ -41,7 +41,7 @@ def check_pixel_size(name: str, size_um: float) -> None:
 
 def read_channel_names(
   file: tifffile.TiffFile,
-  key: tifffile.TiffPage,
+  first: tifffile.TiffPage,
   pages: Sequence[tifffile.TiffPage | tifffile.TiffFrame | None],
   num_channels: int,
   pixels: Element | None,
@@ -53,7 +53,7 @@ def read_channel_names(
 
   Args:
     file: the file whose metadata count.
-    key: the image's first page in it.
+    first: the image's first page in it.
     pages: of the image.
     num_channels: of the image.
     pixels: OME's description of the image, or None.
@@ -65,7 +65,7 @@ def read_channel_names(
   for names in (
     _read_ome_names(pixels),
     _read_imagej_names(file),
-    _read_json_names(key),
+    _read_json_names(first),
     _read_page_names(pages),
   ):
     if len(names) == num_channels and any(names):
@@ -74,13 +74,13 @@ def read_channel_names(
 
 
 def read_pixel_size(
-  file: tifffile.TiffFile, key: tifffile.TiffPage, pixels: Element | None
+  file: tifffile.TiffFile, first: tifffile.TiffPage, pixels: Element | None
 ) -> tuple[list[str], float | None]:
   """Reads the edge of a pixel in um from OME, ImageJ or TIFF metadata.
 
   Args:
     file: the file whose metadata count.
-    key: the image's first page in it.
+    first: the image's first page in it.
     pixels: OME's description of the image, or None.
 
   Returns:
@@ -90,36 +90,25 @@ def read_pixel_size(
   """
   if fault := _find_odd_size(pixels):
     return [f"pixel size of {fault} in OME-XML is ignored"], None
-  x, y = (
-    _read_ome_size(pixels)
-    or _read_imagej_size(file, key)
-    or (
-      None,
-      None,
-    )
-  )
-  if x is None or y is None:
-    x, y = _read_tag_size(key)
-    is_sure = False
-  else:
-    is_sure = True
+  sure = _read_ome_size(pixels) or _read_imagej_size(file, first)
+  x, y = sure or _read_tag_size(first)
   if x is None or y is None:
     return [], None
   if not all(MIN_PIXEL_UM <= size <= MAX_PIXEL_UM for size in (x, y)):
     line = f"pixel size of {x:g} x {y:g} um in the metadata is ignored"
-    return [line] if is_sure else [], None
+    return [line] if sure else [], None
   if abs(x - y) > 0.01 * max(x, y):
     return [f"pixels are not square ({x:g} x {y:g} um); size ignored"], None
   return [], (x + y) / 2
 
 
-def read_notes(key: tifffile.TiffPage) -> dict[str, Any]:
+def read_notes(first: tifffile.TiffPage) -> dict[str, Any]:
   """Returns what tifffile noted with an image in JSON; {} in others' files.
 
   Raises:
     ValueError: broken JSON.
   """
-  for text in (key.description, key.description1):
+  for text in (first.description, first.description1):
     if text.startswith("{") and '"shape":' in text and '"mibi.' not in text:
       return json.loads(text)
   return {}
@@ -136,13 +125,13 @@ def warn_of_labels(file: tifffile.TiffFile) -> list[str]:
 
 
 def find_ome_pixels(
-  file: tifffile.TiffFile, key: tifffile.TiffPage
+  file: tifffile.TiffFile, first: tifffile.TiffPage
 ) -> Element | None:
   """Finds OME's description of an image; None if there is none.
 
   Args:
     file: any TIFF.
-    key: the image's first page. Where no description says that it begins
+    first: the image's first page. Where no description says that it begins
       there, the first image of its size is taken, else the first of all.
   """
   if not (file.is_ome and file.ome_metadata):
@@ -152,9 +141,9 @@ def find_ome_pixels(
   except xml.etree.ElementTree.ParseError:
     return None
   found = root.findall(".//{*}Image/{*}Pixels")
-  size = str(key.imagelength), str(key.imagewidth)
+  size = str(first.imagelength), str(first.imagewidth)
   alike = [one for one in found if (one.get("SizeY"), one.get("SizeX")) == size]
-  own = [one for one in alike if str(key.index) in _list_starts(one)]
+  own = [one for one in alike if str(first.index) in _list_starts(one)]
   return next(iter((*own, *alike, *found)), None)
 
 
@@ -181,8 +170,8 @@ def _read_imagej_names(file: tifffile.TiffFile) -> list[str]:
   return [str(label or "").split("\n")[0].strip() for label in labels]
 
 
-def _read_json_names(key: tifffile.TiffPage) -> list[str]:
-  channel = read_notes(key).get("Channel")
+def _read_json_names(first: tifffile.TiffPage) -> list[str]:
+  channel = read_notes(first).get("Channel")
   names = channel.get("Name", []) if isinstance(channel, dict) else []
   return [str(name) for name in names] if isinstance(names, list) else []
 
@@ -229,29 +218,29 @@ def _read_ome_size(pixels: Element | None) -> tuple[float, float] | None:
 
 
 def _read_imagej_size(
-  file: tifffile.TiffFile, key: tifffile.TiffPage
+  file: tifffile.TiffFile, first: tifffile.TiffPage
 ) -> tuple[float, float] | None:
   unit = str((file.imagej_metadata or {}).get("unit", "")).lower()
-  per_x, per_y = (_read_resolution(key, axis) for axis in "XY")
+  per_x, per_y = (_read_resolution(first, axis) for axis in "XY")
   if unit not in UNITS_UM or not per_x or not per_y:
     return None
   return UNITS_UM[unit] / per_x, UNITS_UM[unit] / per_y
 
 
 def _read_tag_size(
-  key: tifffile.TiffPage,
+  first: tifffile.TiffPage,
 ) -> tuple[float | None, float | None]:
-  unit = key.tags.valueof("ResolutionUnit", default=2)
+  unit = first.tags.valueof("ResolutionUnit", default=2)
   size_um = _RESOLUTION_UNITS_UM.get(int(unit))
-  per_x, per_y = (_read_resolution(key, axis) for axis in "XY")
+  per_x, per_y = (_read_resolution(first, axis) for axis in "XY")
   if size_um is None or not per_x or not per_y:
     return None, None
   return size_um / per_x, size_um / per_y
 
 
-def _read_resolution(key: tifffile.TiffPage, axis: str) -> float | None:
+def _read_resolution(first: tifffile.TiffPage, axis: str) -> float | None:
   """Reads pixels per unit along an axis; None where it says nothing."""
-  value = key.tags.valueof(f"{axis}Resolution")
+  value = first.tags.valueof(f"{axis}Resolution")
   if not (isinstance(value, tuple) and len(value) == 2):
     return None
   numerator, denominator = value

@@ -58,13 +58,13 @@ def read_tiff(
     with _explain(shown):
       names = metadata.read_channel_names(
         layout.file,
-        layout.key,
+        layout.first,
         layout.pages,
         layout.num_channels,
         layout.pixels,
       )
       lines, pixel_size_um = metadata.read_pixel_size(
-        layout.file, layout.key, layout.pixels
+        layout.file, layout.first, layout.pixels
       )
       lines += metadata.warn_of_labels(layout.file)
     selection = select(names, layout.num_channels)
@@ -139,7 +139,7 @@ def read_pixel_size(path: str | pathlib.Path) -> float | None:
   """
   path = pathlib.Path(path)
   with _open_tiff(path, path) as layout, _explain(path):
-    found = metadata.read_pixel_size(layout.file, layout.key, layout.pixels)
+    found = metadata.read_pixel_size(layout.file, layout.first, layout.pixels)
     return found[1]
 
 
@@ -179,7 +179,7 @@ def read_notes(path: str | pathlib.Path) -> dict[str, Any]:
   """
   path = pathlib.Path(path)
   with _open_tiff(path, path) as layout, _explain(path):
-    return metadata.read_notes(layout.key)
+    return metadata.read_notes(layout.first)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,24 +208,24 @@ class _Layout:
     return self.series[0].shape[self.axis]
 
   @property
-  def key(self) -> tifffile.TiffPage:
-    """The page of the file that tells of the image."""
+  def first(self) -> tifffile.TiffPage:
+    """The image's first page in the file, which tells of it."""
     return self.series[0].keyframe if self.series else self.file.pages.first
 
   @property
   def size(self) -> tuple[int, int]:
     """Rows and columns."""
-    key = self._first.keyframe
+    key = self._some_page.keyframe
     assert key is not None
     return key.imagelength, key.imagewidth
 
   @property
   def dtype(self) -> np.dtype:
     """Of the pixels, in native byte order."""
-    return np.dtype(self._first.dtype or np.uint8).newbyteorder("=")
+    return np.dtype(self._some_page.dtype or np.uint8).newbyteorder("=")
 
   @property
-  def _first(self) -> _Page:
+  def _some_page(self) -> _Page:
     return next(page for page in self.pages if page is not None)
 
   @property

@@ -61,7 +61,7 @@ def merge(markers):  # of one group: a list of float32 (y, x)
 
 
 def describe_use(
-  image: Any, num_views: int, halo_px: int, depth: int, is_chosen: bool
+  image: Any, num_views: int, halo_px: int, depth: int, is_auto: bool
 ) -> str:
   """Returns Markdown: what the graph takes and gives, with code that runs it.
 
@@ -71,7 +71,7 @@ def describe_use(
     num_views: mirrored views that the graph averages.
     halo_px: context that a pixel's answer needs.
     depth: number of poolings.
-    is_chosen: whether `predict` chooses a magnification for each image.
+    is_auto: whether `predict` chooses a magnification for each image.
   """
   shown = (
     " `predict` moreover shows each\nimage at the magnification that suits its "
@@ -88,7 +88,7 @@ made of all its markers, over the whole image (never over a tile of it):
 ```python
 {recipe}```
 
-A group without markers is a channel of zeros.{shown * is_chosen}
+A group without markers is a channel of zeros.{shown * is_auto}
 
 ## Output
 

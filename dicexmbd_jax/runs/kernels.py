@@ -12,12 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from dicexmbd_jax.masks import (
-  confidence,
-  measure,
-  nuclei,
-  segment,
-)
+from dicexmbd_jax.masks import confidence, measure, nuclei, segment
 from dicexmbd_jax.masks.maps import WorkingMaps
 from dicexmbd_jax.masks.settings import resolve_settings
 from dicexmbd_jax.report import overlay
