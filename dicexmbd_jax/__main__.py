@@ -70,8 +70,9 @@ FLAGS = {
   "checkpoint": Flag(
     TEXT,
     None,
-    "Model folder, or a training run, whose best/ it then is. Default: the "
-    "shipped one; random weights for training.",
+    "Model folder, or a training run, whose best/ it then is; of it segment "
+    "takes the settings alone. Default: the shipped one; random weights for "
+    "training.",
   ),
   "pixel_size_um": Flag(
     REAL, None, "Size of the images' pixels; else their metadata's, else 1.0."
