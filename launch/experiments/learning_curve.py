@@ -2,12 +2,13 @@
 
 usage: python launch/experiments/learning_curve.py START DATA OUT
        [--study=spleen|intestine] [--minutes=60] [--seeds=3] [--numbers=1,2,4,8]
+       [--methods=finetune,nothing,teach]
 
 spleen: cells of whole ROIs, of the nine that do not judge; F1 at IoU 0.5 on
-ROIs 28 and 30 of `finetune` from START, `finetune` from random weights, and
-`teach` with strokes of equal effort. Effort is counted in pixels that a person
-draws: of masks their outlines, of strokes all. START is a model without any
-spleen, as training/simulated/last of base.sh.
+ROIs 28 and 30 of `finetune` from START, `finetune` from random weights
+("nothing"), and `teach` with strokes of equal effort. Effort is counted in
+pixels that a person draws: of masks their outlines, of strokes all. START is a
+model without any spleen, as configs/simulated.py makes it.
 
 intestine: nuclei alone, of the training images of one magnification (median
 nucleus 22 to 27 px, taken for 7.5 um); F1 on the validation images of the same;
@@ -34,7 +35,7 @@ from dicexmbd_jax.io import labels
 from dicexmbd_jax.scores import match
 
 Path = pathlib.Path
-START, NOTHING, TEACH = "finetune", "from nothing", "teach"
+START, NOTHING, TEACH = "finetune", "nothing", "teach"
 COLUMNS = ("method", "num_images", "seed", "effort_px", "f1")
 HERE = Path(__file__).resolve().parent
 PANEL = "name,nuclear,membrane_cytoplasm\nDAPI,1,0\n"
@@ -130,7 +131,7 @@ class Curve:
     words = (method, str(len(images)), str(seed))
     if any(tuple(r[c] for c in COLUMNS[:3]) == words for r in self.read_rows()):
       return
-    run = self.out / "_".join(words).replace(" ", "_")
+    run = self.out / "_".join(words)
     self.link(images, run)
     effort_px = count_outlines(run / "masks")
     if method == TEACH:
@@ -256,14 +257,17 @@ def call(command: str, *flags: str) -> None:
 
 
 def plan_runs(
-  study: Study, numbers: Sequence[int], num_seeds: int
+  methods: Sequence[str],
+  num_images: int,
+  numbers: Sequence[int],
+  num_seeds: int,
 ) -> Iterator[tuple[str, list[int], int]]:
   """Yields method, images and seed; the images of a seed are nested."""
   yield START, [], 0
   for seed in range(num_seeds):
-    order = np.random.default_rng(seed).permutation(len(study.trained)).tolist()
+    order = np.random.default_rng(seed).permutation(num_images).tolist()
     for number in numbers:
-      for method in study.methods:
+      for method in methods:
         yield method, order[:number], seed
 
 
@@ -299,12 +303,17 @@ def main(words: Sequence[str]) -> None:
   parser.add_argument("--minutes", type=float, default=60.0)
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--numbers", default="1,2,4,8")
+  parser.add_argument("--methods", default=f"{START},{NOTHING},{TEACH}")
   values = parser.parse_args(words)
   values.out.mkdir(parents=True, exist_ok=True)
   study = STUDIES[values.study](values.data, values.out)
   curve = Curve(values.start, study, values.out, values.minutes)
   numbers = [int(word) for word in values.numbers.split(",")]
-  for run in plan_runs(study, numbers, values.seeds):
+  wanted = values.methods.split(",")
+  if unknown := {*wanted} - {START, NOTHING, TEACH}:
+    parser.error(f"--methods: found {', '.join(unknown)}")
+  methods = [one for one in study.methods if one in wanted]
+  for run in plan_runs(methods, len(study.trained), numbers, values.seeds):
     curve.measure(*run)
   draw(curve.read_rows(), values.out / "learning_curve.png")
 

@@ -21,9 +21,14 @@ def make_curve(tmp_path):
   return learning_curve.Curve(tmp_path / "start", study, tmp_path, 1.0)
 
 
+def plan_runs(study, numbers, num_seeds):
+  num_images = len(study.trained)
+  return learning_curve.plan_runs(study.methods, num_images, numbers, num_seeds)
+
+
 def test_the_images_of_a_seed_are_nested(tmp_path):
   study = make_curve(tmp_path).study
-  runs = list(learning_curve.plan_runs(study, [1, 2], 2))
+  runs = list(plan_runs(study, [1, 2], 2))
   assert len(runs) == 1 + 12 and runs[0] == ("finetune", [], 0)
   small, large = runs[1][1], runs[4][1]
   assert large[:1] == small
@@ -45,10 +50,10 @@ def test_a_run_is_done_once_and_drawn(tmp_path, monkeypatch):
     learning_curve.Curve, "predict", lambda self, run, model: model
   )
   for _ in range(2):
-    for method, images, seed in learning_curve.plan_runs(curve.study, [2], 1):
+    for method, images, seed in plan_runs(curve.study, [2], 1):
       curve.measure(method, images, seed)
   assert done == [
-    *("finetune_0_0", "finetune_2_0", "from_nothing_2_0", "teach_2_0"),
+    *("finetune_0_0", "finetune_2_0", "nothing_2_0", "teach_2_0"),
   ]
   with curve.table.open() as file:
     rows = list(csv.DictReader(file))
