@@ -8,6 +8,7 @@ import numpy as np
 from absl import logging
 
 from dicexmbd_jax import __version__
+from dicexmbd_jax.runs import pool
 from dicexmbd_jax.teach import features, forest, project, strokes
 from dicexmbd_jax.teach.features import Feature
 from dicexmbd_jax.teach.inputs import list_inputs, view_image
@@ -36,7 +37,7 @@ class FitRequest:
     seed: decides everything random.
     output: the teacher's folder.
     keeps_forest: whether to take over the project's own forest.
-    num_workers: processes, or None: one per core.
+    num_workers: processes, and threads of the forest, or None: one per core.
   """
 
   annotations: str
@@ -131,8 +132,11 @@ def fit_teacher(
   names, num_channels = check_channels(rows)
   labels = np.concatenate([part.labels for part in parts])
   values = np.concatenate([part.values for part in parts])
+  num_threads = pool.count_workers(request.num_workers, forest.NUM_TREES)
   try:
-    trees = forest.fit_forest(values, labels, request.seed)
+    trees = forest.fit_forest(
+      values, labels, request.seed, num_threads=max(num_threads, 1)
+    )
   except ValueError as error:
     raise ValueError(f"{where}: {error}") from error
   warn_of_missing_classes(where, count_classes(labels))

@@ -286,5 +286,5 @@ class Session:
       seed=0,
       output=Path(folder),
       keeps_forest=False,
-      num_workers=0,
+      num_workers=None,
     )

@@ -11,7 +11,7 @@ import tifffile
 from configs.default import get_config
 from dicexmbd_jax.commands import teach_fit, teach_predict
 from dicexmbd_jax.io import write
-from dicexmbd_jax.teach import fit
+from dicexmbd_jax.teach import fit, forest
 from dicexmbd_jax.teach.strokes import match_name
 from dicexmbd_jax.teach.teacher_folder import read_teacher
 from dicexmbd_jax.types import ImageSource
@@ -89,6 +89,21 @@ def read_maps(folder, kind="probabilities"):
 
 def read_errors(folder):
   return pd.read_csv(folder / "failures.csv")["error"].tolist()
+
+
+@pytest.mark.parametrize(("num_workers", "num_threads"), [(0, 1), (2, 2)])
+def test_the_forest_grows_on_as_many_cores(
+  study, monkeypatch, num_workers, num_threads
+):
+  found = []
+
+  def watch(*args, num_threads, fit=forest.fit_forest):
+    found.append(num_threads)
+    return fit(*args, num_threads=num_threads)
+
+  monkeypatch.setattr(forest, "fit_forest", watch)
+  assert teach_fit.run(fit_flags(study, num_workers=num_workers)) == 0
+  assert found == [num_threads]
 
 
 def test_strokes_become_maps(study):
