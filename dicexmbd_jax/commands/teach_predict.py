@@ -60,7 +60,7 @@ class Request(file_maker.FileMaker):
     """
     key, stem = self.make_key(image), image.stem
     viewed = view_image(image, self.teacher.view, self.panel)
-    check_view(viewed, self.teacher)
+    warnings = check_view(viewed, self.teacher)
     probabilities = classify_planes(
       viewed.planes, self.teacher.selection, self.teacher.forest
     )
@@ -73,7 +73,7 @@ class Request(file_maker.FileMaker):
     write.write_uncertainty(self.locate("uncertainty", stem), unsure, size_um)
     paths = {kind: self.locate(kind, stem) for kind in self.SUFFIXES}
     state.save(self.output, stem, key, paths)
-    return f"mean uncertainty {unsure.mean(dtype=float):.3f}", viewed.warnings
+    return f"mean uncertainty {unsure.mean(dtype=float):.3f}", warnings
 
 
 def run(flags) -> int:

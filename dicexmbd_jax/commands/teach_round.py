@@ -101,7 +101,7 @@ class RoundMaker(file_maker.FileMaker):
 
     key, stem = self.make_key(image), image.stem
     viewed = inputs.view_image(image, self.teacher.view, self.panel)
-    inputs.check_view(viewed, self.teacher)
+    warnings = inputs.check_view(viewed, self.teacher)
     size_um = viewed.pixel_size_um
     maps = classify_planes(
       viewed.planes, self.teacher.selection, self.teacher.forest
@@ -123,7 +123,7 @@ class RoundMaker(file_maker.FileMaker):
     state.save(self.output, stem, key, paths)
     mean = unsure.mean(dtype=float)
     told = f"mean uncertainty {mean:.3f}, {len(found.is_border)} cells"
-    return told, viewed.warnings
+    return told, warnings
 
 
 def run(flags) -> int:

@@ -11,7 +11,7 @@ from dicexmbd_jax import __version__
 from dicexmbd_jax.runs import pool
 from dicexmbd_jax.teach import features, forest, project, strokes
 from dicexmbd_jax.teach.features import Feature
-from dicexmbd_jax.teach.inputs import list_inputs, view_image
+from dicexmbd_jax.teach.inputs import is_like, list_inputs, view_image
 from dicexmbd_jax.teach.strokes import Annotated, Failure
 from dicexmbd_jax.teach.teacher import Teacher, View, gather_rows
 from dicexmbd_jax.types import Panel
@@ -60,6 +60,7 @@ class ImageRows:
     labels: int32 (n,).
     names: of the channels.
     num_channels: how many these are.
+    pixel_size_um: of the working grid; None where the file does not say.
     warnings: one line each.
   """
 
@@ -67,6 +68,7 @@ class ImageRows:
   labels: np.ndarray
   names: tuple[str, ...]
   num_channels: int
+  pixel_size_um: float | None
   warnings: tuple[str, ...]
 
 
@@ -104,8 +106,14 @@ def gather_image(
   drawn = strokes.read_strokes(item, (rows // scale, columns // scale))
   drawn = strokes.fit_strokes(item, drawn, (rows, columns), scale)
   values, labels = gather_rows(viewed.planes, drawn, selection)
-  num_channels = viewed.planes.shape[2]
-  return ImageRows(values, labels, viewed.names, num_channels, viewed.warnings)
+  return ImageRows(
+    values,
+    labels,
+    names=viewed.names,
+    num_channels=viewed.planes.shape[2],
+    pixel_size_um=viewed.pixel_size_um,
+    warnings=viewed.warnings,
+  )
 
 
 def fit_teacher(
@@ -152,7 +160,10 @@ def fit_teacher(
     },
   }
   view = dataclasses.replace(
-    request.view, names=names, num_channels=num_channels
+    request.view,
+    names=names,
+    num_channels=num_channels,
+    pixel_size_um=find_pixel_size(where, rows),
   )
   return Teacher(view, selection, trees, record)
 
@@ -197,6 +208,34 @@ def check_channels(
           f"{shown}: found channels {mine}, expected {theirs} as in {first[0]}"
         )
   return first[1].names, first[1].num_channels
+
+
+def find_pixel_size(where: str, rows: Mapping[str, ImageRows]) -> float | None:
+  """Returns the images' median pixel size in um; warns where they differ.
+
+  Args:
+    where: the annotations.
+    rows: by what holds the strokes.
+  """
+  known = [
+    (part.pixel_size_um, shown)
+    for shown, part in rows.items()
+    if part.pixel_size_um
+  ]
+  if not known:
+    return None
+  (low_um, finest), (high_um, coarsest) = min(known), max(known)
+  if not is_like(low_um, high_um):
+    logging.warning(
+      "%s: found working pixels of %.3g um (%s) to %.3g um (%s), expected one "
+      "size: one structure looks different at each",
+      where,
+      low_um,
+      finest,
+      high_um,
+      coarsest,
+    )
+  return float(np.median([size_um for size_um, _ in known]))
 
 
 def count_classes(labels: np.ndarray) -> list[int]:

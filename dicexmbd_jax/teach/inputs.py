@@ -16,6 +16,9 @@ from dicexmbd_jax.types import ImageSource, LoadedImage, Panel, Stack
 
 Path = pathlib.Path
 
+# The filters' scales are 1.4 to 2.3 times apart: less is hardly seen.
+MAX_SIZE_RATIO = 1.2
+
 UNNAMED = (*hdf5.SUFFIXES, ".ilp", *pictures.PNG)  # Of channels without names.
 
 
@@ -98,8 +101,12 @@ def view_image(
   return Viewed(planes, names, size_um, warnings)
 
 
-def check_view(viewed: Viewed, teacher: Teacher) -> None:
-  """Raises a ValueError if an image's channels are not the teacher's."""
+def check_view(viewed: Viewed, teacher: Teacher) -> tuple[str, ...]:
+  """Returns the image's warnings, and of a pixel size unlike the teacher's.
+
+  Raises:
+    ValueError: its channels are not the teacher's.
+  """
   view = teacher.view
   num_channels = viewed.planes.shape[2]
   if num_channels != view.num_channels:
@@ -112,6 +119,19 @@ def check_view(viewed: Viewed, teacher: Teacher) -> None:
       f"found channels {', '.join(viewed.names)}, expected the teacher's "
       f"{', '.join(view.names)}"
     )
+  size_um, own_um = viewed.pixel_size_um, view.pixel_size_um
+  if not size_um or not own_um or is_like(size_um, own_um):
+    return viewed.warnings
+  line = (
+    f"found pixels of {size_um / view.scale:g} um, expected the teacher's "
+    f"{own_um / view.scale:g} um: it knows textures by the pixel"
+  )
+  return (*viewed.warnings, line)
+
+
+def is_like(size_um: float, other_um: float) -> bool:
+  """Returns whether two pixel sizes show a texture alike."""
+  return max(size_um, other_um) <= MAX_SIZE_RATIO * min(size_um, other_um)
 
 
 def _choose_channels(

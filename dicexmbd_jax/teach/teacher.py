@@ -32,6 +32,7 @@ class View:
     num_channels: how many there are; 0 before the first image is read.
     scale: working pixels per pixel of the image, 1 or 2.
     image: the config's section `image`, for "merged".
+    pixel_size_um: of the working grid; None where no image tells.
   """
 
   channels: str
@@ -39,6 +40,7 @@ class View:
   num_channels: int = 0
   scale: int = 1
   image: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  pixel_size_um: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

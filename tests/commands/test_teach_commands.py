@@ -586,3 +586,33 @@ def test_names_that_begin_alike(name, stems, expected):
   sources = [ImageSource(stem, pathlib.Path(stem)) for stem in stems]
   found = match_name(name, sources)
   assert (found and found.stem) == expected
+
+
+def write_sized(path, data, size_um):
+  """Writes a TIFF that tells its pixel size."""
+  tifffile.imwrite(
+    path,
+    data,
+    photometric="minisblack",
+    resolution=(1e4 / size_um, 1e4 / size_um),
+    resolutionunit="CENTIMETER",
+  )
+
+
+def test_another_pixel_size_is_told(study, caplog):
+  for k, size_um in enumerate((1.0, 1.1, 0.5)):
+    stack = make_stack(k).transpose(2, 0, 1)
+    write_sized(study / "img" / f"roi{k}.tiff", stack, size_um)
+  assert teach_fit.run(fit_flags(study)) == 0
+  assert "expected one size" not in caplog.text
+  assert read_teacher(study / "teacher").view.pixel_size_um == pytest.approx(
+    1.05
+  )
+  assert teach_predict.run(predict_flags(study)) == 0
+  told = [line for line in caplog.text.splitlines() if "teacher's" in line]
+  assert len(told) == 1 and "roi2" in told[0]
+  assert "found pixels of 0.5 um, expected the teacher's 1.05 um" in told[0]
+  labels = study / "labels"
+  write_tiff(labels / "roi2_labels.tiff", make_strokes())
+  assert teach_fit.run(fit_flags(study)) == 0
+  assert "0.5 um" in caplog.text and "expected one size" in caplog.text
