@@ -10,7 +10,7 @@ import tifffile
 from dicexmbd_jax.sections import MAX_PIXEL_UM, MIN_PIXEL_UM
 
 Element = xml.etree.ElementTree.Element
-UNITS_UM = {
+_UNITS_UM = {
   **dict.fromkeys(("pm", "picometer"), 1e-6),
   **dict.fromkeys(("\u00c5", "\u212b", "angstrom"), 1e-4),
   **dict.fromkeys(("nm", "nanometer"), 1e-3),
@@ -191,6 +191,13 @@ def _read_page_names(
   return names
 
 
+def find_unit_um(unit: str) -> float | None:
+  """Returns a unit of length in um, however it is spelt; None: none that is."""
+  if unit in _UNITS_UM:
+    return _UNITS_UM[unit]
+  return _UNITS_UM.get(unit.lower().replace("metre", "meter"))
+
+
 def _find_odd_size(pixels: Element | None) -> str | None:
   """Returns OME's size in words where it is there, but no number of a unit."""
   if pixels is None:
@@ -198,7 +205,7 @@ def _find_odd_size(pixels: Element | None) -> str | None:
   for axis in "XY":
     size = pixels.get(f"PhysicalSize{axis}")
     unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
-    is_known = unit in UNITS_UM or unit in _NO_UNITS
+    is_known = find_unit_um(unit) is not None or unit in _NO_UNITS
     if size is not None and (_parse_number(size) is None or not is_known):
       return f"{size[:20]!r} {unit[:20]!r}"
   return None
@@ -211,8 +218,9 @@ def _read_ome_size(pixels: Element | None) -> tuple[float, float] | None:
   for axis in "XY":
     size = _parse_number(pixels.get(f"PhysicalSize{axis}"))
     unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
-    if size is not None and unit in UNITS_UM:
-      sizes.append(size * UNITS_UM[unit])
+    unit_um = find_unit_um(unit)
+    if size is not None and unit_um is not None:
+      sizes.append(size * unit_um)
   # Some writers give the width alone.
   return (sizes[0], sizes[-1]) if sizes else None
 
@@ -220,11 +228,11 @@ def _read_ome_size(pixels: Element | None) -> tuple[float, float] | None:
 def _read_imagej_size(
   file: tifffile.TiffFile, first: tifffile.TiffPage
 ) -> tuple[float, float] | None:
-  unit = str((file.imagej_metadata or {}).get("unit", "")).lower()
+  unit_um = find_unit_um(str((file.imagej_metadata or {}).get("unit", "")))
   per_x, per_y = (_read_resolution(first, axis) for axis in "XY")
-  if unit not in UNITS_UM or not per_x or not per_y:
+  if unit_um is None or not per_x or not per_y:
     return None
-  return UNITS_UM[unit] / per_x, UNITS_UM[unit] / per_y
+  return unit_um / per_x, unit_um / per_y
 
 
 def _read_tag_size(

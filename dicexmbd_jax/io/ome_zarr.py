@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 from dicexmbd_jax import extras, memory, storage
-from dicexmbd_jax.io.metadata import UNITS_UM
+from dicexmbd_jax.io.metadata import find_unit_um
 from dicexmbd_jax.io.tiff import Select
 from dicexmbd_jax.sections import MAX_PIXEL_UM, MIN_PIXEL_UM
 from dicexmbd_jax.types import LoadedImage
@@ -259,10 +259,10 @@ def _read_pixel_size(
   for name in "yx":
     at = [one["name"] for one in axes].index(name)
     unit = str(axes[at].get("unit") or "")
-    known = unit if unit in UNITS_UM else unit.lower().replace("metre", "meter")
-    if known not in UNITS_UM:
+    unit_um = find_unit_um(unit)
+    if unit_um is None:
       odd_units.append(unit[:20])
-    size = UNITS_UM.get(known, 1.0)
+    size = unit_um or 1.0
     for where in (scale, level):
       for one in where.get("coordinateTransformations", []):
         if one["type"] == "scale":

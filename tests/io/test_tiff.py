@@ -276,6 +276,7 @@ def make_ome(x, y, unit="\u00b5m"):
     (make_ome(0.002, 0.002, "mm"), 2.0, 0),
     (make_ome(5e-7, 5e-7, "m"), 0.5, 0),
     (make_ome(5000, 5000, "\u00c5"), 0.5, 0),
+    (make_ome(0.5, 0.5, "Micrometre"), 0.5, 0),
     ({"ome": True, "metadata": {**OME, "PhysicalSizeX": 0.5}}, 0.5, 0),
     (make_ome(1.0, 2.0), None, 1),
     (make_ome(300, 300), None, 1),
