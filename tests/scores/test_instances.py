@@ -46,6 +46,30 @@ def test_classes_are_no_instances(labels, found):
     check_instances(labels)
 
 
+def make_squares(num_cells):
+  """Numbered cells of 4 x 4 px, a pixel apart."""
+  rows, columns = np.divmod(np.arange(30 * 30), 30)
+  labels = np.zeros((30 * 5, 30 * 5), np.int32)
+  for i, (y, x) in enumerate(zip(rows[:num_cells], columns, strict=False)):
+    labels[5 * y : 5 * y + 4, 5 * x : 5 * x + 4] = i + 1
+  return labels
+
+
+@pytest.mark.parametrize("num_cells", [270, 300, 600])
+def test_ids_that_wrapped_are_told(num_cells):
+  labels = make_squares(num_cells).astype(np.uint8)
+  with pytest.raises(ValueError, match="of 255 ids in two places or more"):
+    check_instances(labels.astype(np.int32))
+
+
+def test_as_many_ids_as_8_bits_have_are_fine():
+  labels = make_squares(255)
+  labels[2::5] = 0  # Resampled: a crumb of each cell lies apart.
+  labels[3::5, np.arange(150) % 5 > 0] = 0
+  check_instances(labels)
+  check_instances(make_squares(600))
+
+
 def test_the_api_refuses_them():
   cells = label_components(BINARY)
   assert dx.evaluate(cells, cells)["f1_iou_0.50"] == 1
