@@ -236,14 +236,19 @@ def evaluate(
     Score by name, as "f1_iou_0.50"; `scores/evaluate.py` lists them all.
 
   Raises:
-    ValueError: no labels, labels that number no cells (a binary mask), or two
-      shapes.
+    ValueError: no labels, labels that number no cells (a binary mask), two
+      shapes, or a tolerance that is no length.
   """
   from dicexmbd_jax.scores.evaluate import evaluate_image
   from dicexmbd_jax.scores.instances import check_instances
   from dicexmbd_jax.scores.known import keep_known
+  from dicexmbd_jax.scores.match import check_labels
 
   found, wanted = np.asarray(predicted), np.asarray(reference)
+  # Whole: what is known of them may be a single cell, or none.
+  for name, mask in (("predicted", found), ("reference", wanted)):
+    check_labels(name, mask)
+    check_instances(mask, name)
   if known is not None:
     is_known = np.asarray(known, bool)
     if not is_known.shape == found.shape == wanted.shape:
@@ -251,10 +256,7 @@ def evaluate(
         f"known: found shape {is_known.shape}, expected {found.shape}"
       )
     found, wanted = (keep_known(mask, is_known) for mask in (found, wanted))
-  scores = evaluate_image(found, wanted, tolerance_px).scores
-  for name, mask in (("predicted", found), ("reference", wanted)):
-    check_instances(mask, name)
-  return scores
+  return evaluate_image(found, wanted, tolerance_px).scores
 
 
 def finetune(

@@ -234,6 +234,26 @@ def test_what_is_not_known_counts_in_no_score():
     dx.evaluate(predicted, reference, known=known[1:])
 
 
+def test_masks_are_checked_before_what_is_known_of_them():
+  cells = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((10, 10), np.int32))
+  cells[np.arange(40) % 10 > 5] = 0
+  cells[:, np.arange(40) % 10 > 5] = 0
+  known = np.zeros(cells.shape, bool)
+  known[:8, :8] = True
+  binary = (cells > 0).astype(np.uint8)
+  with pytest.raises(ValueError, match="predicted: found one id in 16 pieces"):
+    dx.evaluate(binary, binary, known=known)
+  torn = cells.copy()
+  torn[6, 6] = 1  # A crumb of the only cell that is known.
+  assert dx.evaluate(torn, torn, known=known)["num_reference"] == 1
+  for wrong, line in ((cells.astype(float), "float64"), (cells - 1, "id -1")):
+    with pytest.raises(ValueError, match=f"predicted: found {line}"):
+      dx.evaluate(wrong, cells, known=known)
+  for tolerance_px in (-1, np.nan, np.inf):
+    with pytest.raises(ValueError, match="tolerance_px: found"):
+      dx.evaluate(cells, cells, tolerance_px=tolerance_px)
+
+
 def test_finetune_wants_a_mask_for_each_image(tmp_path):
   stack = np.ones((2, 8, 8), np.float32)
   with pytest.raises(ValueError, match="masks: found b without its image"):

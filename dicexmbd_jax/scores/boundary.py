@@ -80,10 +80,12 @@ def score_nearby(
     The PixelScores, jaccard NaN.
 
   Raises:
-    ValueError: tolerance_px is negative.
+    ValueError: tolerance_px is negative or not finite.
   """
-  if tolerance_px < 0:
-    raise ValueError(f"tolerance_px: found {tolerance_px}, expected >= 0")
+  if not 0 <= tolerance_px < np.inf:
+    raise ValueError(
+      f"tolerance_px: found {tolerance_px}, expected a length, 0 or more"
+    )
   num_predicted = int(np.count_nonzero(predicted))
   num_reference = int(np.count_nonzero(reference))
   if num_predicted == 0 or num_reference == 0:

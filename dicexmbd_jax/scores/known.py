@@ -22,9 +22,13 @@ def keep_known(labels: Labels, known: Bool[np.ndarray, "y x"]) -> Labels:
   Returns:
     The labels of the other objects, whole, also where they reach beyond.
   """
-  areas_px = np.bincount(labels.ravel())
-  known_px = np.bincount(labels[known], minlength=len(areas_px))
-  return np.where((2 * known_px >= areas_px)[labels], labels, 0)
+  numbers = labels
+  if labels.max(initial=0) > labels.size:  # Too large to count up to.
+    _, numbers = np.unique(labels, return_inverse=True)
+    numbers = numbers.reshape(labels.shape)
+  areas_px = np.bincount(numbers.ravel())
+  known_px = np.bincount(numbers[known], minlength=len(areas_px))
+  return np.where((2 * known_px >= areas_px)[numbers], labels, 0)
 
 
 def count_blocks(

@@ -25,6 +25,15 @@ def test_objects_count_where_half_of_them_is_known():
   np.testing.assert_array_equal(kept, np.where(CELLS == 5, 0, CELLS))
 
 
+def test_ids_may_be_of_any_size():
+  is_known = np.zeros(CELLS.shape, bool)
+  is_known[:, :4] = True
+  kept = known.keep_known(CELLS, is_known)
+  large = np.where(CELLS > 0, CELLS.astype(np.int64) + 10**13, 0)
+  wanted = np.where(kept > 0, large, 0)
+  np.testing.assert_array_equal(known.keep_known(large, is_known), wanted)
+
+
 def test_all_known_changes_nothing_and_nothing_known_clears_all():
   everywhere = np.ones(CELLS.shape, bool)
   np.testing.assert_array_equal(known.keep_known(CELLS, everywhere), CELLS)
