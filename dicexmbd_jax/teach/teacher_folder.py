@@ -113,6 +113,7 @@ def check_teacher(teacher: Teacher) -> None:
   fits = (
     view.channels in CHANNELS
     and view.scale in (1, 2)
+    and isinstance(view.pixel_size_um, int | float | None)
     and forest.num_columns
     == features.count_columns(teacher.selection, view.num_channels)
     and forest.thresholds.shape == (num_nodes,)
