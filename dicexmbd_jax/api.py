@@ -195,8 +195,8 @@ def segment_probabilities(
     probabilities: (y, x, 2 or 3): nucleus, membrane/cytoplasm, background;
       0..1, or uint8 or uint16, whose highest value stands for 1.
     pixel_size_um: edge of the maps' pixels.
-    settings: as of `Segmenter`; {"segment.preset": "dice_xmbd"} gives the
-      published masks.
+    settings: as of `Segmenter`, from the shipped model's on; {"segment.preset":
+      "dice_xmbd"} gives the published masks.
     shape: rows and columns of the masks, on the same field; None: the maps'.
       The maps of `Cells` need it, 1 / (map_scale * magnification) as their
       pixel size, and {"segment.map_scale": map_scale} where that is above 1.
