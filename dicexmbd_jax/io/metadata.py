@@ -147,6 +147,13 @@ def find_ome_pixels(
   return next(iter((*own, *alike, *found)), None)
 
 
+def find_unit_um(unit: str) -> float | None:
+  """Returns a unit of length in um, however it is spelt; None: none that is."""
+  if unit in _UNITS_UM:
+    return _UNITS_UM[unit]
+  return _UNITS_UM.get(unit.lower().replace("metre", "meter"))
+
+
 def _list_starts(pixels: Element) -> list[str]:
   """Returns the pages that parts of an image begin at."""
   return [one.get("IFD", "0") for one in pixels.findall("{*}TiffData")]
@@ -189,13 +196,6 @@ def _read_page_names(
       return []
     names.append(name)
   return names
-
-
-def find_unit_um(unit: str) -> float | None:
-  """Returns a unit of length in um, however it is spelt; None: none that is."""
-  if unit in _UNITS_UM:
-    return _UNITS_UM[unit]
-  return _UNITS_UM.get(unit.lower().replace("metre", "meter"))
 
 
 def _find_odd_size(pixels: Element | None) -> str | None:

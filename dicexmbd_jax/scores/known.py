@@ -95,12 +95,10 @@ def _find_blocks(
 ) -> np.ndarray:
   """Returns the square that holds each object's centre."""
   rows, columns = np.nonzero(labels)
-  values = labels[rows, columns]
-  size = int(values.max(initial=0)) + 1
-  areas_px = np.maximum(np.bincount(values, minlength=size), 1)
+  present, values = np.unique(labels[rows, columns], return_inverse=True)
+  areas_px = np.bincount(values)
   y, x = (
-    np.bincount(values, weights=places, minlength=size) / areas_px
-    for places in (rows, columns)
+    np.bincount(values, weights=places) / areas_px for places in (rows, columns)
   )
   found = (y // block_px).astype(int) * grid[1] + (x // block_px).astype(int)
-  return found[ids]
+  return found[np.searchsorted(present, ids)]

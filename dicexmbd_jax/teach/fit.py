@@ -163,7 +163,7 @@ def fit_teacher(
     request.view,
     names=names,
     num_channels=num_channels,
-    pixel_size_um=find_pixel_size(where, rows),
+    pixel_size_um=find_pixel_size(where, rows, request.view.scale),
   )
   return Teacher(view, selection, trees, record)
 
@@ -210,12 +210,15 @@ def check_channels(
   return first[1].names, first[1].num_channels
 
 
-def find_pixel_size(where: str, rows: Mapping[str, ImageRows]) -> float | None:
-  """Returns the images' median pixel size in um; warns where they differ.
+def find_pixel_size(
+  where: str, rows: Mapping[str, ImageRows], scale: int
+) -> float | None:
+  """Returns the working grid's median pixel size in um; warns of several.
 
   Args:
     where: the annotations.
     rows: by what holds the strokes.
+    scale: working pixels per pixel of the image, whose sizes are told.
   """
   known = [
     (part.pixel_size_um, shown)
@@ -227,12 +230,12 @@ def find_pixel_size(where: str, rows: Mapping[str, ImageRows]) -> float | None:
   (low_um, finest), (high_um, coarsest) = min(known), max(known)
   if not is_like(low_um, high_um):
     logging.warning(
-      "%s: found working pixels of %.3g um (%s) to %.3g um (%s), expected one "
+      "%s: found pixels of %.3g um (%s) to %.3g um (%s), expected one "
       "size: one structure looks different at each",
       where,
-      low_um,
+      low_um * scale,
       finest,
-      high_um,
+      high_um * scale,
       coarsest,
     )
   return float(np.median([size_um for size_um, _ in known]))

@@ -123,8 +123,8 @@ def check_view(viewed: Viewed, teacher: Teacher) -> tuple[str, ...]:
   if not size_um or not own_um or is_like(size_um, own_um):
     return viewed.warnings
   line = (
-    f"found pixels of {size_um / view.scale:g} um, expected the teacher's "
-    f"{own_um / view.scale:g} um: it knows textures by the pixel"
+    f"found pixels of {size_um * view.scale:.3g} um, expected the teacher's "
+    f"{own_um * view.scale:.3g} um: it knows textures by the pixel"
   )
   return (*viewed.warnings, line)
 

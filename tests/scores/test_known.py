@@ -58,6 +58,8 @@ def test_blocks_by_hand():
   moved = np.where(CELLS == 3, 0, CELLS)
   counts = known.count_blocks(moved, CELLS, 3)
   assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0]]
+  large = np.where(CELLS > 0, CELLS.astype(np.int64) + 10**13, 0)
+  np.testing.assert_array_equal(known.count_blocks(moved, large, 3), counts)
 
 
 def test_pixels_count_where_they_are_known():
