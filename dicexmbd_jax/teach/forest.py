@@ -3,7 +3,8 @@
 Ilastik's (vigra's): 100 trees, each on as many rows as there are, drawn with
 replacement; Gini impurity; the square root of the number of columns tried at
 every node; nodes are split until they are pure; classes are not weighted. A
-probability is the mean over the trees of the class shares in the leaf.
+probability is the mean over the trees of the class shares in the leaf. Other
+than Ilastik's, a tree draws MAX_DRAWS rows at most.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from dicexmbd_jax.masks.compiler import compile_kernel
 
 NUM_TREES = 100
+# More than anyone paints: without a bound, a million rows take an hour.
+MAX_DRAWS = 100_000
 CLASSES = ("nucleus", "membrane/cytoplasm", "background")  # Labels 1, 2, 3.
 
 _ROWS_AT_ONCE = 256
@@ -75,6 +78,7 @@ def fit_forest(
   model = RandomForestClassifier(
     num_trees,
     max_features=max(1, math.floor(math.sqrt(rows.shape[1]) + 0.5)),
+    max_samples=MAX_DRAWS if len(rows) > MAX_DRAWS else None,
     random_state=seed,
     n_jobs=num_threads,
   )

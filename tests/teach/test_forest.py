@@ -38,6 +38,21 @@ def test_a_seed_gives_one_forest():
   assert not np.array_equal(first.columns, other.columns)
 
 
+def test_a_tree_draws_a_bounded_number_of_rows(monkeypatch):
+  rows, labels = make_rows(3000)
+  whole = forest.fit_forest(rows, labels, seed=0)
+  monkeypatch.setattr(forest, "MAX_DRAWS", 3000)
+  alike = forest.fit_forest(rows, labels, seed=0)
+  np.testing.assert_array_equal(alike.thresholds, whole.thresholds)
+  monkeypatch.setattr(forest, "MAX_DRAWS", 10)
+  small = forest.fit_forest(rows, labels, seed=0)
+  # Leaves are pure, so ten rows have ten leaves at most, and nine nodes above.
+  assert np.diff([*small.roots, small.columns.size]).max() <= 19
+  others, truth = make_rows(3000, seed=1)
+  found = forest.predict_forest(small, others.reshape(60, 50, 9))
+  assert (found.argmax(axis=2).ravel() + 1 == truth).mean() > 0.7
+
+
 def test_a_class_without_pixels_has_probability_zero():
   rows, labels = make_rows()
   chosen = labels != 2
