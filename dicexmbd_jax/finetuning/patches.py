@@ -24,6 +24,7 @@ CROPS_PER_PATCH = 1.7
 MAX_PATCHES = 600  # Beyond these patches do not overlap.
 SIMULATED_PX = 256  # As the first pass sees: one shape less is compiled.
 MIN_SIMULATED, MAX_SIMULATED = 3, 24
+NUM_JUDGING = 8  # One alone would tell more of itself than of the model.
 _BACKGROUND = (0.0, 0.0, 1.0)  # The target of padding.
 
 
@@ -128,8 +129,8 @@ def write_rehearsal(
   config: ConfigDict,
   kind: str,
   budget: tuple[float, int],
-) -> list[Sample]:
-  """Writes records of simulated tissue; returns one more, to judge by.
+) -> None:
+  """Writes records of simulated tissue.
 
   Training on it beside the labelled images keeps what the network could do.
 
@@ -145,24 +146,39 @@ def write_rehearsal(
   seconds, seed = budget
   deadline_s = time.monotonic() + seconds
   patch_px = find_patch_px(config)
-  # Small networks, as in tests, need no large images.
-  size_px = min(SIMULATED_PX, 2 * patch_px)
   examples: list[Example] = []
-  kept: list[Sample] = []
   for index in range(MAX_SIMULATED):
     if index >= MIN_SIMULATED and time.monotonic() > deadline_s:
       break
-    sample = simulate_sample((seed, index), size_px, kind, config)
-    if index == 0:
-      kept.append(sample)
-      continue
+    sample = simulate_sample(
+      (seed, index), find_simulated_px(config), kind, config
+    )
     everywhere = np.ones(sample.is_covered.shape, bool)
     image = show_image(sample, 1.0, config)
     examples += cut_sample(
       sample, everywhere, image, (patch_px, max(patch_px // 2, 1))
     )
   dataset.write_dataset(folder, {"train": examples}, patch_px, "Simulated.")
-  return kept
+
+
+def simulate_judging(config: ConfigDict, kind: str, seed: int) -> list[Sample]:
+  """Returns simulated images that write_rehearsal never makes, to judge by.
+
+  Args:
+    config: the whole configuration.
+    kind: what is labelled.
+    seed: of the fine-tuning.
+  """
+  numbers = range(MAX_SIMULATED, MAX_SIMULATED + NUM_JUDGING)
+  size_px = find_simulated_px(config)
+  return [
+    simulate_sample((seed, number), size_px, kind, config) for number in numbers
+  ]
+
+
+def find_simulated_px(config: ConfigDict) -> int:
+  """Returns the edge of simulated images; small networks need no large ones."""
+  return min(SIMULATED_PX, 2 * find_patch_px(config))
 
 
 def simulate_sample(

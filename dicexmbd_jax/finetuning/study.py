@@ -40,7 +40,7 @@ _SETTINGS = "settings.json"
 # may take.
 _REHEARSAL_SHARE, _FIT_SHARE, _FACTOR_SHARE = 0.05, 0.08, 0.1
 _MAX_TRIED = 4  # Images that magnifications are tried on.
-_REPORT_S = 6.0  # Pictures and page, on two cores.
+_REPORT_S = 12.0  # Simulated tissue, pictures and page, on two cores.
 _SLACK = 1.5  # Other work on the machine may slow the end down.
 
 
@@ -136,12 +136,11 @@ class Tuning:
     with config.predict.ignore_type():
       config.predict.magnification = factor
     shown = self.show(dict.fromkeys(factors, config.predict.magnification))
-    kept = self.write_records(config)
+    self.write_records(config)
     course, is_complete, config = self.train(config, shown, judged_s)
     with training.restore_handlers():
       return self.conclude(
-        config, shown, (before, course, is_complete),
-        (kept, tuple(factors.values())),
+        config, shown, (before, course, is_complete), tuple(factors.values())
       )  # fmt: skip
 
   def find_factors(self, first_pass: Network) -> dict[str, float]:
@@ -210,28 +209,27 @@ class Tuning:
     maps = judge.predict_maps(shown, network)
     return judge.judge_maps(shown, maps, self.config)
 
-  def write_records(self, config: ConfigDict) -> list[Sample]:
+  def write_records(self, config: ConfigDict) -> None:
     """Writes what is trained on, unless a run before has; see patches."""
+    if (self.work / training.CLOCK).exists():
+      return
     planned = training.plan_training(
       config, self.work, self.plan.seed, find_crop_px(config)
     )
     budget_s = _REHEARSAL_SHARE * 60 * self.plan.minutes
-    kind, seed = self.samples[0].kind, self.plan.seed
     own, other = (
       self.work / name for name in (training.OWN, training.REHEARSAL)
     )
-    if (self.work / training.CLOCK).exists():
-      size_px = min(patches.SIMULATED_PX, 2 * patches.find_patch_px(planned))
-      return [patches.simulate_sample((seed, 0), size_px, kind, planned)]
     for folder in (own, other):
       shutil.rmtree(folder, ignore_errors=True)
     number = patches.write_own(
       own, self.samples, self.division.trains,
       config.predict.magnification, planned,
     )  # fmt: skip
-    kept = patches.write_rehearsal(other, planned, kind, (budget_s, seed))
+    patches.write_rehearsal(
+      other, planned, self.samples[0].kind, (budget_s, self.plan.seed)
+    )
     logging.info("%d patches of labelled images", number)
-    return kept
 
   def train(
     self, config: ConfigDict, shown: Sequence[judge.Shown], judged_s: float
@@ -268,7 +266,7 @@ class Tuning:
     config: ConfigDict,
     shown: Sequence[judge.Shown],
     course: tuple[judge.Verdict, training.Course, bool],
-    notes: tuple[Sequence[Sample], tuple[float, ...]],
+    factors: tuple[float, ...],
   ) -> Result:
     """Fits the settings of the best network, exports and judges it.
 
@@ -295,13 +293,13 @@ class Tuning:
       is_complete = not stop.is_due(0)
     after = judge.judge_maps(shown, maps, config)
     difference = judge.compare(after, before)
-    simulated = self.compare_simulated(model, config, notes[0])
+    simulated = self.compare_simulated(model, config)
     details = {
       "way": self.division.way,
       "history": found.history,
       "num_steps": found.num_steps,
       "simulated": simulated,
-      "factors": notes[1],
+      "factors": factors,
       "has_learnt": has_learnt,
       "settings": list_changes(self.config, config),
     }
@@ -333,7 +331,7 @@ class Tuning:
     return restored
 
   def compare_simulated(
-    self, model: UNet, config: ConfigDict, kept: Sequence[Sample]
+    self, model: UNet, config: ConfigDict
   ) -> tuple[float, float]:
     """Returns F1 on simulated tissue that nothing has seen, before and after.
 
@@ -347,7 +345,9 @@ class Tuning:
         patches.show_image(sample, 1.0, config),
         sample.objects,
       )
-      for sample in kept
+      for sample in patches.simulate_judging(
+        config, self.samples[0].kind, self.plan.seed
+      )
     ]
     pair = []
     for one, settings in ((self.model, self.config), (model, config)):
