@@ -14,6 +14,7 @@ from absl import logging
 from dicexmbd_jax import __version__
 from dicexmbd_jax.commands import teach_fit, teach_rank
 from dicexmbd_jax.io import images, pairing, probabilities, write
+from dicexmbd_jax.io.drawings import list_drawings
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.masks.settings import resolve_settings
@@ -35,6 +36,8 @@ from dicexmbd_jax.teach.uncertainty import measure_uncertainty
 from dicexmbd_jax.types import ImageSource, Panel
 
 Path = pathlib.Path
+
+_START = "round_00"  # Before the first strokes.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +187,50 @@ def read_request(flags) -> Request:
 
 
 def find_templates(output: Path) -> str:
-  """Returns the templates of the last round; "" before the first."""
-  found = sorted(output.glob("round_*/templates"))
+  """Returns the templates of the last round; "" before the first.
+
+  Raises:
+    ValueError: a call that was stopped left a part of them, and the rest is
+      where --strokes was.
+  """
+  found = list_templates(output)
+  is_first = [one.parent.name for one in found] == [_START]
+  if len(found) == 1 and not is_first and is_incomplete(found[0]):
+    raise ValueError(
+      f"{found[0]}: found no {drawings.LEGEND_FILE}, which a call writes last, "
+      "expected the --strokes of that call once more"
+    )
   return str(found[-1]) if found else ""
+
+
+def complete_templates(output: Path) -> None:
+  """Adds to the last round what a stopped call did not take over into it.
+
+  Raises:
+    OSError: a file cannot be written.
+  """
+  *earlier, last = list_templates(output) or [output]
+  if not earlier or not is_incomplete(last):
+    return
+  found, _ = list_drawings(earlier[-1])
+  for one in found:
+    keep_drawing(Annotated(one, str(one.path), one.path), last)
+  legend = earlier[-1] / drawings.LEGEND_FILE
+  if legend.is_file():
+    write.write_text(
+      last / drawings.LEGEND_FILE,
+      legend.read_text(encoding="utf-8", errors="replace"),
+    )
+
+
+def list_templates(output: Path) -> list[Path]:
+  """Returns the templates' folders, round by round."""
+  return sorted(output.glob("round_*/templates"))
+
+
+def is_incomplete(templates: Path) -> bool:
+  """Whether the call that wrote a round's templates was stopped."""
+  return not (templates / drawings.LEGEND_FILE).exists()  # It comes last.
 
 
 def do_round(request: Request) -> int:
@@ -198,6 +242,8 @@ def do_round(request: Request) -> int:
   """
   failures = FailureLog()
   failures.write(request.fit.output)  # Tells at once whether one can write.
+  if request.fit.annotations in map(str, list_templates(request.output)):
+    complete_templates(request.output)
   items: list[Annotated] = []
   away: list[Annotated] = []
   if request.fit.annotations:
@@ -237,7 +283,7 @@ def start(request: Request) -> int:
     failures.add("", path, ValueError(line))
   places = np.linspace(0, len(found) - 1, request.num_images)
   chosen = [found[k] for k in dict.fromkeys(np.rint(places).astype(int))]
-  folder = request.output / "round_00"
+  folder = request.output / _START
   write_places(request, chosen, (), folder, failures)
   failures.write(request.output)
   logging.info(

@@ -176,6 +176,59 @@ def test_strokes_outlive_a_round_without_their_image(folder, lose):
   np.testing.assert_array_equal(found, mine)
 
 
+def stop_in(monkeypatch, function):
+  """Lets a call end as if killed, where it has called a function once."""
+  real = getattr(teach_round, function)
+  calls = []
+
+  def call(*arguments):
+    if calls:
+      raise KeyboardInterrupt
+    calls.append(arguments)
+    return real(*arguments)
+
+  monkeypatch.setattr(teach_round, function, call)
+
+
+def test_a_call_that_was_stopped_loses_no_strokes(folder, monkeypatch):
+  out = folder / "out"
+  flags = make_flags(folder, num_images=3)
+  assert teach_round.run(flags) == 0
+  for row, stem in enumerate("abc"):
+    paint(out / f"round_00/templates/{stem}.tiff", 5 + 10 * row)
+  legend = drawings.LEGEND_TEXT + "mine,#123456,1\n"
+  (out / "round_00/templates/classes.csv").write_text(legend)
+  with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    stop_in(patched, "keep_strokes")
+    teach_round.run(make_flags(folder, num_images=1))
+  templates = out / "round_01/templates"
+  assert len(list(templates.iterdir())) == 2
+  assert teach_round.run(flags) == 0
+  assert len(read_teacher(out / "teacher").record["pixels"]) == 3
+  for stem in "abc":
+    np.testing.assert_array_equal(
+      tifffile.imread(templates / f"{stem}.tiff"),
+      tifffile.imread(out / f"round_00/templates/{stem}.tiff"),
+    )
+  assert (templates / "classes.csv").read_text() == legend
+
+
+def test_a_stopped_call_with_strokes_is_told(folder, monkeypatch, caplog):
+  write_strokes(folder)
+  flags = make_flags(folder, strokes=str(folder / "strokes"))
+  with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    patched.setattr(teach_round, "write_places", interrupt)
+    teach_round.run(flags)
+  assert teach_round.run(make_flags(folder)) == 2
+  assert "templates: found no classes.csv" in caplog.text
+  assert teach_round.run(flags) == 0
+  assert teach_round.run(make_flags(folder)) == 0
+
+
+def interrupt(*arguments):
+  raise KeyboardInterrupt
+
+
 def test_strokes_that_do_not_fit_stay_and_are_told_each_time(folder):
   out = folder / "out"
   write_strokes(folder)
