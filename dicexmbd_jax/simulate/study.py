@@ -47,7 +47,7 @@ def draw_image(seed: int, index: int, shape: tuple[int, int]) -> SimulatedImage:
 def simulate_study(
   output: str | os.PathLike[str], num_images: int, seed: int, size_px: int
 ) -> Iterator[WrittenImage]:
-  """Writes a study image by image; files that exist are replaced.
+  """Writes a study image by image; files of an earlier one are replaced.
 
   Writes `panel.csv` (channel, name, keep, nuclear, membrane_cytoplasm; one row
   per channel of the stacks, junk channels with keep 0 included),
@@ -65,7 +65,7 @@ def simulate_study(
     A record of each image, once its files are written.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: an argument is out of range, or another study is there.
     OSError: the folder cannot be written.
   """
   limits = (
@@ -75,9 +75,28 @@ def simulate_study(
     if value < low:
       raise ValueError(f"{name}: found {value}, expected at least {low}")
   folder = pathlib.Path(output)
-  write.write_text(folder / "panel.csv", format_panel(draw_panel(seed)))
+  panel = format_panel(draw_panel(seed))
+  _check_output(folder, panel)
+  (folder / "truth").mkdir(parents=True, exist_ok=True)
+  write.write_text(folder / "panel.csv", panel)
   for index in range(num_images):
     yield _write_image(folder, f"ROI{index + 1:03d}", seed, index, size_px)
+
+
+def _check_output(folder: pathlib.Path, panel: str) -> None:
+  """Raises a ValueError where files of another study would be replaced."""
+  path = folder / "panel.csv"
+  if not (folder / "truth").exists():
+    for found in (path, folder / "img"):
+      if found.exists():
+        raise ValueError(
+          f"output: found {found} and no truth/, so not a simulated study, "
+          "expected a new folder"
+        )
+  elif path.exists() and path.read_bytes() != panel.encode():
+    raise ValueError(
+      f"output: found {path} of another seed, expected a new folder"
+    )
 
 
 def _write_image(

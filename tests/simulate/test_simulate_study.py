@@ -111,6 +111,26 @@ def test_command_writes_and_writes_again(tmp_path):
   np.testing.assert_array_equal(tifffile.imread(stack), wanted)
 
 
+@pytest.mark.parametrize("name", ["panel.csv", "img/ROI001.tiff"])
+def test_a_study_of_somebody_is_left_alone(tmp_path, name, caplog):
+  path = tmp_path / name
+  path.parent.mkdir(exist_ok=True)
+  path.write_text("mine")
+  assert command.run(make_flags(tmp_path)) == 2
+  (record,) = caplog.records
+  assert "and no truth/, so not a simulated study" in record.getMessage()
+  assert path.read_text() == "mine"
+  assert [one for one in tmp_path.rglob("*") if one.is_file()] == [path]
+
+
+def test_a_study_of_another_seed_is_left_alone(tmp_path, caplog):
+  assert command.run(make_flags(tmp_path)) == 0
+  before = read_files(tmp_path)
+  assert command.run(make_flags(tmp_path, seed=1)) == 2
+  assert "panel.csv of another seed, expected a new" in caplog.text
+  assert read_files(tmp_path) == before
+
+
 def test_command_names_an_output_it_cannot_write(tmp_path, caplog):
   (tmp_path / "file").write_text("in the way")
   assert command.run(make_flags(tmp_path / "file" / "study")) == 2
