@@ -43,13 +43,14 @@ class Cells:
     masks: int32 (y, x) on the image's grid; 0 = background, ids 1..n.
     nuclei: int32 (y, x); a nucleus has its cell's id.
     probabilities: float32 (y, x, 3), nucleus, membrane/cytoplasm, background,
-      on the network's grid: 1 um / (`map_scale` * `magnification`) per pixel.
+      on the network's grid.
     magnification: how many times larger than it is the network saw the tissue.
-    map_scale: how many of the network's pixels make 1 um.
+    map_scale: of these maps, as the setting `segment.map_scale` has it.
     table: one row per cell, in order of the ids: `Object`, area (px), centroids
       (px), axes (px), eccentricity, `is_border`, and the mean of each channel
       in its own unit. Without channels: shapes alone.
     warnings: what looks wrong with the image, one line each.
+    map_pixel_size_um: edge of the maps' pixels, in um of the tissue.
   """
 
   masks: Labels
@@ -59,6 +60,7 @@ class Cells:
   warnings: tuple[str, ...] = ()
   magnification: float = 1.0
   map_scale: int = 1
+  map_pixel_size_um: float = 1.0
 
 
 class Segmenter:
@@ -137,6 +139,7 @@ class Segmenter:
     [record] = chain.predict_records([record], network)
     record = chain.segment_record(record, config)
     table = _measure_cells(record.cells, record.is_border, loaded)
+    size_um = config.image.pixel_size_um
     return Cells(
       record.cells,
       record.nuclei,
@@ -144,7 +147,8 @@ class Segmenter:
       table,
       record.warnings,
       record.magnification,
-      find_map_scale(config.image.pixel_size_um),
+      find_map_scale(size_um),
+      size_um / record.magnification,
     )
 
 
@@ -198,23 +202,40 @@ def segment_probabilities(
     settings: as of `Segmenter`, from the shipped model's on; {"segment.preset":
       "dice_xmbd"} gives the published masks.
     shape: rows and columns of the masks, on the same field; None: the maps'.
-      The maps of `Cells` need it, 1 / (map_scale * magnification) as their
-      pixel size, and {"segment.map_scale": map_scale} where that is above 1.
+      The maps of `Cells` need it, their map_pixel_size_um, and
+      {"segment.map_scale": map_scale} where that is above 1.
 
   Raises:
-    ValueError: no probabilities, or no such setting.
+    ValueError: no probabilities, a size or shape that cannot be meant, or no
+      such setting.
   """
+  from dicexmbd_jax.io import metadata
+  from dicexmbd_jax.io.probabilities import check_scale
   from dicexmbd_jax.masks import class_order
   from dicexmbd_jax.masks import segment as segment_lib
   from dicexmbd_jax.masks.settings import resolve_settings
 
-  maps = np.asarray(probabilities)
+  maps = _take_array("probabilities", probabilities)
+  segment_lib.check_probabilities(maps)
+  check_scale(maps)
+  metadata.check_pixel_size("pixel_size_um", pixel_size_um)
+  if shape is not None:
+    shape = _check_shape(shape, maps.shape[:2])
   config = _resolve_settings(config_lib.SHIPPED_MODEL, settings)
-  map_um = pixel_size_um * resolve_settings(config.segment).map_scale
+  map_scale = resolve_settings(config.segment).map_scale
+  map_um = pixel_size_um * map_scale
   masks = segment_lib.segment_image(maps, config.segment, shape, map_um)
   table = _measure_cells(masks.cells, masks.is_border, None)
   doubts = class_order.find_doubt(maps)
-  return Cells(masks.cells, masks.nuclei, maps, table, doubts)
+  return Cells(
+    masks.cells,
+    masks.nuclei,
+    maps,
+    table,
+    doubts,
+    map_scale=map_scale,
+    map_pixel_size_um=pixel_size_um,
+  )
 
 
 def evaluate(
@@ -244,13 +265,14 @@ def evaluate(
   from dicexmbd_jax.scores.known import keep_known
   from dicexmbd_jax.scores.match import check_labels
 
-  found, wanted = np.asarray(predicted), np.asarray(reference)
+  found = _take_array("predicted", predicted)
+  wanted = _take_array("reference", reference)
   # Whole: what is known of them may be a single cell, or none.
   for name, mask in (("predicted", found), ("reference", wanted)):
     check_labels(name, mask)
     check_instances(mask, name)
   if known is not None:
-    is_known = np.asarray(known, bool)
+    is_known = _take_array("known", known).astype(bool)
     if not is_known.shape == found.shape == wanted.shape:
       raise ValueError(
         f"known: found shape {is_known.shape}, expected {found.shape}"
@@ -332,7 +354,8 @@ def finetune(
     )
     parts: dict[str, Any] = {labels: _read_labels(masks[name], name)}
     if known and name in known:
-      parts["is_covered"] = np.asarray(known[name], bool)
+      is_known = _take_array(f"known: {name}", known[name])
+      parts["is_covered"] = is_known.astype(bool)
     sample = dataclasses.replace(sample, **parts)
     sample = samples.check_sample(sample)
     if sample.is_covered.any():
@@ -380,6 +403,44 @@ def read_image(
   return images.read_image(chosen[0], rows)
 
 
+def _take_array(argument: str, values: np.ndarray) -> np.ndarray:
+  """Returns an array; one with masked values, which would count, is refused.
+
+  Raises:
+    ValueError: there are some.
+  """
+  if np.ma.is_masked(values):
+    number = int(np.ma.getmaskarray(values).sum())
+    raise ValueError(
+      f"{argument}: found {number} masked values, expected none: fill them"
+    )
+  return np.asarray(values)
+
+
+def _check_shape(
+  shape: Sequence[int], maps_px: tuple[int, ...]
+) -> tuple[int, int]:
+  """Returns the masks' shape, if it is of the same field as the maps.
+
+  Raises:
+    ValueError: it is not, by more than rounding to whole pixels may do.
+  """
+  sizes = tuple(shape)
+  is_whole = all(isinstance(size, int | np.integer) for size in sizes)
+  if len(sizes) != 2 or not is_whole or min(sizes) < 1:
+    raise ValueError(f"shape: found {shape}, expected rows and columns")
+  rows, columns = int(sizes[0]), int(sizes[1])
+  # Maps of n pixels may stand for anything between n - 1 and n + 1.
+  low = max((maps_px[0] - 1) / rows, (maps_px[1] - 1) / columns)
+  high = min((maps_px[0] + 1) / rows, (maps_px[1] + 1) / columns)
+  if low >= high:
+    raise ValueError(
+      f"shape: found ({rows}, {columns}) for maps of {maps_px}, expected rows "
+      "and columns of the same field"
+    )
+  return rows, columns
+
+
 def _read_labels(mask: np.ndarray, name: str) -> Labels:
   """Returns a mask of instances as int32.
 
@@ -390,7 +451,7 @@ def _read_labels(mask: np.ndarray, name: str) -> Labels:
   from dicexmbd_jax.scores.instances import check_instances
 
   place = f"masks: {name}"
-  labels = make_labels(np.asarray(mask), place)
+  labels = make_labels(_take_array(place, mask), place)
   check_instances(labels, place)
   return labels
 
@@ -450,7 +511,7 @@ def _order_axes(
     TypeError: not an array of real numbers.
     ValueError: axes or shape cannot be meant.
   """
-  pixels = np.asarray(stack)
+  pixels = _take_array("stack", stack)
   if pixels.dtype.kind not in "uif":
     raise TypeError(
       f"stack: found values of type {pixels.dtype}, expected real numbers"

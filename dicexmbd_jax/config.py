@@ -191,6 +191,7 @@ def resolve_config(
       or has one that cannot be meant.
   """
   config = base.copy_and_resolve_references()
+  overrides = _part_sections(overrides)
   changes = ConfigDict()
   if file is not None:
     changes = read_config_file(file).copy_and_resolve_references()
@@ -200,7 +201,7 @@ def resolve_config(
     # and the rest as fitted to the weights.
     config.segment = drop_fitted(config.segment)
   if file is not None:
-    _set(config.update, config, changes)
+    _update(config, changes)
     _check_from(f"--config: {file}", config)
   for name in overrides:
     _add_source(config, name)
@@ -219,9 +220,20 @@ def resolve_config(
       section[last], list | tuple
     ):
       value = type(section[last])(value)  # JSON and YAML know lists alone.
-    _set(section.__setitem__, section, last, value)
+    _set(section, last, value)
   check_config(config)
   return config
+
+
+def _part_sections(overrides: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns overrides value by value: a section's others stay as they are."""
+  parted: dict[str, Any] = {}
+  for name, value in overrides.items():
+    if name in _SECTIONS and isinstance(value, Mapping):
+      parted |= {f"{name}.{key}": one for key, one in value.items()}
+    else:
+      parted[name] = value
+  return parted
 
 
 def _add_source(config: ConfigDict, name: str):
@@ -232,13 +244,31 @@ def _add_source(config: ConfigDict, name: str):
     data[found[1]] = {"path": "", "weight": 1.0}
 
 
-def _set(change: Callable[..., None], section: ConfigDict, *arguments: Any):
-  """Changes values; one of another type too, for `check_config` to refuse."""
+def _update(config: ConfigDict, changes: ConfigDict) -> None:
+  """Changes values as `_set` does, those of sections one by one."""
+  for name, value in changes.items():
+    known = config.get(name)
+    if isinstance(value, ConfigDict) and isinstance(known, ConfigDict):
+      _update(known, value)
+    else:
+      _set(config, name, value)
+
+
+def _set(section: ConfigDict, name: str, value: Any) -> None:
+  """Changes a value; to one of another type too, for others to refuse.
+
+  A ConfigDict would make 0.0 of false where a number was.
+  """
+  if isinstance(value, bool) and isinstance(section.get(name), float):
+    with section.unlocked():
+      del section[name]  # What is there makes a number of it.
+      section[name] = value
+    return
   try:
-    change(*arguments)
+    section[name] = value
   except TypeError:
     with section.ignore_type():
-      change(*arguments)
+      section[name] = value
 
 
 def check_config(config: ConfigDict) -> None:

@@ -103,7 +103,8 @@ def judge_views(
   # Dim nuclei, too: they come and go where the network does not know what it
   # sees, and without them it would seem to.
   config = config.copy_and_resolve_references()
-  config.segment.min_nucleus_peak = 0.0
+  with config.segment.ignore_type():  # Somebody may have given a whole number.
+    config.segment.min_nucleus_peak = 0.0
   shapes = [view.shape[:2] for view in views[::2]]
   looks = [
     look_at(*one, config)

@@ -101,8 +101,9 @@ def test_the_function_is_the_class_used_once(segmenter, image):
 
 def test_maps_alone_give_the_same_masks(segmenter, image):
   cells = call(segmenter, image)
+  assert cells.map_pixel_size_um == 1 / cells.magnification
   grid = {
-    "pixel_size_um": 1 / (cells.map_scale * cells.magnification),
+    "pixel_size_um": cells.map_pixel_size_um,
     "shape": cells.masks.shape,
   }
   scale = {"segment.map_scale": cells.map_scale}
@@ -115,6 +116,68 @@ def test_maps_alone_give_the_same_masks(segmenter, image):
     **grid,
   )
   assert (parted.masks != cells.masks).any()
+
+
+@pytest.mark.parametrize("network_um", [2.0, 0.8, 0.5])
+def test_maps_of_any_network_tell_their_pixels(image, network_um):
+  own = FAST | {"image.pixel_size_um": network_um}
+  own |= {"predict.magnification": 1.3, "segment.max_growth_um": 2.0}
+  cells = call(dx.Segmenter(settings=own), image)
+  if cells.map_scale > 1:
+    own["segment.map_scale"] = cells.map_scale
+  again = dx.segment_probabilities(
+    cells.probabilities, cells.map_pixel_size_um, own, cells.masks.shape
+  )
+  np.testing.assert_array_equal(again.masks, cells.masks)
+  assert again.map_scale == cells.map_scale
+  assert again.map_pixel_size_um == cells.map_pixel_size_um
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"shape": (60, 40)}, r"shape: found \(60, 40\) for maps of \(40, 60\)"),
+    ({"shape": (40, 60, 3)}, "shape: found .* expected rows and columns"),
+    ({"shape": (0, 60)}, "shape: found .* expected rows and columns"),
+    ({"shape": (40.0, 60.0)}, "shape: found .* expected rows and columns"),
+    ({"pixel_size_um": np.inf}, "pixel_size_um: found inf"),
+    ({"pixel_size_um": 650}, "pixel_size_um: found 650, expected 0.05 to"),
+    ({"pixel_size_um": 0}, "pixel_size_um: found 0"),
+    ({"pixel_size_um": np.nan}, "pixel_size_um: found nan"),
+    ({"probabilities": np.eye(60, dtype=np.uint8)[:40, :, None].repeat(3, 2)},
+     "these look like counts"),
+    ({"probabilities": np.ma.masked_less(np.zeros((40, 60, 3)) + 0.3, 0.4)},
+     "probabilities: found 7200 masked values, expected none"),
+  ],
+)  # fmt: skip
+def test_maps_that_cannot_be_meant_are_refused(changes, words):
+  arguments = {"probabilities": np.full((40, 60, 3), np.float32(0.3))}
+  with pytest.raises(ValueError, match=words):
+    dx.segment_probabilities(**(arguments | changes))
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (20, 30), (80, 120), (81, 119)])
+def test_masks_have_any_shape_of_the_same_field(shape):
+  maps = np.full((40, 60, 3), np.float32(0.3))
+  found = dx.segment_probabilities(maps, shape=shape)
+  assert found.masks.shape == shape
+
+
+def test_masked_values_are_refused(segmenter, tmp_path):
+  stack = np.ma.masked_equal(STACK, 2)  # None is masked.
+  assert segmenter.segment(stack, [0], [1]).masks.shape == (20, 30)
+  stack[0, 3:5] = np.ma.masked
+  with pytest.raises(ValueError, match="stack: found 60 masked values"):
+    segmenter.segment(stack, [0], [1])
+  mask = np.ma.masked_equal(np.kron(np.eye(2, dtype=int), np.ones((4, 4))), 1)
+  whole = np.kron([[1, 2], [3, 4]], np.ones((4, 4), int))
+  with pytest.raises(ValueError, match="reference: found 32 masked values"):
+    dx.evaluate(whole, mask)
+  with pytest.raises(ValueError, match="known: found 32 masked values"):
+    dx.evaluate(whole, whole, known=mask)
+  images = {"a": np.ones((2, 8, 8))}
+  with pytest.raises(ValueError, match="masks: a: found 32 masked values"):
+    dx.finetune(images, {"a": mask}, tmp_path, [0], [1])
 
 
 def test_masks_are_scored(segmenter, image, folder):

@@ -73,6 +73,17 @@ def test_a_named_preset_drops_the_values_fitted_to_the_weights(base):
   assert named.segment.scale == 1
 
 
+def test_a_section_changes_the_values_that_it_has(base):
+  base.segment.cell_correction = 1.4
+  found = config_lib.resolve_config(base, None, {"segment": {"scale": 1}})
+  assert found.segment.cell_correction == 1.4
+  assert found.segment.scale == 1
+  named = config_lib.resolve_config(
+    base, None, {"segment": {"preset": "dice_xmbd", "scale": 1}}
+  )
+  assert named.segment.cell_correction is None
+
+
 def write_config(path, values):
   path.write_text(
     "from ml_collections import ConfigDict\n"
@@ -101,6 +112,8 @@ def test_a_preset_that_a_file_names_drops_the_fitted_values(base, tmp_path):
     ({"segment": {"scales": 1}}, r"found config.segment.scales, expected one "
      r"of aligns_corners, .*scale"),
     ({"segmnt": {"scale": 1}}, r"found config.segmnt, expected one of image"),
+    ({"image": {"hot_pixel_counts": False}}, "config.image.hot_pixel_counts: "
+     "found False, expected a number of 0 or more"),
     ({"predict": {"tile_px": "wide"}}, "config.predict.tile_px: found 'wide', "
      "expected a whole number of 0 or more"),
   ],
@@ -149,6 +162,15 @@ def test_a_file_may_have_all_that_the_default_has(base, tmp_path):
       "batch_size: found -1, expected a whole number of 0",
     ),
     ("predict.views", 2, "config.predict.views: found 2, expected 1, 4 or 8"),
+    ("image.hot_pixel_counts", False, "counts: found False, expected a number"),
+    ("image.clip_percentile", True, "percentile: found True, expected a numb"),
+    ("segment.min_nucleus_peak", True, "peak: found True, expected a number"),
+    (
+      "segment",
+      {"min_nucleus_peak": 2},
+      "peak: found 2, expected a number fro",
+    ),
+    ("segment", {"nothing": 2}, "config.segment.nothing: found no such value"),
     ("predict.views", True, "predict.views: found True, expected 1, 4 or 8"),
     ("image.preset", "papr", "image.preset: found 'papr', expected 'paper' or"),
     ("image.pixel_size_um", -1.0, "found -1.0, expected a number from 0.05 to"),

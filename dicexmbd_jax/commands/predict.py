@@ -90,6 +90,12 @@ class Request:
       )
     if self.pixel_size_um is not None:
       metadata.check_pixel_size("--pixel_size_um", self.pixel_size_um)
+    limit_um = self.config.segment.get("max_growth_um")
+    if self.method != chain.NETWORK and limit_um is not None:
+      raise ValueError(
+        f"--config.segment.max_growth_um: found {limit_um} with --method="
+        f"{self.method}, expected none: a baseline's cells have no such limit"
+      )
     trained = config_lib.read_model_config(self.model_path)
     config_lib.check_model_section(self.config, trained)
     pool.count_workers(self.num_workers, 0)

@@ -136,7 +136,11 @@ def read_request(flags) -> Request:
     raise ValueError("--merge: found --shard beside it, expected one of both")
   settings = resolve_settings(flags.config.segment)
   classes = maps_reader.parse_classes(flags.classes)
-  made_with = repr((settings, bool(flags.confidence), classes, __version__))
+  # None is the maps' own, which the settings do not tell from 1.
+  scale = flags.config.segment.get("map_scale")
+  made_with = repr(
+    (settings, scale, bool(flags.confidence), classes, __version__)
+  )
   return Request(
     inputs=flags.probabilities,
     output=pathlib.Path(flags.output),

@@ -61,7 +61,8 @@ class Settings(Section):
     regularisation: weight of a step against a change of intensity when cells
       grow; larger gives rounder cells.
     max_growth_um: how far cells that propagation grows may reach from their
-      nuclei, in um of the tissue; 0, as published: no limit.
+      nuclei, in um of the tissue; 0, as published: no limit. Without a
+      network there is none.
     distance_px: how far cells reach from their nuclei, baseline "distance".
     keeps_border: whether nuclei at the image's edge become cells.
     parts_cells: whether a line of background parts neighbouring cells.

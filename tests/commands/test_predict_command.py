@@ -298,6 +298,25 @@ def test_a_baseline_keeps_no_maps_of_the_network(study, model_folder):
   assert len(list((out / "masks").iterdir())) == 3
 
 
+def test_a_baseline_has_no_limit_of_growth(study, model_folder, caplog):
+  more = ("--method=propagation", "--config.segment.max_growth_um=0.3")
+  assert call(study, model_folder, *more) == 2
+  assert "max_growth_um: found 0.3 with --method=propagation" in caplog.text
+
+
+def test_whole_numbers_do_where_the_magnification_is_chosen(
+  study, model_folder
+):
+  words = ("touching", "0", "auto")
+  names = (
+    "segment.preset",
+    "segment.min_nucleus_peak",
+    "predict.magnification",
+  )
+  more = [f"--config.{n}={w}" for n, w in zip(names, words, strict=True)]
+  assert call(study, model_folder, *more) == 0
+
+
 def test_neither_workers_nor_tiles_nor_strips_change_anything(
   study, model_folder, cut_finely
 ):

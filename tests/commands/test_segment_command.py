@@ -398,6 +398,21 @@ def test_maps_that_tell_their_image_have_its_grid_whatever_the_settings(
     assert tiff.read_pixel_size(path) == pytest.approx(image_um)
 
 
+def test_masks_of_another_map_scale_are_made_again(tmp_path):
+  maps = cellprofiler.make_maps((60, 80), 0).astype(np.float32)
+  write_lib.write_probabilities(
+    tmp_path / "maps/a.tiff", maps, 0.5, Grid((60, 80), 0.5), 2
+  )
+  found = []
+  for scale in (None, 1, None):
+    flags = make_flags(tmp_path)
+    flags.config.segment.map_scale = scale
+    assert segment.run(flags) == 0
+    found.append(tifffile.imread(tmp_path / "out/masks/a.tiff"))
+  assert (found[0] != found[1]).any()
+  np.testing.assert_array_equal(found[0], found[2])
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 @pytest.mark.parametrize(
   ("classes", "order"),
