@@ -337,9 +337,10 @@ def test_finetune_refuses_what_the_command_refuses(tmp_path):
 
   with pytest.raises(ValueError, match="the model to start from"):
     finetune(output=shipped)
-  with pytest.raises(ValueError, match="found something else in"):
-    (tmp_path / "img").mkdir()
-    finetune(output=tmp_path)
+  for name in ("img", "masks", "state", "run.json", "images.csv"):
+    (tmp_path / f"of_{name}" / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match="found something else in"):
+      finetune(output=tmp_path / f"of_{name}")
   with pytest.raises(ValueError, match="minutes: found -1"):
     finetune(minutes=-1)
   with pytest.raises(ValueError, match="seed: found -1"):

@@ -91,6 +91,13 @@ class Request:
       )
 
 
+# A model, a study, and what `predict`, `segment` and `evaluate` leave.
+_OF_OTHERS = (
+  "config.json", "img", "run.json", "state", "shards", "masks", "images.csv",
+  "scores.html",
+)  # fmt: skip
+
+
 def check_output(output: Path, start: Path) -> None:
   """Raises a ValueError where something else would be written over."""
   if start.resolve() == output.resolve():
@@ -98,7 +105,7 @@ def check_output(output: Path, start: Path) -> None:
       f"--output: found {output}, the model to start from, expected another "
       "folder"
     )
-  is_other = (output / "config.json").exists() or (output / "img").exists()
+  is_other = any((output / name).exists() for name in _OF_OTHERS)
   if is_other and not (output / study.WORK).is_dir():
     raise ValueError(
       f"--output: found something else in {output}, expected a new folder or "

@@ -14,9 +14,16 @@ from dicexmbd_jax import chain
 from dicexmbd_jax.finetuning.samples import Sample, check_sample
 from dicexmbd_jax.io import labels, listing, pairing, probabilities
 from dicexmbd_jax.io.source import open_source
+from dicexmbd_jax.masks import class_order
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.scores import instances
-from dicexmbd_jax.types import ImageRecord, ImageSource, Panel, Probabilities
+from dicexmbd_jax.types import (
+  ImageRecord,
+  ImageSource,
+  Labels,
+  Panel,
+  Probabilities,
+)
 
 Path = pathlib.Path
 Part = str  # "cells", "nuclei", "membrane" or "maps".
@@ -138,7 +145,12 @@ def _read_sample(
   if "maps" in files:
     shape = sample.record.image.shape[:2]
     maps = read_maps(files["maps"], shape)
-    return check_sample(dataclasses.replace(sample, maps=maps))
+    doubts = [
+      f"{files['maps'].path}: {line}" for line in class_order.find_doubt(maps)
+    ]
+    return check_sample(
+      dataclasses.replace(sample, maps=maps, doubts=(*sample.doubts, *doubts))
+    )
   masks = {part: _read_mask(file, part) for part, file in files.items()}
   sample = dataclasses.replace(
     sample,
@@ -232,7 +244,8 @@ def add_corrections(sample: Sample, path: Path) -> Sample:
   The viewer writes `corrected/NAME.csv` beside `corrected/NAME.tiff`. A cell
   counts where it was corrected; of the masks before, `masks/NAME.tiff` next
   to that folder, it is also known where a cell was and none is now. Where the
-  table says that the whole image is checked, all of it counts.
+  table says that the whole image is checked, all of it counts. Masks that were
+  made anew since tell nothing of what was deleted.
 
   Args:
     sample: with its cells.
@@ -253,9 +266,14 @@ def add_corrections(sample: Sample, path: Path) -> Sample:
   before = path.parent.parent / "masks" / path.name
   gone = [number for _, _, numbers in rows for number in numbers]
   if gone and before.is_file():
-    was = np.isin(labels.read_labels(before), gone)
-    if was.shape == is_covered.shape:
-      is_covered |= was & (sample.cells == 0)
+    was = labels.read_labels(before)
+    if _are_corrected(was, sample.cells, [*ids, *gone]):
+      is_covered |= np.isin(was, gone) & (sample.cells == 0)
+    else:
+      doubts += (
+        f"{before}: found other cells than those that were corrected, so that "
+        "cells that were deleted are not trained on as background",
+      )
   elif gone:
     doubts += (
       f"{sample.name}: found no {before}, so that cells that were deleted are "
@@ -264,6 +282,22 @@ def add_corrections(sample: Sample, path: Path) -> Sample:
   if not rows:
     doubts += (f"{table}: found no corrected cell; the image is not used",)
   return dataclasses.replace(sample, is_covered=is_covered, doubts=doubts)
+
+
+def _are_corrected(
+  before: Labels, corrected: Labels, changed: Sequence[int]
+) -> bool:
+  """Whether masks differ from corrected ones in cells that were changed alone.
+
+  Args:
+    before: the masks beside the corrections.
+    corrected: the cells now.
+    changed: ids of cells, in either, of which a correction tells.
+  """
+  if before.shape != corrected.shape:
+    return False
+  is_told = np.isin(before, changed) | np.isin(corrected, changed)
+  return bool((is_told | (before == corrected)).all())
 
 
 def _read_corrections(

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import getpass
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from napari.layers import Labels
 from qtpy import QtWidgets
 
+from dicexmbd_jax.io import listing
 from dicexmbd_jax.viewer import corrections, tune_box, tuning
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer.layers import LayerOrigin
@@ -104,6 +105,12 @@ class CorrectWidget(QtWidgets.QWidget):
     origin = layer.metadata[layers_lib.KEY]
     folder = self._get_folder()
     cells = np.array(layer.data)
+    if not corrections.is_shown(folder, origin.stem, origin.saved):
+      self.message.setText(
+        f"{folder}/corrected: found corrections of {origin.stem} that are not "
+        "shown here. Open the folder to go on with them, or choose another."
+      )
+      return
     try:
       table = corrections.write_corrections(
         folder, origin.stem, origin.original, cells, _sign(), layer.scale[-1],
@@ -191,10 +198,13 @@ class CorrectWidget(QtWidgets.QWidget):
       self.layer.events.paint.disconnect(self._finish_shape)
     self.layer, self._redrawn = layer, 0
     if layer is not None:
-      origin = _give_origin(layer)
+      origin = _give_origin(layer, self._viewer.layers)
       folder = _choose_folder(origin)
       self.folder.setText(str(folder))
-      self.checked.setChecked(corrections.read_checked(folder, origin.stem))
+      self.checked.setChecked(
+        corrections.is_shown(folder, origin.stem, origin.saved)
+        and corrections.read_checked(folder, origin.stem)
+      )
       layer.events.paint.connect(self._finish_shape)
       self.choose_tool("")
 
@@ -307,14 +317,32 @@ def _get_kind(layer: Any) -> str:
   return origin.kind if origin else ""
 
 
-def _give_origin(layer: Labels) -> LayerOrigin:
-  """Returns where a layer comes from; of others, as it is now."""
+def _give_origin(layer: Labels, shown: Iterable[Any]) -> LayerOrigin:
+  """Returns where a layer comes from; of others, as it is now.
+
+  Labels that somebody began in napari are of the image that is shown, if it is
+  one.
+
+  Args:
+    layer: the layer.
+    shown: napari's layers.
+  """
   origin = layers_lib.get_origin(layer)
   if origin is None or origin.original is None:
     cells = np.array(layer.data)
-    path = Path(layer.source.path or layer.name)
-    stem = origin.stem if origin else path.name.partition(".")[0]
-    origin = LayerOrigin(path, stem, "cells", original=cells, saved=cells)
+    others = {
+      (one.path, one.stem, one.results)
+      for one in map(layers_lib.get_origin, shown)
+      if one is not None and one.kind in ("channel", "marker")
+    }
+    if origin is None and layer.source.path is None and len(others) == 1:
+      path, stem, results = others.pop()
+    else:
+      path, results = Path(layer.source.path or layer.name), None
+      stem = origin.stem if origin else listing.get_stem(path)
+    origin = LayerOrigin(
+      path, stem, "cells", results, original=cells, saved=cells
+    )
     layer.metadata = {**layer.metadata, layers_lib.KEY: origin}
   return origin
 

@@ -242,6 +242,24 @@ def write_corrections(
   return changes
 
 
+def is_shown(folder: pathlib.Path, stem: str, saved: Labels | None) -> bool:
+  """Whether somebody sees what was corrected before, if anything was.
+
+  Args:
+    folder: of the masks, with corrected/.
+    stem: the image's name.
+    saved: the cells that were shown, before any change since.
+  """
+  path = folder / _FOLDER / f"{stem}.tiff"
+  if not path.exists():
+    return True
+  try:
+    found = labels_reader.read_labels(path)
+    return saved is not None and np.array_equal(found, saved)
+  except (ValueError, OSError):
+    return False
+
+
 def read_checked(folder: pathlib.Path, stem: str) -> bool:
   """Whether somebody has said of an image that all its cells are right.
 

@@ -88,12 +88,14 @@ def list_markers(shown: Iterable[Any], stem: str | None = None) -> list[Any]:
     shown: napari's layers.
     stem: the image's name; None: of the first marker's image.
   """
-  found = []
+  found: list[Any] = []
+  image = None  # Two files in two folders may have one name.
   for layer in shown:
     origin = get_origin(layer)
     if origin is not None and origin.kind == "marker":
-      stem = stem or origin.stem
-      found += [layer] if origin.stem == stem else []
+      if image is None and stem in (None, origin.stem):
+        image = (origin.path, origin.stem)
+      found += [layer] if (origin.path, origin.stem) == image else []
   return found
 
 

@@ -12,6 +12,7 @@ from napari.qt.threading import create_worker
 from qtpy import QtCore, QtWidgets
 
 from dicexmbd_jax import api
+from dicexmbd_jax.io import listing
 from dicexmbd_jax.masks.settings import PRESETS
 from dicexmbd_jax.viewer import CancelledError, models, segmentation
 from dicexmbd_jax.viewer import layers as layers_lib
@@ -361,7 +362,7 @@ def _describe_image(markers: list[Layer]) -> LayerOrigin:
   origin = layers_lib.get_origin(markers[0])
   if origin is None:
     path = pathlib.Path(markers[0].source.path or "image")
-    return LayerOrigin(path, path.name.partition(".")[0], "")
+    return LayerOrigin(path, listing.get_stem(path), "")
   return dataclasses.replace(origin, role="", results=None)
 
 

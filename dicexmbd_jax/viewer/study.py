@@ -112,11 +112,11 @@ def _find_panel(folder: Path) -> Path | None:
 def _read_call(results: Path) -> tuple[str | None, Path | None]:
   """Returns --images and --panel of the run that made a folder, if they exist.
 
-  They may be relative to where the run was started: the working folder, or one
-  above the results.
+  They may be relative to where the run was started: a folder above the results,
+  the nearest first, or the working folder, which may be another project's.
   """
   flags = dict(_split_flags(results / "run.json"))
-  places = [Path.cwd(), *results.parents]
+  places = [*results.absolute().parents, Path.cwd()]
   found: dict[str, Path] = {}
   for name in ("images", "panel"):
     options = [place / flags[name] for place in places if name in flags]

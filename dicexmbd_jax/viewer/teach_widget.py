@@ -52,6 +52,7 @@ class TeachWidget(QtWidgets.QWidget):
     self._viewer = napari_viewer
     self._window = layers_lib.find_window(napari_viewer)
     self.session: Session | None = None
+    self._sessions: dict[pathlib.Path, Session] = {}
     self.maps: live.LiveMaps | None = None
     self._worker = live.Newest()
     self._cancel = threading.Event()
@@ -186,10 +187,10 @@ class TeachWidget(QtWidgets.QWidget):
     for other in list(_WIDGETS):
       if other._window is self._window and other.session is not None:
         self.session, other.session = other.session, None
+        self._sessions = other._sessions
         self._worker = other._worker  # One at a time for one teacher.
         self.scale.setChecked(self.session.scale > 1)
-        if self.session.history:
-          self._draw_curve()
+        self._draw_curve()
 
   def _take_up_study(self) -> None:
     """Takes up the image that napari has opened already."""
@@ -214,8 +215,12 @@ class TeachWidget(QtWidgets.QWidget):
     ):
       return  # A newer widget has taken over.
     if self.session is None or self.session.study.path != study.path:
-      self.session = Session(study)
-      self.scale.setChecked(False)
+      # Strokes of a study that was left stay until napari ends.
+      if study.path not in self._sessions:
+        self._sessions[study.path] = Session(study)
+      self.session = self._sessions[study.path]
+      self.scale.setChecked(self.session.scale > 1)
+      self._draw_curve()
     session = self.session
     self.maps = None
     shape = self._try(lambda: session.open_image(stem))
@@ -373,6 +378,9 @@ class TeachWidget(QtWidgets.QWidget):
     from dicexmbd_jax.report import teach_figures
 
     assert self.session is not None
+    if not self.session.history:
+      self.curve.clear()
+      return
     picture = teach_figures.draw_curve(self.session.history)
     height, width = picture.shape[:2]
     form = QtGui.QImage.Format.Format_RGB888

@@ -54,6 +54,7 @@ class Session:
     self.study = study
     self.engine = LiveTeacher()
     self.strokes: dict[str, np.ndarray] = {}
+    self._own_files: set[Path] = set()  # Of strokes, from or for this session.
     self.history: list[rank.Means] = []
     self.planes = np.empty((0, 0, 2), np.float32)
     self.pixel_um = 1.0
@@ -164,7 +165,9 @@ class Session:
         continue
       one = dataclasses.replace(request, panel=self._find_panel(stem))
       item = Annotated(source, stem, drawn.astype(np.int32))
-      rows[stem] = fit.gather_image(one, selection, item)
+      found = fit.gather_image(one, selection, item)
+      size_um = self._find_working_um(found.pixel_size_um)
+      rows[stem] = dataclasses.replace(found, pixel_size_um=size_um)
     return fit.fit_teacher(request, selection, rows)
 
   def find_cells(self, stem: str, tell: Callable[[str], None]) -> Labels:
@@ -200,12 +203,25 @@ class Session:
     """Writes NAME.tiff of every image with strokes; history and curve beside.
 
     Raises:
+      ValueError: a file would be replaced that this session neither wrote nor
+        loaded, maybe an image.
       OSError: a file cannot be written.
     """
     folder = Path(folder)
-    for stem, drawn in self.strokes.items():
-      if drawn.any():
-        write.write_strokes(folder / f"{stem}.tiff", drawn)
+    drawn = {
+      folder / f"{stem}.tiff": strokes
+      for stem, strokes in self.strokes.items()
+      if strokes.any()
+    }
+    for path in drawn:
+      if path.exists() and path.resolve() not in self._own_files:
+        raise ValueError(
+          f"{path}: found a file already there, expected another folder; to go "
+          "on with strokes of an earlier session, load them first"
+        )
+    for path, strokes in drawn.items():
+      write.write_strokes(path, strokes)
+      self._own_files.add(path.resolve())
     write.write_text(folder / drawings.LEGEND_FILE, drawings.LEGEND_TEXT)
     if self.history:
       annotations.write_history(folder / HISTORY_FILE, self.history)
@@ -235,6 +251,7 @@ class Session:
         lines.append(str(error))
         continue
       self.strokes[source.stem] = drawn.astype(np.uint8)
+      self._own_files.add(source.path.resolve())
       self.learn(source.stem, planes, drawn)
     self.history = list(
       annotations.read_history(Path(folder) / HISTORY_FILE) or self.history
@@ -249,10 +266,13 @@ class Session:
   def _view_image(self, stem: str) -> Viewed:
     source = self._find_source(stem)
     viewed = view_image(source, self._view, self._find_panel(stem))
-    size_um = self.study.pixel_size_um
-    if size_um is None:
-      return viewed
-    return dataclasses.replace(viewed, pixel_size_um=size_um / self.scale)
+    size_um = self._find_working_um(viewed.pixel_size_um)
+    return dataclasses.replace(viewed, pixel_size_um=size_um)
+
+  def _find_working_um(self, own_um: float | None) -> float | None:
+    """Returns the working grid's pixel size: the study's before the file's."""
+    told_um = self.study.pixel_size_um
+    return own_um if told_um is None else told_um / self.scale
 
   def _find_source(self, stem: str) -> ImageSource:
     source = self.study.images.get(stem)

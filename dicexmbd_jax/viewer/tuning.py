@@ -14,6 +14,7 @@ from dicexmbd_jax.viewer.study import Study
 
 Path = pathlib.Path
 FOLDER = "finetuned"  # Beside the masks; finetuned_2, ... for later ones.
+_PANEL = "ticked_panel.csv"  # No name of a panel that somebody may have.
 # What `finetune` writes.
 _PLAN, _RESULT = "work/plan.json", "finetune.json"
 
@@ -77,7 +78,7 @@ def make_call(
     raise ValueError(f"{folder}: found no corrected cells; save them first")
   panel = study.panel
   if panel is None or not _agrees(panel, roles):
-    path = output / "panel.csv"
+    path = output / _PANEL
     _write_panel(path, roles, panel)
   else:
     path = panel.path

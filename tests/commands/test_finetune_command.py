@@ -9,16 +9,19 @@ import sys
 import time
 import types
 
+import cellprofiler
 import numpy as np
 import pytest
 import tifffile
 import tiny_models
 
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax.finetuning import fit, training
+from dicexmbd_jax import config as config_lib
+from dicexmbd_jax.finetuning import fit, reading, samples, training
 from dicexmbd_jax.finetuning import study as tuning
 from dicexmbd_jax.io import labels, write
 from dicexmbd_jax.model import weights
+from dicexmbd_jax.runs.failures import FailureLog
 from dicexmbd_jax.simulate import study
 from dicexmbd_jax.train import targets
 from dicexmbd_jax.viewer import corrections
@@ -235,6 +238,23 @@ def test_a_teachers_maps_are_learnt_from(tissue, small_model, tmp_path):
   found = read_result(output)
   assert found["scores"]["after"]["num_labelled"] > 0
   assert "Fine-tuned model" in (output / "report.html").read_text()
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [2, 0, 1]])
+def test_a_teachers_maps_in_another_order_are_told(tmp_path, order):
+  maps = (cellprofiler.draw_rings() - 0.1) / np.float32(0.8)
+  names = ("nuclear", "membrane")
+  write.write_stack(tmp_path / "img/a.tiff", 20 * maps[..., :2], names)
+  path = tmp_path / "probabilities/a.tiff"
+  write.write_probabilities(path, maps[..., order])
+  config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
+  (found,) = reading.read_samples(
+    str(tmp_path / "img"), None, {"maps": str(tmp_path)},
+    (config.image, None, samples.WHOLE), FailureLog(),
+  )  # fmt: skip
+  told = [line for line in found.doubts if "are the maps" in line]
+  assert len(told) == (order != [0, 1, 2])
+  assert all(line.startswith(f"{path}: ") for line in told)
 
 
 @pytest.mark.slow

@@ -52,6 +52,23 @@ def test_without_the_masks_before_deletions_are_told(corrected):
   assert "were deleted" in sample.doubts[0]
 
 
+@pytest.mark.parametrize("change", ["numbers", "size"])
+def test_masks_made_anew_tell_nothing_of_what_was_deleted(corrected, change):
+  path, sample = corrected
+  path.with_suffix(".csv").write_text(
+    HEAD + "9,merged,2;3,me,t\n5,deleted,5,me,t\n"
+  )
+  place = path.parents[1] / "masks" / "a.tiff"
+  before = tifffile.imread(place)
+  new = np.where(before > 0, 6 - before, 0) if change == "numbers" else before.T
+  tifffile.imwrite(place, new.astype(np.uint16))
+  found = reading.add_corrections(sample, path)
+  assert found.is_covered[0].reshape(5, 4).all(1).tolist() == [
+    False, True, True, False, False
+  ]  # fmt: skip
+  assert "found other cells than those that were corrected" in found.doubts[0]
+
+
 def test_an_image_that_was_checked_counts_whole(corrected):
   path, sample = corrected
   path.with_suffix(".csv").write_text(

@@ -113,6 +113,45 @@ def test_an_image_can_be_said_to_be_right(widget, viewer, output):
   assert not module.CorrectWidget(viewer).checked.isChecked()
 
 
+def test_corrections_that_are_not_shown_stay(widget, viewer, output):
+  widget.checked.setChecked(True)
+  use(widget, viewer, "Delete", (25, 10))
+  widget.save()
+  before = labels.read_labels(output / "corrected/ROI1.tiff")
+  # The same cells once more, as Segment finds them on another day.
+  cells = viewer_studies.make_cells()
+  origin = layers_lib.LayerOrigin(output, "ROI1", "cells", output, cells, cells)
+  layer = viewer.add_labels(
+    cells.copy(), name="again", metadata={layers_lib.KEY: origin}
+  )
+  widget.layers.setCurrentIndex(widget.layers.findText("again"))
+  assert widget.layer is layer
+  assert not widget.checked.isChecked()
+  use(widget, viewer, "Delete", (30, 40))
+  widget.save()
+  assert "corrections of ROI1 that are not shown" in widget.message.text()
+  after = labels.read_labels(output / "corrected/ROI1.tiff")
+  np.testing.assert_array_equal(after, before)
+
+
+def test_labels_begun_in_napari_are_of_the_image_shown(
+  viewer, wait_until, output
+):
+  module = importlib.import_module("dicexmbd_jax.viewer.correct_widget")
+  shown = importlib.import_module("dicexmbd_jax.viewer.images_widget")
+  images = shown.ImagesWidget(viewer)
+  images.open_path(output / "img")
+  for stem in ("ROI1", "ROI2"):
+    images.show_image(stem)
+    widget = module.CorrectWidget(viewer)
+    empty = np.zeros(viewer_studies.SHAPE, np.int32)
+    layer = viewer.add_labels(empty, name="Labels")
+    layer.data_setitem((np.array([5, 5]), np.array([5, 6])), 1)
+    widget.save()
+    assert f"corrected/{stem}.tiff" in widget.message.text()
+    viewer.layers.remove(layer)
+
+
 def test_added_cells_have_new_ids_and_spare_others(widget):
   widget.tools["Add"].click()
   layer = widget.layer

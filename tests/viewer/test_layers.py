@@ -127,6 +127,34 @@ def test_a_run_that_was_told_no_pixel_size_leaves_it_to_the_files(output, size):
   assert read_layers(output, "ROI1")["cells"][1]["scale"] == (1.0, 1.0)
 
 
+def test_images_are_those_beside_the_results_not_of_the_working_folder(
+  tmp_path, monkeypatch
+):
+  for project in ("a", "b"):
+    viewer_studies.write_output(tmp_path / project)
+    (tmp_path / project / "out").mkdir()
+  out = tmp_path / "a/out"
+  (tmp_path / "a/masks").rename(out / "masks")
+  record = {"command": "dicexmbd predict --images=img --output=out"}
+  (out / "run.json").write_text(json.dumps(record))
+  monkeypatch.chdir(tmp_path / "b")
+  assert find_study(out).place == str(tmp_path / "a/img")
+  monkeypatch.chdir(tmp_path / "a")
+  assert find_study("out").place == str(tmp_path / "a/img")
+
+
+def test_markers_of_two_files_of_one_name_are_kept_apart(tmp_path, viewer):
+  for slide in ("a", "b"):
+    viewer_studies.write_output(tmp_path / slide)
+    for data, settings, kind in layers.list_layers(
+      find_study(tmp_path / slide / "img/ROI1.ome.tiff"), "ROI1"
+    )[0]:
+      assert kind == "image"
+      viewer.add_image(data, **settings)
+  shown = layers.list_markers(viewer.layers)
+  assert [one.name for one in shown] == list(viewer_studies.NAMES)
+
+
 def test_masks_alone_are_shown_and_what_lacks_is_told(output, tmp_path):
   (output / "img").rename(tmp_path / "elsewhere")
   study = find_study(output)

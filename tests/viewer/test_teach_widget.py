@@ -1,5 +1,6 @@
 """Paints through the layer, waits for the refit, steps on, saves, reloads."""
 
+import dataclasses
 import importlib
 import shutil
 import threading
@@ -142,6 +143,35 @@ def test_images_keep_their_strokes_and_a_session_comes_back(
   other.wait()
 
 
+def test_strokes_outlive_another_file(widget, viewer, study, tmp_path):
+  first, second = sorted((study / "img").iterdir())
+  widget.images.open_path(first)
+  paint_all(viewer.layers["strokes"])
+  painted = viewer.layers["strokes"].data.copy()
+  widget.images.open_path(second)
+  assert not viewer.layers["strokes"].data.any()
+  widget.images.open_path(first)
+  np.testing.assert_array_equal(viewer.layers["strokes"].data, painted)
+  widget.wait()
+
+
+def test_strokes_replace_no_image_and_no_strokes_of_others(
+  widget, viewer, wait_until, study, tmp_path
+):
+  mine = tmp_path / "ROI1.tiff"
+  mine.write_bytes((study / "img/ROI1.ome.tiff").read_bytes())
+  before = mine.read_bytes()
+  paint_all(viewer.layers["strokes"])
+  widget.export_strokes(tmp_path)
+  wait_until(lambda: "ROI1.tiff: found a file" in widget.message.text())
+  assert mine.read_bytes() == before
+  assert list(tmp_path.iterdir()) == [mine]
+  for _ in range(2):  # Its own files it replaces.
+    widget.export_strokes(tmp_path / "strokes")
+    assert "found" not in widget.message.text()
+  widget.wait()
+
+
 def test_what_is_wrong_is_one_line(widget, wait_until, tmp_path):
   widget.save_teacher(tmp_path / "teacher")
   wait_until(lambda: "found no strokes" in widget.message.text())
@@ -192,6 +222,17 @@ def test_strokes_lie_on_an_image_whose_pixel_size_a_run_was_told(
   widget.session.change_scale(2)
   widget.session.open_image("ROI1")
   assert widget.session.pixel_um == 0.5
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_teacher_has_the_pixel_size_that_a_run_was_told(study, scale):
+  told = dataclasses.replace(find_study(study / "img"), pixel_size_um=0.5)
+  session = teaching.Session(told)
+  session.change_scale(scale)
+  session.open_image("ROI1")
+  session.strokes["ROI1"][10, 8:12] = 1
+  session.strokes["ROI1"][2, 2:48] = 3
+  assert session.fit_teacher().view.pixel_size_um == 0.5 / scale
 
 
 def test_cells_at_twice_the_size_grow_as_far_where_no_file_tells_its_pixels(

@@ -86,8 +86,10 @@ def test_an_image_that_its_folder_would_lose_stays_the_only_one(
 
 def test_other_ticks_make_another_panel(output):
   roles = ROLES | {"DNA1": "", "Ki67": "nuclear"}
-  assert f"--panel={output / 'finetuned/panel.csv'}" in call(output, roles)
-  rows = read_panel(output / "finetuned/panel.csv").rows
+  assert f"--panel={output / 'finetuned/ticked_panel.csv'}" in call(
+    output, roles
+  )
+  rows = read_panel(output / "finetuned/ticked_panel.csv").rows
   assert [row.name for row in rows if row.is_nuclear] == ["Ki67"]
   assert [row.name for row in rows if row.is_membrane] == ["CD45"]
 
@@ -95,7 +97,7 @@ def test_other_ticks_make_another_panel(output):
 def test_a_study_without_a_panel_gets_one(output):
   (output / "panel.csv").unlink()
   call(output)
-  rows = read_panel(output / "finetuned/panel.csv").rows
+  rows = read_panel(output / "finetuned/ticked_panel.csv").rows
   assert [row.name for row in rows] == list(ROLES)
   with pytest.raises(ValueError, match="tick it in Segment"):
     call(output, dict.fromkeys(ROLES, ""))
