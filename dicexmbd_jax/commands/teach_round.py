@@ -194,8 +194,8 @@ def find_templates(output: Path) -> str:
       where --strokes was.
   """
   found = list_templates(output)
-  is_first = [one.parent.name for one in found] == [_START]
-  if len(found) == 1 and not is_first and is_incomplete(found[0]):
+  is_alone = len(found) == 1 and found[0].parent.name != _START
+  if is_alone and is_incomplete(found[0]):
     raise ValueError(
       f"{found[0]}: found no {drawings.LEGEND_FILE}, which a call writes last, "
       "expected the --strokes of that call once more"

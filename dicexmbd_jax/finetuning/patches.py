@@ -145,14 +145,12 @@ def write_rehearsal(
   """
   seconds, seed = budget
   deadline_s = time.monotonic() + seconds
-  patch_px = find_patch_px(config)
+  patch_px, size_px = find_patch_px(config), find_simulated_px(config)
   examples: list[Example] = []
   for index in range(MAX_SIMULATED):
     if index >= MIN_SIMULATED and time.monotonic() > deadline_s:
       break
-    sample = simulate_sample(
-      (seed, index), find_simulated_px(config), kind, config
-    )
+    sample = simulate_sample((seed, index), size_px, kind, config)
     everywhere = np.ones(sample.is_covered.shape, bool)
     image = show_image(sample, 1.0, config)
     examples += cut_sample(

@@ -202,8 +202,8 @@ class CorrectWidget(QtWidgets.QWidget):
       folder = _choose_folder(origin)
       self.folder.setText(str(folder))
       self.checked.setChecked(
-        corrections.is_shown(folder, origin.stem, origin.saved)
-        and corrections.read_checked(folder, origin.stem)
+        corrections.read_checked(folder, origin.stem)
+        and corrections.is_shown(folder, origin.stem, origin.saved)
       )
       layer.events.paint.connect(self._finish_shape)
       self.choose_tool("")

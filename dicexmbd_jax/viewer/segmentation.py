@@ -116,9 +116,9 @@ def segment_again(job: SegmentJob, cells: api.Cells) -> api.Cells:
     config.segment, config.image.pixel_size_um
   )
   own = {f"segment.{name}": value for name, value in section.items()}
-  map_um = config.image.pixel_size_um / cells.magnification
-  shape = cells.masks.shape
-  found = api.segment_probabilities(cells.probabilities, map_um, own, shape)
+  found = api.segment_probabilities(
+    cells.probabilities, cells.map_pixel_size_um, own, cells.masks.shape
+  )
   stack = np.moveaxis(job.stack, 0, -1)
   counts = measure.measure_intensities(stack, found.masks, job.names)
   return dataclasses.replace(
@@ -145,10 +145,14 @@ def list_result(job: SegmentJob, cells: api.Cells) -> list[layers.LayerData]:
     saved=cells.masks,
   )
   size = job.pixel_size_um
-  config = _resolve(job.model, {})
-  map_um = config.image.pixel_size_um / cells.magnification
   shown = list(
-    layers.show_maps(cells.probabilities, "probabilities", origin, map_um, size)
+    layers.show_maps(
+      cells.probabilities,
+      "probabilities",
+      origin,
+      cells.map_pixel_size_um,
+      size,
+    )
   )
   settings = layers.describe_layer(origin, "nuclei", "nuclei", size)
   shown.append((cells.nuclei, {**settings, "visible": False}, "labels"))
