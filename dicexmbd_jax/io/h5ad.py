@@ -379,9 +379,11 @@ def _describe_markers(
 ) -> pd.DataFrame:
   var = pd.DataFrame({"name": list(names)}, index=list(names))
   var.index = var.index.astype(object)  # Also where there is none.
-  rows = [row for row in (panel.rows if panel else ()) if row.is_asked]
-  if make_unique([row.name for row in rows]) != tuple(names):
+  if panel is None:
     return var  # Files that are the two channels already.
+  rows = [row for row in panel.rows if row.is_asked]
+  if make_unique([row.name for row in rows]) != tuple(names):
+    return var  # Of these, too, or no image was done.
   var.insert(0, "channel", [row.channel or "" for row in rows])
   var["keep"] = [row.is_kept for row in rows]
   var["nuclear"] = [row.is_nuclear for row in rows]

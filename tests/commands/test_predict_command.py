@@ -298,6 +298,18 @@ def test_a_baseline_keeps_no_maps_of_the_network(study, model_folder):
   assert len(list((out / "masks").iterdir())) == 3
 
 
+@pytest.mark.parametrize("panel", [(), ("--panel=",)])
+def test_a_run_in_which_all_images_fail_is_written(
+  study, model_folder, panel, caplog
+):
+  (study / "broken").mkdir()
+  (study / "broken/BAD.tiff").write_text("this is no image")
+  assert call(study, model_folder, *panel, images="broken") == 1
+  assert "BAD.tiff: found a truncated or unreadable TIFF" in caplog.text
+  assert read_failures(study / "out")["image"].tolist() == ["BAD"]
+  assert (study / "out/report.html").exists()
+
+
 def test_a_baseline_has_no_limit_of_growth(study, model_folder, caplog):
   more = ("--method=propagation", "--config.segment.max_growth_um=0.3")
   assert call(study, model_folder, *more) == 2
