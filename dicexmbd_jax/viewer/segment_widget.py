@@ -156,7 +156,7 @@ class SegmentWidget(QtWidgets.QWidget):
   def _show_cells(self, job: SegmentJob, found: api.Cells) -> None:
     """Adds the cells as layers, or puts them into those of before."""
     markers = self._list_markers()
-    if not markers or _describe_image(markers) != job.origin:
+    if not markers or not _show_job(markers, job):
       self.message.setText("Another image is shown by now; its cells are left.")
       return
     name = f"{_PREFIX}cells"
@@ -364,6 +364,23 @@ def _describe_image(markers: list[Layer]) -> LayerOrigin:
     path = pathlib.Path(markers[0].source.path or "image")
     return LayerOrigin(path, listing.get_stem(path), "")
   return dataclasses.replace(origin, role="", results=None)
+
+
+def _show_job(markers: list[Layer], job: SegmentJob) -> bool:
+  """Whether the markers show the image of a job.
+
+  Layers of others do not tell which image they are of; their pixels do.
+  """
+  if _describe_image(markers) != job.origin:
+    return False
+  if layers_lib.get_origin(markers[0]) is not None:
+    return True
+  planes = [np.asarray(layer.data) for layer in markers]
+  return all(
+    any(np.array_equal(plane, own) for plane in planes)
+    for name, own in zip(job.names, job.stack, strict=True)
+    if name in job.nuclear + job.membrane
+  )
 
 
 def _name_channel(layer: Layer) -> tuple[str, str]:

@@ -56,6 +56,23 @@ def widget(viewer, wait_until):
   wait_until(lambda: not made.is_busy())
 
 
+@pytest.fixture
+def quick(monkeypatch):
+  """Puts the nuclear channel in the network's place; gives the jobs."""
+  jobs = []
+
+  def find(job, progress):
+    jobs.append(job)
+    progress(1.0)
+    plane = job.stack[job.names.index(job.nuclear[0])]
+    maps = np.stack([plane / 60, 0.5 - plane / 120], -1)
+    settings = {f"segment.{name}": value for name, value in job.live.items()}
+    return api.segment_probabilities(maps, job.pixel_size_um, settings)
+
+  monkeypatch.setattr(segmentation, "segment", find)
+  return jobs
+
+
 def test_the_job_is_what_the_api_does(cells):
   found = api.segment(
     make_stack(),
@@ -178,6 +195,20 @@ def test_corrections_are_not_overwritten(widget, viewer, wait_until):
   wait_until(lambda: not widget.is_busy())
   assert "not saved" in widget.message.text()
   assert layer.data[0, 0] == 99
+
+
+def test_cells_are_not_put_on_another_image_of_the_same_names(
+  widget, viewer, wait_until, quick
+):
+  widget.run.click()
+  wait_until(lambda: not widget.is_busy())
+  before = viewer.layers["segmented cells"].data
+  for name, plane in zip(NAMES, make_stack(), strict=True):
+    viewer.layers.remove(name)
+    viewer.add_image(np.roll(plane, 4, 0), name=name)
+  widget.live["max_growth_um"].setValue(3.0)
+  wait_until(lambda: "Another image" in widget.message.text())
+  assert viewer.layers["segmented cells"].data is before
 
 
 def test_work_can_be_cancelled(widget, viewer, wait_until, monkeypatch):
