@@ -136,11 +136,16 @@ class SegmentWidget(QtWidgets.QWidget):
 
   def _follow_settings(self) -> None:
     """Finds the cells anew where a live setting was turned."""
+    if self.is_busy():  # Maybe with the first cells.
+      self._is_late = True
+      return
     job, cells = self._job, self.cells
     if job is None or cells is None:
       return
-    if self.is_busy():
-      self._is_late = True
+    if job.model != self.model.text():
+      self.message.setText(
+        "The cells are of another model: Segment finds those of the chosen one."
+      )
       return
     job = dataclasses.replace(job, live=self.read_settings())
 
@@ -212,7 +217,7 @@ class SegmentWidget(QtWidgets.QWidget):
       nuclear=tuple(chosen["nuclear"]),
       membrane=tuple(chosen["membrane"]),
       pixel_size_um=float(markers[0].scale[-1]),
-      model=self.model.text().strip(),
+      model=self.model.text(),
       views=int(self.views.currentText()),
       magnification=segmentation.parse_magnification(self.magnification.text()),
       live=self.read_settings(),
@@ -290,7 +295,7 @@ class SegmentWidget(QtWidgets.QWidget):
 
   def _read_model(self) -> None:
     """Shows the live settings of the model, or of the preset for it."""
-    model = self.model.text().strip()
+    model = self.model.text()
     try:
       self._base = segmentation.read_live(model, self._get_preset())
     except (ValueError, OSError) as error:

@@ -1,13 +1,15 @@
 import dataclasses
 import importlib
+import json
 import pathlib
+import shutil
 import threading
 
 import numpy as np
 import pytest
 import viewer_studies
 
-from dicexmbd_jax import api
+from dicexmbd_jax import api, config
 from dicexmbd_jax.masks.settings import PRESETS
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer import segmentation
@@ -184,6 +186,47 @@ def test_cells_are_found_and_follow_the_settings(
   wait_until(lambda: int((layer.data > 0).sum()) > area)
   assert len(viewer.layers) == num_layers
   assert not layers_lib.is_unsaved(layer)
+
+
+def test_a_setting_turned_during_the_first_run_is_followed(
+  widget, wait_until, quick, monkeypatch
+):
+  is_started, may_go = threading.Event(), threading.Event()
+
+  def find_late(job, progress, find=segmentation.segment):
+    is_started.set()
+    may_go.wait(60)
+    return find(job, progress)
+
+  monkeypatch.setattr(segmentation, "segment", find_late)
+  widget.run.click()
+  wait_until(is_started.is_set)
+  widget.live["max_growth_um"].setValue(3.0)
+  wait_until(lambda: not widget._timer.isActive())
+  may_go.set()
+  wait_until(lambda: not widget.is_busy())
+  wait_until(
+    lambda: widget._job.live == {"max_growth_um": 3.0}, longest_s=10.0
+  )
+
+
+def test_settings_of_another_model_do_not_change_the_cells(
+  widget, viewer, wait_until, quick, tmp_path
+):
+  widget.run.click()
+  wait_until(lambda: not widget.is_busy())
+  before = viewer.layers["segmented cells"].data
+  # The same weights, fitted otherwise, as a fine-tuning leaves them.
+  folder = config.find_model(config.SHIPPED_MODEL)
+  shutil.copytree(folder, tmp_path / "fitted")
+  values = json.loads((folder / "config.json").read_text())
+  values["segment"]["nucleus_correction"] = 1.4
+  (tmp_path / "fitted/config.json").write_text(json.dumps(values))
+  widget.model.setText(str(tmp_path / "fitted"))
+  assert widget.live["nucleus_correction"].value() == 1.4
+  widget.live["max_growth_um"].setValue(3.0)
+  wait_until(lambda: "another model" in widget.message.text(), longest_s=10.0)
+  assert viewer.layers["segmented cells"].data is before
 
 
 def test_corrections_are_not_overwritten(widget, viewer, wait_until):
