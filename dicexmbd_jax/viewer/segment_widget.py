@@ -191,6 +191,7 @@ class SegmentWidget(QtWidgets.QWidget):
     layer = self._viewer.layers[settings["name"]]
     layer.data = data
     layer.scale = settings["scale"]
+    layer.affine = settings["affine"]
     layer.metadata = settings["metadata"]
     if "features" in settings:
       layer.features = settings["features"]
@@ -208,19 +209,27 @@ class SegmentWidget(QtWidgets.QWidget):
     if not chosen["nuclear"]:
       raise ValueError("nuclear: found no channel, expected at least one")
     layers = {one.name: one for one in markers}
-    shape = layers[chosen["nuclear"][0]].data.shape
-    fitting = {k: one for k, one in layers.items() if one.data.shape == shape}
+    base = layers[chosen["nuclear"][0]]
+    wanted = _describe_grid(base)
+    fitting = {k: v for k, v in layers.items() if _describe_grid(v) == wanted}
+    for name in chosen["nuclear"] + chosen["membrane"]:
+      if name not in fitting:
+        raise ValueError(
+          f"{name}: found {_describe_grid(layers[name])}, expected {wanted} as "
+          f"in {base.name}"
+        )
     return SegmentJob(
       origin=_describe_image(markers),
       stack=np.stack([np.asarray(one.data) for one in fitting.values()]),
       names=tuple(fitting),
       nuclear=tuple(chosen["nuclear"]),
       membrane=tuple(chosen["membrane"]),
-      pixel_size_um=float(markers[0].scale[-1]),
+      pixel_size_um=_read_pixel_size(base),
       model=self.model.text(),
       views=int(self.views.currentText()),
       magnification=segmentation.parse_magnification(self.magnification.text()),
       live=self.read_settings(),
+      frame=_find_frame(base),
     )
 
   def _list_markers(self) -> list[Layer]:
@@ -369,6 +378,52 @@ def _describe_image(markers: list[Layer]) -> LayerOrigin:
     path = pathlib.Path(markers[0].source.path or "image")
     return LayerOrigin(path, listing.get_stem(path), "")
   return dataclasses.replace(origin, role="", results=None)
+
+
+def _describe_grid(layer: Layer) -> str:
+  """Names a layer's pixels, alike for those that lie on one another."""
+  shape = " x ".join(map(str, layer.data.shape))
+  size = " x ".join(f"{abs(size):g}" for size in layer.scale)
+  return f"{shape} pixels of {size} {layer.units[-1]}"
+
+
+def _count_um(layer: Layer) -> float:
+  """Returns how many um a layer's unit has; 1 where that is no length."""
+  unit = layer.units[-1]
+  is_length = str(unit.dimensionality) == "[length]"
+  return float((1 * unit).to("um").magnitude) if is_length else 1.0
+
+
+def _read_pixel_size(layer: Layer) -> float:
+  """Returns the edge of a layer's pixels, in um.
+
+  Raises:
+    ValueError: they are not square.
+  """
+  height, width = np.abs(layer.scale)
+  if not np.isclose(height, width, rtol=1e-3):
+    raise ValueError(
+      f"{layer.name}: found {_describe_grid(layer)}, expected square pixels"
+    )
+  return float(width * _count_um(layer))
+
+
+def _find_frame(layer: Layer) -> np.ndarray:
+  """Returns how a layer lies in the world, its pixels' size apart.
+
+  Args:
+    layer: flat; it may be moved, turned or mirrored.
+
+  Returns:
+    float (3, 3), in um.
+  """
+  start = np.array(layer.data_to_world((0, 0)))
+  frame = np.eye(3)
+  frame[:2, 2] = start * _count_um(layer)
+  for k in (0, 1):
+    step = np.array(layer.data_to_world(np.eye(2)[k])) - start
+    frame[:2, k] = step / abs(layer.scale[k])
+  return frame
 
 
 def _show_job(markers: list[Layer], job: SegmentJob) -> bool:

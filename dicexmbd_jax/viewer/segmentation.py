@@ -40,6 +40,7 @@ class SegmentJob:
     views: how often the network looks at the image, 1, 4 or 8.
     magnification: "auto", or a factor.
     live: settings of the cells: `preset`, and those of LIVE.
+    frame: where the image lies in napari's world, (3, 3) in um.
   """
 
   origin: LayerOrigin
@@ -52,6 +53,7 @@ class SegmentJob:
   views: int = 4
   magnification: str | float = "auto"
   live: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  frame: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(3))
 
 
 def guess_role(name: str) -> str:
@@ -160,7 +162,10 @@ def list_result(job: SegmentJob, cells: api.Cells) -> list[layers.LayerData]:
   settings |= {"features": layers.name_features(cells.table), "opacity": 0.5}
   # A copy: napari's brush paints into what it is given.
   shown.append((cells.masks.copy(), settings, "labels"))
-  return shown
+  return [
+    (data, {**settings, "affine": job.frame}, kind)
+    for data, settings, kind in shown
+  ]
 
 
 def parse_magnification(text: str) -> str | float:

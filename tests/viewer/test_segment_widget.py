@@ -254,6 +254,35 @@ def test_cells_are_not_put_on_another_image_of_the_same_names(
   assert viewer.layers["segmented cells"].data is before
 
 
+def test_cells_lie_where_the_image_lies(viewer, wait_until, quick):
+  viewer.add_image(make_stack()[0], name="CD45")  # Of another pixel size.
+  place = {"scale": (500, -500), "translate": (1e4, 2e4), "rotate": 30}
+  viewer.add_image(make_stack()[1], name="DNA1", units="nm", **place)
+  module = importlib.import_module("dicexmbd_jax.viewer.segment_widget")
+  widget = module.SegmentWidget(viewer)
+  widget.run.click()
+  assert "CD45: found 64 x 64 pixels of 1 x 1 pixel" in widget.message.text()
+  assert quick == []
+  viewer.layers.remove("CD45")
+  widget.run.click()
+  wait_until(lambda: not widget.is_busy())
+  assert quick[0].pixel_size_um == 0.5
+  for name in ("cells", "probability of nucleus"):
+    layer = viewer.layers[f"segmented {name}"]
+    np.testing.assert_allclose(
+      layer.data_to_world((3, 5)),
+      np.divide(viewer.layers["DNA1"].data_to_world((3, 5)), 1000),
+    )
+
+
+def test_pixels_that_are_not_square_are_one_line(viewer, app):
+  viewer.add_image(make_stack()[1], name="DNA1", scale=(0.5, 1.0))
+  module = importlib.import_module("dicexmbd_jax.viewer.segment_widget")
+  widget = module.SegmentWidget(viewer)
+  widget.run.click()
+  assert "expected square pixels" in widget.message.text()
+
+
 def test_work_can_be_cancelled(widget, viewer, wait_until, monkeypatch):
   is_started = threading.Event()
   may_go = threading.Event()
