@@ -264,6 +264,15 @@ class SegmentWidget(QtWidgets.QWidget):
     self.channels.resizeColumnToContents(0)
     self._tell_roles()
 
+  def _rename_channel(self, _event: Any = None) -> None:
+    """Gives a channel its layer's new name; its ticks stay."""
+    names = {layer.name for layer in self._list_markers()}
+    items = self._list_items()
+    gone = [item for item in items if item.text(0) not in names]
+    new = names - {item.text(0) for item in items}
+    if len(gone) == len(new) == 1:
+      gone[0].setText(0, new.pop())
+
   def _take_ticks(self, item: QtWidgets.QTreeWidgetItem) -> None:
     """Keeps what was ticked by hand, for the study's other images, too."""
     checked = QtCore.Qt.CheckState.Checked
@@ -332,6 +341,7 @@ class SegmentWidget(QtWidgets.QWidget):
     layers = self._viewer.layers.events
     layers.inserted.connect(self._list_channels)
     layers.removed.connect(self._list_channels)
+    layers.renamed.connect(self._rename_channel)
     self.run.clicked.connect(self.start)
     self.cancel.clicked.connect(self.stop)
     self._seen.connect(self._show_share)

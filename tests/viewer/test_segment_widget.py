@@ -151,6 +151,16 @@ def test_channels_are_guessed_and_can_be_changed(widget):
   assert widget._list_chosen()["nuclear"] == ["DNA1", "Ki67"]
 
 
+def test_a_channel_whose_layer_gets_another_name_keeps_its_ticks(
+  widget, viewer, wait_until, quick
+):
+  viewer.layers["DNA1"].name = "Channel 7"
+  viewer.layers["CD45"].name = "Channel 8"
+  widget.run.click()
+  wait_until(lambda: not widget.is_busy())
+  assert (quick[0].nuclear, quick[0].membrane) == (("Channel 7",), ("Channel 8",))
+
+
 def test_ticks_hold_for_a_studys_other_images(viewer, wait_until, tmp_path):
   output = viewer_studies.write_output(tmp_path / "out")
   modules = [
