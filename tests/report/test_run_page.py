@@ -124,6 +124,12 @@ def test_page_has_everything_about_an_image():
   assert "https://" not in text
 
 
+@pytest.mark.parametrize("factor", [0.95, 1.05, 1.25, 1.75])
+def test_page_tells_the_magnification_that_was_chosen(factor):
+  report = dataclasses.replace(make_report(), magnification=factor)
+  assert f">{factor} times as large<" in run_page.render_report([report], {})
+
+
 def test_page_shows_a_scale_bar_of_the_right_length():
   _, page = render([make_report(edge=100)])
   bars = page.find("span", **{"class": "scale"})
