@@ -379,6 +379,8 @@ def _show_line(viewer: Any, line: Any, path: np.ndarray, layer: Labels) -> Any:
     name="line",
     scale=layer.scale,
     translate=layer.translate,
+    rotate=layer.rotate,
+    affine=layer.affine,
     units=layer.units,
     size=1,
     border_width=0,
