@@ -158,7 +158,8 @@ def test_a_channel_whose_layer_gets_another_name_keeps_its_ticks(
   viewer.layers["CD45"].name = "Channel 8"
   widget.run.click()
   wait_until(lambda: not widget.is_busy())
-  assert (quick[0].nuclear, quick[0].membrane) == (("Channel 7",), ("Channel 8",))
+  assert quick[0].nuclear == ("Channel 7",)
+  assert quick[0].membrane == ("Channel 8",)
 
 
 def test_ticks_hold_for_a_studys_other_images(viewer, wait_until, tmp_path):
@@ -215,9 +216,7 @@ def test_a_setting_turned_during_the_first_run_is_followed(
   wait_until(lambda: not widget._timer.isActive())
   may_go.set()
   wait_until(lambda: not widget.is_busy())
-  wait_until(
-    lambda: widget._job.live == {"max_growth_um": 3.0}, longest_s=10.0
-  )
+  wait_until(lambda: widget._job.live == {"max_growth_um": 3.0}, longest_s=10.0)
 
 
 def test_settings_of_another_model_do_not_change_the_cells(
