@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from absl import logging
 
@@ -328,10 +329,39 @@ def add_to_project(request: Request, study: Material, stem: str):
   loaded = read_pixels(request, study, stem)
   if loaded is None:
     return
+  names = tuple(image.intensities.columns.drop("Object"))
   path, link = name_images(request.output, stem)
-  write.write_stack(path, loaded.stack, loaded.names, image.pixel_size_um)
+  stack = order_channels(loaded, names, request.results / "panel.csv", stem)
+  write.write_stack(path, stack, names, image.pixel_size_um)
   if kinds:
     link_file(path, link)
+
+
+def order_channels(
+  loaded: LoadedImage, names: tuple[str, ...], panel: Path, stem: str
+) -> np.ndarray:
+  """Returns the channels of some names, in their order, float32 (y, x, m).
+
+  A project's images tell no names: its panel.csv does, by the order.
+
+  Args:
+    loaded: the image, maybe read with another panel.
+    names: the markers of the results.
+    panel: their file, for the message.
+    stem: the image's name, for the message.
+
+  Raises:
+    ValueError: a marker is not there.
+  """
+  missing = [name for name in names if name not in loaded.names]
+  if missing:
+    raise ValueError(
+      f"{stem}: found the channels {', '.join(loaded.names)}, expected also "
+      f"{', '.join(missing)}, as in {panel}"
+    )
+  if names == loaded.names:
+    return loaded.stack
+  return loaded.stack[..., [loaded.names.index(name) for name in names]]
 
 
 def copy_file(source: Path, target: Path):

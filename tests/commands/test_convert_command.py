@@ -84,6 +84,29 @@ def test_steinbock_project(study, tmp_path):
   assert (study / "OUT/regionprops/ROI2.csv").stat().st_size
 
 
+def test_images_of_a_project_have_the_channels_of_its_panel(study, tmp_path):
+  panel = tmp_path / "other.csv"
+  header, first, second = finished_runs.PANEL.splitlines()
+  panel.write_text("\n".join((header, second, first)))
+  more = ("--format=steinbock", f"--images={study / 'study'}")
+  project = tmp_path / "project"
+  assert convert(study, project, *more, f"--panel={panel}") == 0
+  np.testing.assert_array_equal(
+    tifffile.imread(project / "img/ROI2.tiff"),
+    tifffile.imread(study / "study/ROI2.ome.tiff"),
+  )
+  assert (project / "panel.csv").read_text() == finished_runs.PANEL
+
+
+def test_a_panel_without_the_markers_of_the_results(study, tmp_path, caplog):
+  panel = tmp_path / "other.csv"
+  panel.write_text("channel,name,keep,nuclear\nIr191,DNA1,1,1\n")
+  more = ("--format=steinbock", f"--images={study / 'study'}")
+  assert convert(study, tmp_path / "P", *more, f"--panel={panel}") == 1
+  assert "ROI2: found the channels DNA1, expected also CD45" in caplog.text
+  assert not (tmp_path / "P/img").exists()
+
+
 PROJECT_FILES = (
   *("cells.h5ad", "images.csv", "panel.csv", "img/ROI2.tiff"),
   *("masks/other.tiff", "masks_deepcell/a.tiff", "ome/ROI2.ome.tiff"),
