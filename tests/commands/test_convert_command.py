@@ -100,7 +100,7 @@ def test_images_of_a_project_have_the_channels_of_its_panel(study, tmp_path):
 
 def test_a_panel_without_the_markers_of_the_results(study, tmp_path, caplog):
   panel = tmp_path / "other.csv"
-  panel.write_text("channel,name,keep,nuclear\nIr191,DNA1,1,1\n")
+  panel.write_text("".join(finished_runs.PANEL.splitlines(True)[:2]))
   more = ("--format=steinbock", f"--images={study / 'study'}")
   assert convert(study, tmp_path / "P", *more, f"--panel={panel}") == 1
   assert "ROI2: found the channels DNA1, expected also CD45" in caplog.text
