@@ -154,7 +154,8 @@ def _select_alone(names: Sequence[str]) -> ChannelSelection:
     return ChannelSelection((0,), ("nuclear",), (0,), ())
   first, second = map(_rank_membrane, names)
   if first > second:
-    return ChannelSelection((0, 1), ("membrane", "nuclear"), (1,), (0,))
+    # In one order, or tables of two files would have other columns.
+    return ChannelSelection((1, 0), ("nuclear", "membrane"), (0,), (1,))
   return ChannelSelection((0, 1), ("nuclear", "membrane"), (0,), (1,))
 
 
@@ -165,7 +166,9 @@ def _select_two(names: Sequence[str]) -> ChannelSelection | None:
     return None
   if set(map(_rank_membrane, names)) != {-2, 2}:
     return None
-  return dataclasses.replace(_select_alone(names), names=make_unique(names))
+  found = _select_alone(names)
+  own = make_unique([names[channel] for channel in found.channels])
+  return dataclasses.replace(found, names=own)
 
 
 def _rank_membrane(name: str) -> int:

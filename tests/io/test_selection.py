@@ -175,8 +175,9 @@ def test_without_a_panel_two_channels_will_do():
   selection = resolve_panel(None, [], 2, FILE)
   assert (selection.nuclear, selection.membrane) == ((0,), (1,))
   swapped = resolve_panel(None, ["Membrane", "Nuclei"], 2, FILE)
-  assert (swapped.nuclear, swapped.membrane) == ((1,), (0,))
-  assert swapped.names == ("Membrane", "Nuclei")
+  assert (swapped.nuclear, swapped.membrane) == ((0,), (1,))
+  assert swapped.channels == (1, 0)
+  assert swapped.names == ("Nuclei", "Membrane")
 
 
 @pytest.mark.parametrize(
@@ -202,9 +203,10 @@ def test_without_a_panel_two_channels_will_do():
 )
 def test_without_a_panel_names_tell_which_is_nuclear(names, nuclear):
   found = resolve_panel(None, names, 2, FILE)
-  assert (found.nuclear, found.membrane) == ((nuclear,), (1 - nuclear,))
-  assert found.names[nuclear] == "nuclear"
-  assert found.names[1 - nuclear] == "membrane"
+  assert (found.nuclear, found.membrane) == ((0,), (1,))
+  assert found.channels == (nuclear, 1 - nuclear)
+  # The same for all files of a study: they are columns of its tables.
+  assert found.names == ("nuclear", "membrane")
 
 
 def test_mibi_files_may_name_the_mass_behind_the_marker():
