@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from dicexmbd_jax.image import preparation, resample
@@ -44,11 +45,26 @@ def list_inputs(
 ) -> tuple[list[ImageSource], list[tuple[Path, str]]]:
   """Lists HDF5 images where there are any, else what `predict` lists, or PNG.
 
+  Images that are left out beside HDF5 of other names are told: Ilastik writes
+  its maps beside the images that they are of.
+
   Raises:
     ValueError: nothing is there.
   """
   found = pictures.list_pictures(pattern, hdf5.SUFFIXES)
-  return (found, []) if found else list_images_or_png(pattern)
+  if not found:
+    return list_images_or_png(pattern)
+  both, _ = pictures.list_with_images(pattern, hdf5.SUFFIXES)
+  if left := [one for one in both if one not in found]:
+    logging.warning(
+      "%s: found %d images beside HDF5 (%s), which are left out, expected one "
+      "kind; a glob, as FOLDER/*%s, takes these alone",
+      pattern,
+      len(left),
+      left[0].path.name,
+      left[0].path.suffix,
+    )
+  return found, []
 
 
 def view_image(

@@ -414,6 +414,22 @@ def test_pictures(study):
   assert read_maps(study / "out")["roi1"].shape == (*SHAPE, 3)
 
 
+def test_images_left_out_beside_hdf5_are_told(study, caplog):
+  """As Ilastik's maps of an image lie, which were the only input."""
+  for name in ("roi0", "roi1_Probabilities"):
+    with h5py.File(study / "img" / f"{name}.h5", "w") as file:
+      file["exported_data"] = make_stack(0)
+  found, failures = teach_fit.fit.list_inputs(str(study / "img"))
+  assert [one.stem for one in found] == ["roi0", "roi1_Probabilities"]
+  assert not failures
+  [line] = caplog.messages
+  assert "found 2 images beside HDF5 (roi1.tiff)" in line  # roi0 is the same.
+  caplog.clear()
+  assert len(teach_fit.fit.list_inputs(str(study / "img/*.tiff"))[0]) == 3
+  assert len(teach_fit.fit.list_inputs(str(study / "img/*.h5"))[0]) == 2
+  assert not caplog.messages
+
+
 def test_images_where_the_project_says(tmp_path, monkeypatch):
   write_study(tmp_path)
   for k in range(3):  # Beside the project.
