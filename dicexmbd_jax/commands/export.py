@@ -75,18 +75,24 @@ def run_request(request: Request) -> int:
   """Writes the folder.
 
   Raises:
-    ValueError: no weights, or broken files beside them.
+    ValueError: no weights, broken files beside them, or a README.md of
+      others in the output folder.
     OSError: a file cannot be written.
     ModuleNotFoundError: ONNX is asked for and not installed.
   """
   source, output = request.source, request.output
+  card = output / "README.md"
+  written = ("params.npz", "model.onnx")
+  if card.exists() and not any((output / name).exists() for name in written):
+    raise ValueError(
+      f"{card}: found a file that no export wrote, expected another --output"
+    )
   model, config = weights.read_model(source)
   numbers = weights.read_numbers(source)
   write.sweep_temporary(output)
   if request.format == "folder":
     weights.write_model(output, model, config, numbers=numbers)
-    card = describe_model(output, model, config, numbers)
-    write.write_text(output / "README.md", card)
+    write.write_text(card, describe_model(output, model, config, numbers))
   else:
     write_graph(output, model, config, describe_origin(source))
   if request.format == "bioimageio":

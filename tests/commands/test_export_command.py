@@ -4,6 +4,7 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import __main__ as program
@@ -102,3 +103,21 @@ def test_wrong_calls_are_refused(tmp_path, caplog):
     caplog.clear()
   assert {path.name for path in (tmp_path / "run").iterdir()} == {"best"}
   assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["folder", "onnx"])
+def test_a_readme_of_others_is_not_replaced(tmp_path, caplog, form):
+  if form == "onnx":
+    pytest.importorskip("onnx")
+  write_run(tmp_path / "run")
+  out = tmp_path / "out"
+  out.mkdir()
+  (out / "README.md").write_text("mine")
+  call = ["export", f"--checkpoint={tmp_path / 'run'}", f"--output={out}"]
+  assert program.main([*call, f"--format={form}"]) == 2
+  assert "README.md: found a file that no export wrote" in caplog.text
+  assert [path.name for path in out.iterdir()] == ["README.md"]
+  assert (out / "README.md").read_text() == "mine"
+  (out / "README.md").unlink()
+  for _ in range(2):  # Its own is.
+    assert program.main([*call, f"--format={form}"]) == 0
