@@ -23,6 +23,11 @@ def describe_network(tensors: Tensors) -> ConfigDict:
       "found no conv1.conv.0.weight of a 3x3 convolution, expected the names "
       "of the published U-Net (conv1 .. conv10, up6 .. up9)"
     )
+  if first.shape[1] < 2:
+    raise ValueError(
+      f"conv1.conv.0.weight: found {first.shape[1]} input channel, expected 2 "
+      "or more: nuclear, membrane/cytoplasm"
+    )
   return ConfigDict(
     {
       "width": int(first.shape[0]),
@@ -51,7 +56,8 @@ def map_tensors(tensors: Tensors) -> dict[str, np.ndarray]:
   """Returns our arrays by their path in the network.
 
   Raises:
-    ValueError: a tensor is missing or left over.
+    ValueError: a tensor is missing, left over, of another number of axes, or
+      of numbers that no network can answer with.
   """
   left = {
     name: values
@@ -59,10 +65,22 @@ def map_tensors(tensors: Tensors) -> dict[str, np.ndarray]:
     if not name.endswith("num_batches_tracked")
   }
 
-  def take(name: str) -> np.ndarray:
+  def take(name: str, num_axes: int = 1) -> np.ndarray:
     if name not in left:
       raise ValueError(f"found no {name}, expected the published U-Net's")
-    return left.pop(name)
+    values = left.pop(name)
+    if values.ndim != num_axes:
+      raise ValueError(
+        f"{name}: found the shape {values.shape}, expected {num_axes} axes"
+      )
+    # Else each image, and no file of weights, would be blamed later.
+    if not np.isfinite(values).all():
+      raise ValueError(
+        f"{name}: found NaN or infinity, expected finite numbers"
+      )
+    if name.endswith("running_var") and values.min(initial=0) < 0:
+      raise ValueError(f"{name}: found {values.min()}, expected 0 or more")
+    return values
 
   arrays: dict[str, np.ndarray] = {}
   for level in range(DEPTH + 1):
@@ -70,10 +88,10 @@ def map_tensors(tensors: Tensors) -> dict[str, np.ndarray]:
   for level in range(DEPTH):
     number = 9 - level  # Theirs count upwards from the deepest: conv6.
     arrays |= _map_block(f"decoders/{level}", f"conv{number}", take)
-    kernel = take(f"up{number}.weight")  # (in, out, 2, 2)
+    kernel = take(f"up{number}.weight", 4)  # (in, out, 2, 2)
     arrays[f"ups/{level}/kernel"] = kernel.transpose(0, 2, 3, 1)
     arrays[f"ups/{level}/bias"] = take(f"up{number}.bias")
-  arrays["head/kernel"] = take("conv10.weight").transpose(2, 3, 1, 0)
+  arrays["head/kernel"] = take("conv10.weight", 4).transpose(2, 3, 1, 0)
   arrays["head/bias"] = take("conv10.bias")
   if left:
     raise ValueError(f"found {next(iter(left))}, expected no such tensor")
@@ -84,11 +102,15 @@ def _map_block(ours: str, theirs: str, take) -> dict[str, np.ndarray]:
   arrays: dict[str, np.ndarray] = {}
   for number, (conv, norm) in enumerate(((0, 1), (3, 4)), start=1):
     name = f"{theirs}.conv.{norm}"
-    kernel = take(f"{theirs}.conv.{conv}.weight")  # (out, in, 3, 3)
+    kernel = take(f"{theirs}.conv.{conv}.weight", 4)  # (out, in, 3, 3)
     mean, bias = (
       take(f"{name}.running_mean"),
       take(f"{theirs}.conv.{conv}.bias"),
     )
+    if mean.shape != bias.shape:
+      raise ValueError(
+        f"{theirs}.conv.{conv}.bias: found {bias.shape}, expected {mean.shape}"
+      )
     arrays |= {
       f"{ours}/conv{number}/kernel": kernel.transpose(2, 3, 1, 0),
       f"{ours}/norm{number}/scale": take(f"{name}.weight"),

@@ -206,6 +206,24 @@ def test_other_networks_are_refused():
     reference_weights.build_model({"weight": np.zeros(3)})
 
 
+@pytest.mark.parametrize(
+  ("name", "change", "message"),
+  [
+    ("conv3.conv.0.weight", lambda one: one * np.nan, "found NaN"),
+    ("conv3.conv.1.running_mean", lambda one: one + np.inf, "found NaN"),
+    ("conv3.conv.1.running_var", lambda one: -one, "expected 0 or more"),
+    ("conv2.conv.0.bias", lambda one: one[:1], r"found \(1,\), expected"),
+    ("conv1.conv.0.weight", lambda one: one[:, :1], "found 1 input channel"),
+    ("up6.weight", lambda one: one[0], "expected 4 axes"),
+  ],
+)
+def test_weights_that_nobody_can_predict_with(name, change, message):
+  tensors = torch_file.read_state_dict(STATE_DICT)
+  with pytest.raises(ValueError, match=message) as caught:
+    reference_weights.build_model({**tensors, name: change(tensors[name])})
+  assert str(caught.value).startswith(name)
+
+
 def test_damaged_files_are_one_line(tmp_path):
   data = STATE_DICT.read_bytes()
   rng = np.random.default_rng(0)
