@@ -5,14 +5,14 @@
 Goes on from the shipped weights, which are not made by it (ablations.md), at a
 pixel size where a lymphocyte's nucleus is 10 px across and the rim between two
 of them more than one. Nuclei join in that people drew in fluorescence images
-(dsb2018_fluo), with a membrane drawn around them
+(dsb2018_fluo, intestine_nuclei), with a membrane drawn around them
 (launch/experiments/stain_nuclei.py): dark gaps between cells, which simulated
 tissue and spleen hardly have. Images without masks carry the cells that the
 shipped model finds in them.
 
 dsb2018_fluo has images of eight sizes, and a plate has one: four are trained
-on. The others, and all of mibi_breast, vectra_phenoptr and intestine_nuclei,
-are left for judging.
+on. The others, the validation images of intestine_nuclei, and all of mibi_breast
+and vectra_phenoptr are left for judging.
 """
 
 from ml_collections import ConfigDict
@@ -21,13 +21,14 @@ from configs import robust, simulated
 
 NUM_STUDIES = 12
 SHARES = {
-  "fine_spleen": 0.20,
-  "fine_spleen_small": 0.05,
+  "fine_spleen": 0.16,
+  "fine_spleen_small": 0.04,
   "fine_spleen_large": 0.05,
-  "fine_mibi_lymph": 0.06,
+  "fine_mibi_lymph": 0.05,
   "fine_mibi_lymph_large": 0.03,
   "fine_nuclear_imc": 0.06,
   "fine_dsb": 0.15,
+  "fine_intestine": 0.18,
 }
 
 
@@ -41,9 +42,9 @@ def get_config() -> ConfigDict:
     SHARES, NUM_STUDIES, prefix="fine_study"
   )
   config.seed = 3  # Other patches than before.
-  config.train.num_steps = 5000
-  config.train.eval_steps = 1000
-  config.train.checkpoint_steps = 500
+  config.train.num_steps = 4000
+  config.train.eval_steps = 2000
+  config.train.checkpoint_steps = 250
   config.train.warmup_steps = 100
   config.train.augment.log_scale = 0.3
   config.train.augment.interpolated = 0.3

@@ -36,10 +36,14 @@ for pair in mibi_lymph=0.42 mibi_lymph_large=0.55; do
 done
 build nuclear_imc --images=training/nuclear_imc --pixel_size_um=0.75 \
   --teacher=training/labels/fine_nuclear/masks
-.venv/bin/python launch/experiments/stain_nuclei.py "$data/dsb2018_fluo" \
-  training/dsb 0.5 256x256 256x320 260x347 603x1272
-build dsb --images=training/dsb/img --teacher=training/dsb/maps \
-  --pixel_size_um=0.5 --config.records.num_panels=1
+# Nuclei that people drew.
+stain() {
+  .venv/bin/python launch/experiments/stain_nuclei.py "$data/$2" "training/$1" 0.5 "${@:3}"
+  build "$1" --images="training/$1/img" --teacher="training/$1/maps" \
+    --pixel_size_um=0.5 --config.records.num_panels=1
+}
+stain dsb dsb2018_fluo 256x256 256x320 260x347 603x1272
+stain intestine intestine_nuclei/training
 
 "${run[@]}" train --config="$config" --workdir=training/fine \
   --checkpoint=dicexmbd_jax/weights/base

@@ -4,7 +4,7 @@ usage: python launch/experiments/stain_nuclei.py SOURCE OUT PIXEL_UM [SIZE ...]
 
 SOURCE holds img/ and masks/ of nuclei, of which the pixel size is not known:
 each image is resampled to pixels of PIXEL_UM so that its median nucleus is 3.5
-to 8 um across, 0.7 to 1.6 times the size at which `predict` shows an image.
+to 9 um across, 0.6 to 1.6 times the size at which `predict` shows an image.
 Writes two-channel TIFFs with a drawn membrane (img/) and the maps that the
 network is to give (maps/). With sizes as 256x320 (rows, columns), only such
 images are taken: a plate has one size.
@@ -24,7 +24,7 @@ from dicexmbd_jax.simulate import drawn_nuclei
 from dicexmbd_jax.train import targets
 from dicexmbd_jax.types import Labels, Probabilities
 
-DIAMETERS_UM = (3.5, 8.0)  # Of an image's median nucleus.
+DIAMETERS_UM = (3.5, 9.0)  # Of an image's median nucleus.
 MIN_NUCLEI = 8
 # Nucleus is this at a nucleus' edge, and 1 from a share of its depth on: a peak
 # in each, without losing its outline to the rim as in targets.make_target.
