@@ -11,8 +11,8 @@ tissue and spleen hardly have. Images without masks carry the cells that the
 shipped model finds in them.
 
 dsb2018_fluo has images of eight sizes, and a plate has one: four are trained
-on. The others, the validation images of intestine_nuclei, and all of mibi_breast
-and vectra_phenoptr are left for judging.
+on. The others, the validation images of intestine_nuclei, and all of
+mibi_breast and vectra_phenoptr are left for judging.
 """
 
 from ml_collections import ConfigDict
