@@ -16,7 +16,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -203,15 +203,12 @@ def run_images(request: Request, inputs: Inputs, started: float) -> int:
       record = describe(inputs, stems)
       write_finished(request, inputs, stems, failures, record, told)
   except KeyboardInterrupt:  # Ctrl-C, or SIGTERM.
-    # A worker may have finished images that were not told of any more.
-    stems = [one.stem for one in inputs.sources]
-    written = results.list_finished(request.output, stems, inputs.hashes)
-    finished.update(written)
-    record = describe(inputs, sorted(finished))
-    write_record(request, inputs, record, "stopped")
+    write_stopped(request, inputs, describe, finished)
     raise
   except (OSError, ValueError) as error:
     logging.error("%s", pool.describe_error(error, request.output))
+    with contextlib.suppress(OSError):  # As where the disk is full.
+      write_stopped(request, inputs, describe, finished)
     return 1
   failed = failures.describe()
   logging.info(
@@ -220,6 +217,24 @@ def run_images(request: Request, inputs: Inputs, started: float) -> int:
   # Whether any was done shows in the merge alone.
   is_enough = request.allow_failures and (stems or request.shard)
   return 1 if failures and not is_enough else 0
+
+
+def write_stopped(
+  request: Request,
+  inputs: Inputs,
+  describe: Callable[[Inputs, Sequence[str]], Mapping[str, Any]],
+  finished: set[str],
+) -> None:
+  """Writes that the run did not come to its end, and which images are done.
+
+  Raises:
+    OSError: the output folder cannot be written to.
+  """
+  # A worker may have finished images that were not told of any more.
+  stems = [one.stem for one in inputs.sources]
+  written = results.list_finished(request.output, stems, inputs.hashes)
+  record = describe(inputs, sorted({*finished, *written}))
+  write_record(request, inputs, record, "stopped")
 
 
 def locate_result(request: Request) -> Path:

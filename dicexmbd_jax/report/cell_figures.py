@@ -121,19 +121,19 @@ def draw_profiles(profiles: Mapping[str, np.ndarray]) -> style.Figure | None:
   return page
 
 
-def draw_marker_correlations(markers: "pd.DataFrame") -> style.Figure | None:
+def draw_marker_correlations(
+  markers: "pd.DataFrame", methods: Sequence[str]
+) -> style.Figure | None:
   """Box plots over images of each marker's correlation (figure 4C).
 
   Args:
     markers: `method`, `image`, `marker`, `pearson`.
+    methods: all of the evaluation, so that each looks as in other figures.
   """
   markers = markers.dropna(subset=["pearson"])
   if markers.empty:
     return None
-  methods, names = (
-    style.list_methods(markers),
-    list(dict.fromkeys(markers["marker"])),
-  )
+  names = list(dict.fromkeys(markers["marker"]))
   with mpl.rc_context(style.STYLE):
     page = style.start_figure(
       max(style.WIDTH_IN, 0.2 * len(names) * len(methods)), 3.3

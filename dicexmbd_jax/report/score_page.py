@@ -109,6 +109,7 @@ def draw_figures(report: ScoreReport) -> dict[str, "Figure"]:
     return {}
   methods = report.summary["methods"]
   evaluated = {name: scores for name, scores in methods.items() if scores}
+  none = np.zeros(0)  # A method without pairs keeps its place and colour.
   pearson = {
     name: scores["count_pearson"] for name, scores in evaluated.items()
   }
@@ -116,7 +117,9 @@ def draw_figures(report: ScoreReport) -> dict[str, "Figure"]:
     "scores": score_figures.draw_scores(report.images),
     "thresholds": score_figures.draw_thresholds(evaluated),
     "counts": score_figures.draw_counts(report.images, pearson),
-    "ious": cell_figures.draw_densities(report.ious),
+    "ious": cell_figures.draw_densities(
+      {name: report.ious.get(name, none) for name in evaluated}
+    ),
     "heat_map": score_figures.draw_heat_map(report.images),
     "differences": score_figures.draw_differences(
       select_pairs(report.summary), DIFFERENCE_SCORES
@@ -124,9 +127,13 @@ def draw_figures(report: ScoreReport) -> dict[str, "Figure"]:
   }
   if report.example is not None:
     figures["example"] = cell_figures.draw_example(report.example)
-  figures["profiles"] = cell_figures.draw_profiles(report.profiles)
+  figures["profiles"] = cell_figures.draw_profiles(
+    {name: report.profiles.get(name, none) for name in evaluated}
+  )
   if report.markers is not None:
-    figures["markers"] = cell_figures.draw_marker_correlations(report.markers)
+    figures["markers"] = cell_figures.draw_marker_correlations(
+      report.markers, list(evaluated)
+    )
   return {name: page for name, page in figures.items() if page is not None}
 
 
@@ -156,6 +163,7 @@ def render_page(report: ScoreReport, figures: Mapping[str, bytes]) -> str:
   Returns:
     HTML that encodes as UTF-8 without errors, figures inside.
   """
+  notes = _note_choices(report)
   return fill_template(
     "scores.html",
     {},
@@ -166,7 +174,7 @@ def render_page(report: ScoreReport, figures: Mapping[str, bytes]) -> str:
       {
         "name": name,
         "png": base64.b64encode(figures[name]).decode("ascii"),
-        "caption": caption,
+        "caption": " ".join([caption, *notes.get(name, [])]),
         "is_small": name in ("counts", "ious", "profiles"),
       }
       for name, caption in CAPTIONS.items()
@@ -175,6 +183,20 @@ def render_page(report: ScoreReport, figures: Mapping[str, bytes]) -> str:
     has_few=any(0 < n < 10 for n in report.summary["num_images"].values()),
     event_titles=[title for _, title in EVENT_SCORES],
   )
+
+
+def _note_choices(report: ScoreReport) -> dict[str, list[str]]:
+  """Says of figures that show a part of the images alone which part it is."""
+  notes = {}
+  if report.example is not None:
+    notes["example"] = [f"Image: {report.example.name}, of median F1."]
+  num_images = 0 if report.images.empty else report.images["image"].nunique()
+  if num_images > score_figures.MAX_ROWS:
+    notes["heat_map"] = [
+      f"The {score_figures.MAX_ROWS} of {num_images} images with the lowest "
+      "mean cell F1."
+    ]
+  return notes
 
 
 def _list_rows(summary: Mapping[str, Mapping]) -> list[dict[str, Any]]:

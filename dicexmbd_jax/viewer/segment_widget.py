@@ -204,7 +204,7 @@ class SegmentWidget(QtWidgets.QWidget):
     """
     markers = self._list_markers()
     if not markers:
-      raise ValueError("Found no channels: open an image first.")
+      raise ValueError(self._tell_no_channels())
     chosen = self._list_chosen()
     if not chosen["nuclear"]:
       raise ValueError("nuclear: found no channel, expected at least one")
@@ -231,6 +231,16 @@ class SegmentWidget(QtWidgets.QWidget):
       live=self.read_settings(),
       frame=_find_frame(base),
     )
+
+  def _tell_no_channels(self) -> str:
+    """Says why nothing that is shown is a channel."""
+    for layer in self._viewer.layers:
+      if isinstance(layer, Image) and layer.data.ndim != 2:
+        return (
+          f"{layer.name}: found {layer.data.shape}, expected a layer for each "
+          "channel; split the stack, or open its file with this plugin"
+        )
+    return "Found no channels: open an image first."
 
   def _list_markers(self) -> list[Layer]:
     """Returns the image's markers; else whatever flat images are shown."""

@@ -23,7 +23,7 @@ from finished_runs import read_files
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import memory
 from dicexmbd_jax.io import write
-from dicexmbd_jax.runs import lock, state
+from dicexmbd_jax.runs import lock, results, state
 
 NAMES = ("DNA", "CD45")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -186,6 +186,20 @@ def test_a_large_image_without_room_costs_one_line(
   monkeypatch.undo()
   assert call(study) == 0
   assert read_files(study / "out") == whole
+
+
+def test_a_run_that_fails_at_its_end_is_not_running(study, caplog, monkeypatch):
+  def refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  with monkeypatch.context() as full:
+    full.setattr(results, "write_run", refuse)
+    assert call(study) == 1
+  assert "No space left on device" in caplog.text
+  record = json.loads((study / "out/run.json").read_text())
+  assert (record["state"], record["num_images"]) == ("stopped", 6)
+  assert call(study) == 0
+  assert "state" not in json.loads((study / "out/run.json").read_text())
 
 
 def stop(study, command, number):

@@ -124,6 +124,34 @@ def test_figures_repeat_to_the_byte():
     assert one == other
 
 
+def test_a_method_looks_the_same_in_every_figure():
+  whole = make_report(2, 2)
+  second = whole.markers[whole.markers["method"] == "method 1"]
+  report = make_report(
+    2, 2, markers=second, profiles={"method 1": np.array([0.5, 0.6])},
+    ious={"method 1": np.array([0.5, 0.6])},
+  )  # fmt: skip
+  figures = score_page.draw_figures(report)
+  wanted = colors.to_rgb(style.pick_color(1))
+  for name, index in (("markers", -1), ("profiles", 1)):
+    box = figures[name].axes[0].patches[index]
+    assert box.get_facecolor()[:3] == wanted, name
+  [line] = figures["ious"].axes[0].lines
+  assert colors.to_rgb(line.get_color()) == wanted
+  labels = [text.get_text() for text in figures["markers"].legends[0].texts]
+  assert labels == ["method 0", "method 1"]
+
+
+def test_captions_say_which_images_are_shown():
+  few = score_page.render_page(
+    make_report(1, 2), {"heat_map": b"", "example": b""}
+  )
+  assert "Image: ROI0, of median F1." in few
+  assert "with the lowest mean cell F1" not in few
+  many = score_page.render_page(make_report(1, 61), {"heat_map": b""})
+  assert "The 60 of 61 images with the lowest mean cell F1." in many
+
+
 def test_without_data_there_are_no_figures():
   report = make_report(1, 1, images=pd.DataFrame())
   assert score_page.draw_figures(report) == {}

@@ -325,6 +325,14 @@ def test_what_cannot_be_meant_is_one_line(widget, wait_until, part, text):
   assert "\n" not in widget.message.text()
 
 
+def test_a_stack_of_channels_is_one_line(viewer):
+  module = importlib.import_module("dicexmbd_jax.viewer.segment_widget")
+  widget = module.SegmentWidget(viewer)
+  viewer.add_image(make_stack(), name="stack")
+  widget.run.click()
+  assert widget.message.text().startswith("stack: found (3, 64, 64), expected")
+
+
 def test_an_empty_viewer_is_one_line(viewer, wait_until):
   module = importlib.import_module("dicexmbd_jax.viewer.segment_widget")
   widget = module.SegmentWidget(viewer)
