@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import logging
 
-from dicexmbd_jax.io import write
+from dicexmbd_jax.io import source, write
 from dicexmbd_jax.runs import shards, state
 from dicexmbd_jax.runs.failures import FailureLog, describe_source
 from dicexmbd_jax.types import ImageSource
@@ -157,11 +157,9 @@ def gather_images(
       state.discard(output, stem, files)
       failures.add(stem, *told[stem])
       continue
-    # An image that changed may have changed its share, too: what the other one
-    # has is of the image as it was.
     places = [output, *own, *folders[stem]]
-    key = _find_key(stem, own, newest.values["hashes"])
-    reason = _gather_image(stem, places, key, suffixes)
+    hashes = newest.values["hashes"]
+    reason = _gather_current(image, places, hashes, suffixes)
     if reason is None:
       done.append(stem)
       continue
@@ -224,19 +222,23 @@ def _index_states(folders: Iterable[Path]) -> Mapping[str, list[Path]]:
   return found
 
 
-def _find_key(
-  stem: str, places: Iterable[Path], hashes: Mapping[str, str]
-) -> Mapping[str, str]:
-  """Returns the key of the first result of the run; `hashes` without one.
+def _gather_current(
+  image: ImageSource,
+  places: Sequence[Path],
+  hashes: Mapping[str, str],
+  suffixes: Mapping[str, str],
+) -> str | None:
+  """Brings the files of an image as it is now; says why that cannot be.
 
-  Besides `hashes` it has that of the image, which the shares alone have read.
+  None if they are there. One that changed since its share was run may have
+  kept its size, and so its share: only its content tells.
   """
-  for place in places:
-    with contextlib.suppress(OSError, ValueError):  # Is told with its files.
-      key = state.read(place, stem)["key"]
-      if hashes.items() <= key.items():
-        return key
-  return hashes
+  if any(state.locate(place, image.stem).exists() for place in places):
+    try:
+      hashes = {**hashes, "image": source.hash_source(image)}
+    except (ValueError, OSError) as error:
+      return f"found an unreadable image ({error})"
+  return _gather_image(image.stem, places, hashes, suffixes)
 
 
 def _gather_image(

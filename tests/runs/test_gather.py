@@ -207,6 +207,21 @@ def test_a_second_merge_takes_what_the_shares_made_of_a_new_image(study):
   assert count_cells(study / "out") == count_cells(study / "new")
 
 
+def test_an_image_replaced_since_its_share_was_done_is_missing(study, caplog):
+  assert merge(study, study / "out", study / "shares") == 0
+  before = find_share(study, "ROI1")
+  path = study / "img/ROI1.ome.tiff"
+  content = path.read_bytes()
+  path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # Of one size.
+  assert find_share(study, "ROI1") == before
+  for output in ("out", "new"):
+    caplog.clear()
+    assert merge(study, study / output, study / "shares") == 1
+    assert "found a result of another image" in caplog.text
+    assert f"run again: --shard={before}/2" in caplog.text
+    assert "ROI1" not in count_cells(study / output)
+
+
 @pytest.mark.parametrize("edge_px", [40, 120])
 def test_a_new_image_is_the_one_that_its_share_has_now(study, edge_px):
   before = find_share(study, "ROI1")
