@@ -22,7 +22,8 @@ _UNITS_UM = {
   **dict.fromkeys(("inch", "in"), 25400.0),
 }
 _NO_UNITS = ("pixel", "reference frame")  # OME's, of no length.
-_RESOLUTION_UNITS_UM = {2: 25400.0, 3: 1e4}  # TIFF: inch, centimetre.
+# TIFF's inch and centimetre; tifffile writes millimetre and micrometre, too.
+_RESOLUTION_UNITS_UM = {2: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}
 _PAGE_NAME = 285  # TIFF tag.
 
 

@@ -294,6 +294,8 @@ def make_ome(x, y, unit="\u00b5m"):
     ({"imagej": True, "resolution": (2, 2)}, None, 0),
     ({"resolution": (1e4, 1e4), "resolutionunit": "CENTIMETER"}, 1.0, 0),
     ({"resolution": (25400, 25400), "resolutionunit": "INCH"}, 1.0, 0),
+    ({"resolution": (2e3, 2e3), "resolutionunit": "MILLIMETER"}, 0.5, 0),
+    ({"resolution": (2, 2), "resolutionunit": "MICROMETER"}, 0.5, 0),
     ({"resolution": (72, 72), "resolutionunit": "INCH"}, None, 0),
     ({"resolution": (1, 1), "resolutionunit": "NONE"}, None, 0),
   ],
