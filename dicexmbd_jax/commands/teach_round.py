@@ -212,9 +212,11 @@ def complete_templates(output: Path) -> None:
   *earlier, last = list_templates(output) or [output]
   if not earlier or not is_incomplete(last):
     return
-  found, _ = list_drawings(earlier[-1])
+  found, lost = list_drawings(earlier[-1])
   for one in found:
     keep_drawing(Annotated(one, str(one.path), one.path), last)
+  for path, _ in lost:
+    keep_refused(path, last)
   legend = earlier[-1] / drawings.LEGEND_FILE
   if legend.is_file():
     write.write_text(
@@ -246,6 +248,8 @@ def do_round(request: Request) -> int:
     complete_templates(request.output)
   items: list[Annotated] = []
   away: list[Annotated] = []
+  refused: list[Path] = []
+  no_drawings = {str(path) for path, _ in request.listed[1]}
   if request.fit.annotations:
     items, lost = strokes.pair_labels(
       request.fit.annotations, str(request.fit.images), request.listed
@@ -255,6 +259,8 @@ def do_round(request: Request) -> int:
       if stem:  # A drawing whose image is not there.
         source = ImageSource(stem, Path(file))
         away.append(Annotated(source, file, source.path))
+      elif file not in no_drawings:
+        refused.append(Path(file))
     items = [item for item in items if strokes.is_painted(item)]
     away = [item for item in away if strokes.is_painted(item)]
   if not items and not failures:
@@ -266,6 +272,9 @@ def do_round(request: Request) -> int:
   teacher_folder.write_teacher(request.fit.output, teacher)
   code = predict_images(request, teacher)
   ranked = rank_images(request, items, away, teacher)
+  templates = list_templates(request.output)[-1]
+  for path in refused:
+    keep_refused(path, templates)
   return max(code, ranked, 1 if failures else 0)
 
 
@@ -399,7 +408,38 @@ def keep_drawing(item: Annotated, templates: Path) -> None:
   is_there = path.parent.resolve() == templates.resolve()
   if is_there or target.exists() or (templates / f"{stem}.tiff").exists():
     return
-  if path.is_dir():  # OME-Zarr.
+  copy_drawing(path, target)
+
+
+def keep_refused(path: Path, templates: Path) -> None:
+  """Copies a drawing that was refused, so that each round tells of it.
+
+  Two files of one name, or a kind that is not read: the next round looks in
+  its own templates alone, and would pass over what is painted.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  target = templates / path.name
+  if not path.exists() or path.resolve() == target.resolve():
+    return
+  for one in (path, target):
+    is_painted = one.exists() and strokes.is_painted(
+      Annotated(ImageSource(one.stem, one), str(one), one)
+    )
+    # Neither an empty template beside a drawing, nor what is painted since.
+    if is_painted != (one == path):
+      return
+  copy_drawing(path, target)
+
+
+def copy_drawing(path: Path, target: Path) -> None:
+  """Copies a file, or a folder of OME-Zarr, whole or not at all.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  if path.is_dir():
     with write.replace_folder(target) as temporary:
       shutil.copytree(path, temporary, dirs_exist_ok=True)
     return

@@ -273,6 +273,30 @@ def test_drawings_of_any_program_outlive_a_round_and_empty_ones_go(folder):
   assert not (kept / "away.zarr").exists()
 
 
+def test_drawings_that_are_refused_are_told_each_round(folder):
+  out = folder / "out"
+  assert teach_round.run(make_flags(folder)) == 0
+  templates = out / "round_00/templates"
+  write_strokes(folder)
+  # As GIMP exports it, beside the template of this name.
+  mine = (folder / "strokes/a.png").read_bytes()
+  (templates / "a.png").write_bytes(mine)
+  (templates / "b.xcf").write_bytes(b"gimp xcf")
+  paint(templates / "c.tiff")
+  kept = out / "round_01/templates"
+  for _ in range(2):
+    assert teach_round.run(make_flags(folder, num_images=3)) == 1
+    assert (kept / "a.png").read_bytes() == mine
+    text = (out / "teacher/failures.csv").read_text()
+    assert "another image named a" in text
+    assert "b.xcf: found" in text
+  (kept / "a.tiff").unlink()
+  (kept / "b.xcf").unlink()
+  assert teach_round.run(make_flags(folder)) == 0
+  counts = read_teacher(out / "teacher").record["pixels"]
+  assert list(counts.values()) == [[7, 7, 7]] * 2
+
+
 @pytest.mark.parametrize(
   ("overrides", "message"),
   [
