@@ -250,8 +250,10 @@ class Session:
       except ValueError as error:  # One bad drawing must not stop the others.
         lines.append(str(error))
         continue
-      self.strokes[source.stem] = drawn.astype(np.uint8)
       self._own_files.add(source.path.resolve())
+      if not drawn.any():
+        continue  # An empty template takes nothing away that is painted.
+      self.strokes[source.stem] = drawn.astype(np.uint8)
       self.learn(source.stem, planes, drawn)
     self.history = list(
       annotations.read_history(Path(folder) / HISTORY_FILE) or self.history

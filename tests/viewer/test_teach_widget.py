@@ -172,6 +172,15 @@ def test_strokes_replace_no_image_and_no_strokes_of_others(
   widget.wait()
 
 
+def test_empty_templates_take_no_strokes_away(widget, viewer, tmp_path):
+  layer = viewer.layers["strokes"]
+  paint_all(layer)
+  painted = layer.data.copy()
+  write.write_strokes(tmp_path / "ROI1.tiff", np.zeros_like(painted))
+  assert widget.session.load_strokes(tmp_path) == []
+  np.testing.assert_array_equal(widget.session.strokes["ROI1"], painted)
+
+
 def test_what_is_wrong_is_one_line(widget, wait_until, tmp_path):
   widget.save_teacher(tmp_path / "teacher")
   wait_until(lambda: "found no strokes" in widget.message.text())
