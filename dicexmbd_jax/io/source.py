@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import hashlib
+import os
 import pathlib
 import shutil
 import tempfile
+import time
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator
@@ -130,6 +132,23 @@ def hash_source(source: ImageSource) -> str:
   return digest.hexdigest()
 
 
+def find_last_change(source: ImageSource) -> int:
+  """Returns when what an image is made from was last written or replaced.
+
+  Returns:
+    Nanoseconds since the epoch, of the newest file; now for a folder of
+    OME-Zarr, whose many files would have to be asked one by one.
+
+  Raises:
+    ValueError: a file cannot be found.
+  """
+  if source.member is None and is_store(source.path):
+    return time.time_ns()
+  paths = [source.path, *(path for _, path in source.planes), *source.parts]
+  files = dict.fromkeys(split_member(path)[0] for path in paths)
+  return max(_get_last_change(path) for path in files)
+
+
 def measure_source(source: ImageSource) -> int:
   """Returns the bytes that an image is made from.
 
@@ -194,13 +213,23 @@ def _hash_file(
 
 
 def _get_status(path: pathlib.Path) -> tuple[int, int]:
+  status = _ask_status(path)
+  return status.st_size, status.st_mtime_ns
+
+
+def _get_last_change(path: pathlib.Path) -> int:
+  # An old file that is moved here keeps its time of writing.
+  status = _ask_status(path)
+  return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _ask_status(path: pathlib.Path) -> os.stat_result:
   try:
-    status = path.stat()
+    return path.stat()
   except OSError as error:
     raise ValueError(
       f"{path}: found {error.strerror or error}, expected a readable file"
     ) from error
-  return status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager

@@ -159,7 +159,7 @@ def gather_images(
       continue
     places = [output, *own, *folders[stem]]
     hashes = newest.values["hashes"]
-    reason = _gather_current(image, places, hashes, suffixes)
+    reason = _gather_current(image, places, own, hashes, suffixes)
     if reason is None:
       done.append(stem)
       continue
@@ -225,20 +225,51 @@ def _index_states(folders: Iterable[Path]) -> Mapping[str, list[Path]]:
 def _gather_current(
   image: ImageSource,
   places: Sequence[Path],
+  own: Sequence[Path],
   hashes: Mapping[str, str],
   suffixes: Mapping[str, str],
 ) -> str | None:
   """Brings the files of an image as it is now; says why that cannot be.
 
   None if they are there. One that changed since its share was run may have
-  kept its size, and so its share: only its content tells.
+  kept its size, and so its share: its content tells, which is read only where
+  the image is newer than a result, since a study may be terabytes.
   """
-  if any(state.locate(place, image.stem).exists() for place in places):
-    try:
-      hashes = {**hashes, "image": source.hash_source(image)}
-    except (ValueError, OSError) as error:
-      return f"found an unreadable image ({error})"
-  return _gather_image(image.stem, places, hashes, suffixes)
+  try:
+    if _is_older(places, image.stem, source.find_last_change(image)):
+      key: Mapping[str, str] = {
+        **hashes,
+        "image": source.hash_source(image),
+      }
+    else:
+      key = _find_key(image.stem, own, hashes)
+  except (ValueError, OSError) as error:
+    return f"found an unreadable image ({error})"
+  return _gather_image(image.stem, places, key, suffixes)
+
+
+def _is_older(places: Iterable[Path], stem: str, changed_ns: int) -> bool:
+  """Whether a result in one of these places was there before a change."""
+  found = (state.locate(place, stem) for place in places)
+  return any(
+    path.stat().st_mtime_ns <= changed_ns for path in found if path.exists()
+  )
+
+
+def _find_key(
+  stem: str, places: Iterable[Path], hashes: Mapping[str, str]
+) -> Mapping[str, str]:
+  """Returns the key of the first result of the run; `hashes` without one.
+
+  Besides `hashes` it has that of the image, which the shares alone have read:
+  what another share has may be of the image as it was.
+  """
+  for place in places:
+    with contextlib.suppress(OSError, ValueError):  # Is told with its files.
+      key = state.read(place, stem)["key"]
+      if hashes.items() <= key.items():
+        return key
+  return hashes
 
 
 def _gather_image(

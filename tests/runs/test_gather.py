@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from dicexmbd_jax import __main__ as program
-from dicexmbd_jax.io import listing, write
+from dicexmbd_jax.io import listing, source, write
 from dicexmbd_jax.runs import gather, shards, state
 
 STEMS = ["ROI0", "ROI1", "ROI2", "ROI3"]
@@ -220,6 +220,16 @@ def test_an_image_replaced_since_its_share_was_done_is_missing(study, caplog):
     assert "found a result of another image" in caplog.text
     assert f"run again: --shard={before}/2" in caplog.text
     assert "ROI1" not in count_cells(study / output)
+
+
+def test_images_older_than_their_results_are_not_read(study, monkeypatch):
+  def refuse(one):
+    raise AssertionError(f"{one.path} is read")
+
+  monkeypatch.setattr(source, "hash_source", refuse)
+  for path in (study / "shares").rglob("state/*.json"):
+    path.touch()  # The study is a copy, newer than what it is a copy of.
+  assert merge(study, study / "out", study / "shares") == 0
 
 
 @pytest.mark.parametrize("edge_px", [40, 120])
