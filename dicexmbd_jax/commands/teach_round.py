@@ -421,16 +421,15 @@ def keep_refused(path: Path, templates: Path) -> None:
     OSError: the file cannot be written.
   """
   target = templates / path.name
-  if not path.exists() or path.resolve() == target.resolve():
-    return
-  for one in (path, target):
-    is_painted = one.exists() and strokes.is_painted(
-      Annotated(ImageSource(one.stem, one), str(one), one)
-    )
-    # Neither an empty template beside a drawing, nor what is painted since.
-    if is_painted != (one == path):
-      return
-  copy_drawing(path, target)
+  # Neither an empty template beside a drawing, nor over what is painted since.
+  if holds_strokes(path) and not holds_strokes(target):
+    copy_drawing(path, target)
+
+
+def holds_strokes(path: Path) -> bool:
+  """Whether a file is there and painted on, or cannot be read."""
+  item = Annotated(ImageSource(path.stem, path), str(path), path)
+  return path.exists() and strokes.is_painted(item)
 
 
 def copy_drawing(path: Path, target: Path) -> None:

@@ -138,6 +138,7 @@ def find_last_change(source: ImageSource) -> int:
   Returns:
     Nanoseconds since the epoch, of the newest file; now for a folder of
     OME-Zarr, whose many files would have to be asked one by one.
+    Fallbacks, which stand in for a damaged file, do not count.
 
   Raises:
     ValueError: a file cannot be found.

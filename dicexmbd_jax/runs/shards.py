@@ -153,7 +153,7 @@ def write_record(
     shard: which share.
     run: as `run.json` has it; `hashes` is what the share was made with.
     panel: goes into the record, so that merging needs neither file nor call.
-    state: "running" or "done".
+    state: "running", "stopped" or "done".
 
   Raises:
     OSError: the file cannot be written; names it.
