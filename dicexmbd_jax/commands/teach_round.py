@@ -15,6 +15,7 @@ from dicexmbd_jax import __version__
 from dicexmbd_jax.commands import teach_fit, teach_rank
 from dicexmbd_jax.io import images, pairing, probabilities, write
 from dicexmbd_jax.io.drawings import list_drawings
+from dicexmbd_jax.io.listing import natural_key
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.masks.settings import resolve_settings
@@ -227,7 +228,10 @@ def complete_templates(output: Path) -> None:
 
 def list_templates(output: Path) -> list[Path]:
   """Returns the templates' folders, round by round."""
-  return sorted(output.glob("round_*/templates"))
+  return sorted(
+    output.glob("round_*/templates"),
+    key=lambda one: natural_key(one.parent.name),  # round_100 after round_99.
+  )
 
 
 def is_incomplete(templates: Path) -> bool:

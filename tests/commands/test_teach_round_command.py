@@ -105,6 +105,25 @@ def test_the_same_call_again_is_the_loop(folder, caplog):
   assert list(counts.values()) == [[7, 7, 7]] * 2
 
 
+def test_round_100_is_later_than_round_99(folder):
+  out = folder / "out"
+  for number in (10, 11, 99, 100):
+    path = out / f"round_{number:02d}" / "templates" / "a.tiff"
+    write.write_strokes(path, np.zeros(SHAPE, np.uint8))
+    paint(path, 5 if number < 100 else 20)
+    write.write_text(path.parent / drawings.LEGEND_FILE, drawings.LEGEND_TEXT)
+  rows = [f"{k},a,{0.9 - k / 1000}" for k in range(1, 101)]
+  write.write_text(
+    out / "history.csv", "\n".join(["round,image,uncertainty", *rows, ""])
+  )
+  assert teach_round.run(make_flags(folder)) == 0
+  [shown] = read_teacher(out / "teacher").record["pixels"]
+  assert "/round_100/" in shown
+  drawn = tifffile.imread(out / "round_101" / "templates" / "a.tiff")
+  assert drawn[20].any()
+  assert not drawn[5].any()
+
+
 def test_masks_are_those_of_segment(folder):
   write_strokes(folder)
   out, again = folder / "out", folder / "again"
