@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.io import images, write
+from dicexmbd_jax.io import images, pairing, write
 from dicexmbd_jax.io.drawings import list_drawings
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.teach import (
@@ -16,6 +16,7 @@ from dicexmbd_jax.teach import (
   drawings,
   features,
   fit,
+  forest,
   rank,
   teacher_folder,
 )
@@ -55,6 +56,8 @@ class Session:
     self.engine = LiveTeacher()
     self.strokes: dict[str, np.ndarray] = {}
     self._own_files: set[Path] = set()  # Of strokes, from or for this session.
+    # By stem, as they lie in a file: exported, or loaded.
+    self._filed: dict[str, np.ndarray] = {}
     self.history: list[rank.Means] = []
     self.planes = np.empty((0, 0, 2), np.float32)
     self.pixel_um = 1.0
@@ -81,7 +84,11 @@ class Session:
     """Takes an image's strokes, on its own grid, in place of earlier ones.
 
     Planes that were seen at another scale teach nothing.
+
+    Raises:
+      ValueError: a label that is no class.
     """
+    _check_classes(stem, strokes)
     if self.is_seen(planes, strokes):
       self.engine.learn(stem, planes, self.enlarge(strokes))
 
@@ -153,8 +160,8 @@ class Session:
       folder: for the teacher's record.
 
     Raises:
-      ValueError: strokes of fewer than two classes, or images that cannot be
-        read.
+      ValueError: strokes of fewer than two classes, a label that is no class,
+        or images that cannot be read.
     """
     request = self._make_request(folder)
     selection = features.list_features()
@@ -163,6 +170,7 @@ class Session:
       drawn = self.strokes.get(stem)
       if source is None or drawn is None or not drawn.any():
         continue
+      _check_classes(stem, drawn)
       one = dataclasses.replace(request, panel=self._find_panel(stem))
       item = Annotated(source, stem, drawn.astype(np.int32))
       found = fit.gather_image(one, selection, item)
@@ -222,6 +230,7 @@ class Session:
     for path, strokes in drawn.items():
       write.write_strokes(path, strokes)
       self._own_files.add(path.resolve())
+      self._filed[path.stem] = strokes.copy()
     write.write_text(folder / drawings.LEGEND_FILE, drawings.LEGEND_TEXT)
     if self.history:
       annotations.write_history(folder / HISTORY_FILE, self.history)
@@ -231,15 +240,20 @@ class Session:
   def load_strokes(self, folder: str | Path) -> list[str]:
     """Takes strokes and history from a folder; returns what could not be.
 
+    Strokes that were painted and lie in no file stay; the drawing of that image
+    is left, and told.
+
     Raises:
       ValueError: nothing is there.
     """
     found, failures = list_drawings(folder)
     lines = [line for _, line in failures]
     legend = drawings.read_legend(folder)
-    for source in found:
+    by_stem = {source.stem: source for source in found}
+    by_stem = pairing.strip_tag(by_stem, self.study.images)
+    for stem, source in by_stem.items():
       try:
-        planes = self._view_image(source.stem).planes
+        planes = self._view_image(stem).planes
         shape = self._get_shape(planes)
         drawn = drawings.read_strokes(source.path, shape, legend)
         if drawn.shape != shape:
@@ -247,18 +261,36 @@ class Session:
             f"{source.path}: found an annotation of {drawn.shape}, expected "
             f"the image's {shape}"
           )
+        if drawn.any():  # An empty template takes nothing away.
+          self._check_filed(stem, source.path, drawn)
       except ValueError as error:  # One bad drawing must not stop the others.
         lines.append(str(error))
         continue
       self._own_files.add(source.path.resolve())
       if not drawn.any():
-        continue  # An empty template takes nothing away that is painted.
-      self.strokes[source.stem] = drawn.astype(np.uint8)
-      self.learn(source.stem, planes, drawn)
+        continue
+      self._filed[stem] = drawn.astype(np.uint8)
+      # In place: what is painted meanwhile goes into the same array.
+      self.strokes.setdefault(stem, np.zeros(shape, np.uint8))[:] = drawn
+      self.learn(stem, planes, drawn)
     self.history = list(
       annotations.read_history(Path(folder) / HISTORY_FILE) or self.history
     )
     return lines
+
+  def _check_filed(self, stem: str, path: Path, drawn: Labels) -> None:
+    """Raises a ValueError where a drawing would replace strokes of no file."""
+    painted = self.strokes.get(stem)
+    if painted is None or not painted.any():
+      return
+    filed = self._filed.get(stem)
+    if not np.array_equal(painted, drawn) and (
+      filed is None or not np.array_equal(painted, filed)
+    ):
+      raise ValueError(
+        f"{path}: found strokes on {stem} that were not exported, expected "
+        "none; export them into another folder, or erase them, then load"
+      )
 
   def _get_shape(self, planes: np.ndarray) -> tuple[int, int]:
     """Returns an image's own rows and columns."""
@@ -309,4 +341,15 @@ class Session:
       output=Path(folder),
       keeps_forest=False,
       num_workers=None,
+    )
+
+
+def _check_classes(stem: str, strokes: Labels) -> None:
+  """Raises a ValueError that tells where a label is no class."""
+  wrong = np.argwhere(strokes > len(forest.CLASSES))
+  if len(wrong):
+    y, x = wrong[0]
+    raise ValueError(
+      f"{stem}: found the label {strokes[y, x]} at y {y}, x {x}, expected 1 to "
+      f"{len(forest.CLASSES)}: {', '.join(forest.CLASSES)}"
     )

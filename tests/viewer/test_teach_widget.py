@@ -233,6 +233,51 @@ def test_strokes_lie_on_an_image_whose_pixel_size_a_run_was_told(
   assert widget.session.pixel_um == 0.5
 
 
+def make_strokes():
+  strokes = np.zeros(viewer_studies.SHAPE, np.uint8)
+  strokes[10, 8:12], strokes[6, 6:24:2], strokes[2, 2:48:4] = 1, 2, 3
+  return strokes
+
+
+def test_an_ending_that_all_drawings_have_does_not_count(study, tmp_path):
+  for stem in ("ROI1", "ROI2"):
+    write.write_strokes(tmp_path / f"{stem}_labels.tiff", make_strokes())
+  session = teaching.Session(find_study(study / "img"))
+  assert session.load_strokes(tmp_path) == []
+  assert set(session.strokes) == {"ROI1", "ROI2"}
+
+
+def test_a_label_of_no_class_is_told_with_its_place(study, tmp_path):
+  session = teaching.Session(find_study(study / "img"))
+  session.open_image("ROI2")
+  strokes = session.strokes["ROI2"] = make_strokes()
+  strokes[5, 7] = 4
+  told = "ROI2: found the label 4 at y 5, x 7, expected 1 to 3"
+  with pytest.raises(ValueError, match=told):
+    session.save_teacher(tmp_path)
+  with pytest.raises(ValueError, match=told):
+    session.learn("ROI2", session.planes, strokes)
+
+
+def test_a_drawing_replaces_no_strokes_that_lie_in_no_file(study, tmp_path):
+  session = teaching.Session(find_study(study / "img"))
+  drawn = make_strokes()
+  write.write_strokes(tmp_path / "drawn/ROI1.tiff", drawn)
+  painted = session.strokes["ROI1"] = np.flipud(drawn).copy()
+  before = painted.copy()
+  [line] = session.load_strokes(tmp_path / "drawn")
+  assert "ROI1.tiff: found strokes on ROI1 that were not exported" in line
+  np.testing.assert_array_equal(session.strokes["ROI1"], before)
+  with pytest.raises(ValueError, match="found a file already there"):
+    session.export_strokes(tmp_path / "drawn")
+  session.export_strokes(tmp_path / "mine")
+  assert session.load_strokes(tmp_path / "drawn") == []
+  np.testing.assert_array_equal(session.strokes["ROI1"], drawn)
+  # What was loaded lies in a file; what is painted on it does not.
+  session.strokes["ROI1"][20, 20] = 1
+  assert len(session.load_strokes(tmp_path / "mine")) == 1
+
+
 @pytest.mark.parametrize("scale", [1, 2])
 def test_a_teacher_has_the_pixel_size_that_a_run_was_told(study, scale):
   told = dataclasses.replace(find_study(study / "img"), pixel_size_um=0.5)
