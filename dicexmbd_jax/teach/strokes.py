@@ -1,5 +1,6 @@
 """Pairs strokes with their images: drawings, or an Ilastik project."""
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -163,15 +164,41 @@ def pair_lanes(
     sources, unlisted = list_inputs(images)
     failures = [("", str(path), message) for path, message in unlisted]
   items = []
+  names = {lane.stem for lane in project.lanes}
   for lane in project.lanes:
     if lane.strokes is None:
       continue
     try:
-      items.append(_pair_lane(project, lane, sources if images else None))
+      # Another lane's image is none that merely begins alike.
+      others = names - {lane.stem}
+      free = [one for one in sources if one.stem not in others]
+      items.append(_pair_lane(project, lane, free if images else None))
       logging.info("lane %d: %s", lane.number, items[-1].source.path)
     except ValueError as error:
       failures.append((lane.stem, str(project.path), str(error)))
-  return items, failures
+  return _drop_shared(items, failures) if images else items, failures
+
+
+def _drop_shared(
+  items: Sequence[Annotated], failures: list[Failure]
+) -> list[Annotated]:
+  """Leaves out lanes that were given one image; adds them to the failures.
+
+  Strokes of all but one of them were drawn on something else.
+  """
+  lanes = collections.defaultdict(list)
+  for item in items:
+    lanes[item.source, item.inner].append(item)
+  for item in items:
+    shared = lanes[item.source, item.inner]
+    if len(shared) > 1:
+      others = ", ".join(one.shown for one in shared if one is not item)
+      line = (
+        f"{item.shown}: found {item.source.path} for this lane and for "
+        f"{others}, expected an image for each"
+      )
+      failures.append((item.source.stem, item.shown, line))
+  return [item for item in items if len(lanes[item.source, item.inner]) == 1]
 
 
 def match_name(name: str, sources: Sequence[ImageSource]) -> ImageSource | None:

@@ -588,6 +588,24 @@ def test_strokes_on_images_of_another_size(tmp_path):
   assert "a.ilp, lane 1 (roi1): found an annotation of (40, 52)" in line
 
 
+def test_lanes_do_not_share_an_image(tmp_path):
+  # Lanes of two folders have one name; roi2 is not there, and begins alike.
+  (tmp_path / "h5").mkdir()
+  for stem in ("roi1", "tonsil"):
+    oracle.write_image(tmp_path / "h5" / f"{stem}.h5", make_stack(0, 3))
+  lanes = [
+    (f"{path}.h5/img", make_strokes(), 3)
+    for path in ("x/roi1", "x/roi2", "x/tonsil", "y/tonsil")
+  ]
+  oracle.write_project(tmp_path / "a.ilp", lanes)
+  assert teach_fit.run(ilp_flags(tmp_path)) == 1
+  counts = read_teacher(tmp_path / "teacher").record["pixels"]
+  assert list(counts) == [f"{tmp_path}/a.ilp, lane 0 (roi1)"]
+  lines = read_errors(tmp_path / "teacher")
+  assert sum("lane 1 (roi2): found no image" in line for line in lines) == 1
+  assert sum("tonsil.h5 for this lane and for" in line for line in lines) == 2
+
+
 @pytest.mark.parametrize(
   ("name", "stems", "expected"),
   [
