@@ -122,7 +122,9 @@ def read_request(flags, failures: FailureLog) -> Request:
   maps, lost = pairing.list_sources(flags.uncertainty_maps)
   for row in lost:
     failures.add(row[0], row[1], ValueError(row[2]))
-  sources, _ = inputs.list_inputs(flags.images)
+  sources, unlisted = inputs.list_inputs(flags.images)
+  for path, line in unlisted:
+    failures.add("", path, ValueError(line))
   images = {source.stem: source for source in sources}
   drawn = {}
   if flags.annotations and any(Path(flags.annotations).glob("*")):

@@ -130,6 +130,16 @@ def test_one_bad_map_does_not_stop_the_others(folder):
   assert set(regions["image"]) == {"c"}
 
 
+def test_images_of_one_name_are_told(folder):
+  (folder / "img" / "b.tiff").write_bytes(
+    (folder / "img" / "b.ome.tiff").read_bytes()
+  )
+  assert teach_rank.run(make_flags(folder, num_images=1)) == 1
+  failures = pd.read_csv(folder / "rank" / "failures.csv")
+  told = failures["error"].str.contains("found another image named b").sum()
+  assert told == 2
+
+
 @pytest.mark.parametrize(
   ("overrides", "message"),
   [
