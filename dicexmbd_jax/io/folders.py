@@ -16,7 +16,9 @@ WANTED = "TIFF, .mcd, Fluidigm .txt or .zip files"
 # Any of these marks a folder as the output of an earlier run.
 OUTPUT_MARKS = ("run.json", "failures.csv")
 # Subfolders that hold results beside the images, here and in steinbock.
-_RESULTS = re.compile(r"masks|nuclei|probabilities|overlays|ilastik")
+_RESULTS = re.compile(
+  r"masks|nuclei|probabilities|uncertainty|overlays|ilastik"
+)
 # Images and archives of other kinds: told, not read.
 _UNREAD = re.compile(
   r"\.(png|jpe?g|bmp|gif|svs|ndpi|scn|qptiff|tf[28]|czi|lif|nd2|vsi|lsm|dcm|nii"
@@ -67,6 +69,8 @@ def find_files(
     _expand_pattern(path, found)
   if not found.files and not found.failures:
     others = describe_unread(found.unread)
+    if found.results:
+      others += f" besides results in {_name_some(found.results)}"
     raise ValueError(f"{pattern}: found no images{others}, expected {WANTED}")
   found.tell(known)
   return _drop_repeats(found.files), found.failures

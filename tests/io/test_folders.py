@@ -43,6 +43,16 @@ def test_a_stray_image_hides_no_folder_in_silence(tmp_path, caplog):
   ]
 
 
+def test_results_alone_are_told_by_name(tmp_path):
+  # As `teach predict` leaves them: none of these is an image.
+  touch(tmp_path, "probabilities/a.tiff", "uncertainty/a.tiff")
+  with pytest.raises(
+    ValueError,
+    match="found no images besides results in probabilities, uncertainty, exp",
+  ):
+    find_files(tmp_path)
+
+
 def test_steinbocks_project_stands_for_its_images(tmp_path, caplog):
   touch(tmp_path, "panel.csv", "img/a.tiff", "raw/a.mcd", "raw/a_1.txt")
   touch(tmp_path, "masks/a.tiff")
