@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from dicexmbd_jax.io import hdf5, listing, pictures, tiff
+from dicexmbd_jax.io import folders, hdf5, listing, pictures, tiff
 from dicexmbd_jax.io.labels import read_labels
 from dicexmbd_jax.io.source import open_source
 from dicexmbd_jax.scores import instances
@@ -71,7 +71,10 @@ def find_teacher(
     for name, found in _FOLDERS.items()
     if (folder / name).is_dir() and kind in (None, found)
   ]
-  own = ["files of its own"] if _has_files(folder) else []
+  # Pictures beside the results of a run (curve.png) are no teacher's.
+  is_output = any((folder / mark).is_file() for mark in folders.OUTPUT_MARKS)
+  has_own = _has_files(folder) and not is_output
+  own = ["files of its own"] if has_own else []
   if len(subfolders + own) > 1:
     raise ValueError(
       f"{pattern}: found several teachers ({', '.join(subfolders + own)}), "

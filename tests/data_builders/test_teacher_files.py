@@ -121,6 +121,17 @@ def test_truth_has_cells_and_nuclei(tmp_path):
   )
 
 
+def test_pictures_beside_results_are_no_teacher(tmp_path):
+  # As `teach round` leaves them.
+  write_tiff(tmp_path / "masks/a.tiff", np.ones(SHAPE, "u2"), "YX")
+  write_tiff(tmp_path / "probabilities/a.tiff", draw_maps(SHAPE, 0), "YXS")
+  for name in ("curve.png", "failures.csv"):
+    (tmp_path / name).touch()
+  for kind, name in (("masks", "masks"), ("maps", "probabilities")):
+    found = teacher_files.find_teacher(str(tmp_path), kind=kind)
+    assert found.pattern == str(tmp_path / name)
+
+
 def test_two_teachers_are_not_chosen_between(tmp_path):
   write_tiff(tmp_path / "masks/a.tiff", np.ones(SHAPE, "u2"), "YX")
   write_tiff(tmp_path / "probabilities/a.tiff", draw_maps(SHAPE, 0), "YXS")
