@@ -134,7 +134,7 @@ def run_alone(
   try:
     # Tells at once whether one can write there.
     failures.write_file(maker.locate_failures())
-    write_record(maker, [], failures, "running")
+    write_record(maker, 0, failures, "running")
     shards.sweep_temporary(output, maker.shard, images, maker.SUFFIXES)
     waiting = [
       image
@@ -149,14 +149,19 @@ def run_alone(
   if len(waiting) < len(images):
     num_finished = len(images) - len(waiting)
     logging.info("%d images are finished already", num_finished)
-  do_images(maker, waiting, num_workers, failures)
   try:
+    do_images(maker, waiting, num_workers, failures)
     if maker.shard is None:
       retire_files(maker, images, unlisted)
     failures.write_file(maker.locate_failures())
-    write_record(maker, images, failures, "done")
+    num_failed = sum(1 for stem, *_ in failures.rows if stem)
+    write_record(maker, len(images) - num_failed, failures, "done")
+  except KeyboardInterrupt:  # Ctrl-C, or SIGTERM.
+    write_stopped(maker, images, failures)
+    raise
   except OSError as error:
     logging.error("%s", pool.describe_error(error, output))
+    write_stopped(maker, images, failures)
     return 1
   num_done = len(images) + len(unlisted) - len(failures)
   failed = failures.describe()
@@ -166,11 +171,19 @@ def run_alone(
   return 1 if failures and not is_enough else 0
 
 
+def write_stopped(
+  maker: FileMaker, images: Sequence[ImageSource], failures: FailureLog
+) -> None:
+  """Writes, if it can, that a share was stopped, and how many images it did."""
+  if maker.shard is None:
+    return
+  num_done = sum(maker.is_finished(image) for image in images)
+  with contextlib.suppress(OSError):  # As where the disk is full.
+    write_record(maker, num_done, failures, "stopped")
+
+
 def write_record(
-  maker: FileMaker,
-  images: Sequence[ImageSource],
-  failures: FailureLog,
-  state_word: str,
+  maker: FileMaker, num_images: int, failures: FailureLog, state_word: str
 ) -> None:
   """Writes the record of a share; of a whole run there is none.
 
@@ -183,7 +196,7 @@ def write_record(
   run = {
     "command": shlex.join(["dicexmbd", *sys.argv[1:]]),
     "finished": now,
-    "num_images": len(images) - sum(1 for stem, *_ in failures.rows if stem),
+    "num_images": num_images,
     "num_failed": len(failures),
     "hashes": {"settings": maker.hash},
   }

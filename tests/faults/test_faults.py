@@ -23,7 +23,8 @@ from finished_runs import read_files
 from dicexmbd_jax import __main__ as program
 from dicexmbd_jax import memory
 from dicexmbd_jax.io import write
-from dicexmbd_jax.runs import lock, results, state
+from dicexmbd_jax.runs import file_maker, lock, results, state
+from dicexmbd_jax.runs.failures import FailureLog
 
 NAMES = ("DNA", "CD45")
 PANEL = """channel,name,keep,nuclear,membrane_cytoplasm
@@ -200,6 +201,33 @@ def test_a_run_that_fails_at_its_end_is_not_running(study, caplog, monkeypatch):
   assert (record["state"], record["num_images"]) == ("stopped", 6)
   assert call(study) == 0
   assert "state" not in json.loads((study / "out/run.json").read_text())
+
+
+@pytest.mark.parametrize("ending", ["full", "interrupted"])
+def test_a_share_of_segment_that_does_not_end_is_not_running(
+  study, monkeypatch, ending
+):
+  words = [*list_words(study, "segment"), "--shard=0/1"]
+
+  def refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  def end(maker, images, num_workers, failures):
+    do_images(maker, images[:2], num_workers, failures)
+    if ending == "interrupted":
+      raise KeyboardInterrupt
+    monkeypatch.setattr(FailureLog, "write_file", refuse)
+
+  do_images = file_maker.do_images
+  monkeypatch.setattr(file_maker, "do_images", end)
+  assert program.main(words) == (130 if ending == "interrupted" else 1)
+  path = study / "out/shards/0-of-1.json"
+  record = json.loads(path.read_text())
+  assert (record["state"], record["num_images"]) == ("stopped", 2)
+  monkeypatch.undo()
+  assert program.main(words) == 0
+  record = json.loads(path.read_text())
+  assert (record["state"], record["num_images"]) == ("done", 6)
 
 
 def stop(study, command, number):
