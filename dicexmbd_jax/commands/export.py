@@ -191,7 +191,9 @@ def write_description(
   stride_px = 2**config.model.depth
   halo_px = tiling.receptive_halo(config.model.depth)
   path = folder / bioimageio.CARD
-  more = bioimageio.describe_preprocessing(halo_px, stride_px)
+  more = bioimageio.describe_preprocessing(
+    halo_px, stride_px, config.image.preset
+  )
   write.write_text(path, path.read_text() + more)
   description = bioimageio.make_description(
     folder,

@@ -50,7 +50,9 @@ def make_labels(data: np.ndarray, place: str | pathlib.Path) -> Labels:
     ValueError: values that are negative, broken, not whole or beyond 31 bits.
   """
   with np.errstate(invalid="ignore"):
-    is_whole = data.dtype.kind in "bui" or bool(np.all(data == np.rint(data)))
+    is_whole = data.dtype.kind in "bui" or (
+      data.dtype.kind == "f" and bool(np.all(data == np.rint(data)))
+    )
   low, high = data.min(initial=0), data.max(initial=0)
   if not (is_whole and low >= 0 and high <= _MAX_LABEL):
     raise ValueError(

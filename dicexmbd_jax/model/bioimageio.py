@@ -109,13 +109,20 @@ in the probabilities by `dicexmbd segment`.
 """
 
 
-def describe_preprocessing(halo_px: int, stride_px: int) -> str:
+def describe_preprocessing(halo_px: int, stride_px: int, preset: str) -> str:
   """Returns Markdown: what programs do by themselves, and what they do not.
 
   Args:
     halo_px: context that a pixel's answer needs.
     stride_px: of the pooling grid.
+    preset: of the configuration's section `image`.
   """
+  equal = (
+    "both channels are\nup to 1 higher than those of `predict`, which rounds "
+    "them down (`np.floor` above)"
+    if preset == "reference"
+    else "the numbers are\nthose of `predict` with these two markers"
+  )
   return f"""\
 
 ## In ilastik, QuPath, deepImageJ
@@ -124,8 +131,8 @@ These programs follow `rdf.yaml`: they cut each channel at the percentile,
 stretch it to 0..255, and fill images up to {find_smallest(halo_px, stride_px)}
 px or a multiple of {stride_px} px more. Give them counts of one nuclear and one
 membrane/cytoplasm marker, both without hot pixels (`remove_hot` above; these
-programs have no such step): the numbers are those of `predict` with these two
-markers. Within {halo_px} px of the image's edge they may differ: `predict`
+programs have no such step): {equal}.
+Within {halo_px} px of the image's edge the numbers may differ: `predict`
 shows the network zeros beyond it, these programs the mirrored image
 (bioimageio.core does not with `skip_input_padding=True,
 skip_output_cropping=True`). For several markers of a group make the two

@@ -112,10 +112,10 @@ def divide(part: float, whole: float) -> float:
 def _widen(is_boundary: Outlines, tolerance_px: float) -> Outlines:
   """All pixels within the tolerance of a boundary pixel."""
   radius = int(tolerance_px)
-  offsets = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-  disk = (offsets**2).sum(axis=0) <= tolerance_px**2
   if radius > 5:  # Beyond this one distance map is quicker than the disk.
     return ndimage.distance_transform_edt(~is_boundary) <= tolerance_px
+  offsets = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+  disk = (offsets**2).sum(axis=0) <= tolerance_px**2
   wide = np.pad(is_boundary, radius)
   rows, columns = is_boundary.shape
   result = np.zeros_like(is_boundary)

@@ -91,6 +91,19 @@ def test_the_recipe_of_the_published_preset_gives_its_channels(tmp_path):
   assert not names["merge"]([np.ones((4, 4), np.float32)]).any()
 
 
+def test_the_card_tells_of_rounding_that_no_step_does():
+  from dicexmbd_jax.model import bioimageio
+
+  steps = {
+    preset: bioimageio.describe_preprocessing(96, 16, preset)
+    for preset in ("paper", "reference")
+  }
+  equal = "the numbers are\nthose of `predict` with these two markers"
+  assert equal in steps["paper"]
+  assert equal not in steps["reference"]
+  assert "rounds them down (`np.floor` above)" in steps["reference"]
+
+
 def test_bioimageio_runs_it_and_finds_the_test_output(folder):
   core = pytest.importorskip("bioimageio.core")
   summary = core.test_model(folder / "bioimageio.zip")

@@ -53,6 +53,7 @@ def test_png(tmp_path, dtype):
     (np.array([[np.nan, 1.0]]), "expected whole labels"),
     (np.array([[np.inf, 1.0]]), "expected whole labels"),
     (np.array([[-1, 1]], np.int16), "from -1 to 1"),
+    (np.array([[1, 2 + 1j]], np.complex64), "expected whole labels"),
     (np.array([[0, 2**31]], np.uint32), "expected whole labels"),
     (np.zeros((5, 8, 9), np.uint16), r"\(8, 9, 5\), expected one plane"),
   ],

@@ -83,6 +83,12 @@ def test_without_tolerance_nearby_is_exact():
   assert near.f1 == pytest.approx(exact.f1)
 
 
+def test_a_tolerance_wider_than_any_image_costs_no_memory():
+  a, b = np.eye(4, 5, dtype=bool), np.eye(4, 5, 1, dtype=bool)
+  found = boundary.score_nearby(a, b, 1e9)
+  assert (found.precision, found.recall, found.f1) == (1, 1, 1)
+
+
 def test_a_negative_tolerance_is_refused():
   with pytest.raises(ValueError, match="tolerance_px: found -1"):
     boundary.score_nearby(np.ones((2, 2), bool), np.ones((2, 2), bool), -1)
