@@ -14,7 +14,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax import predict
 from dicexmbd_jax.commands import export
 from dicexmbd_jax.image import channels
-from dicexmbd_jax.model import weights
+from dicexmbd_jax.model import bioimageio, weights
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -92,8 +92,6 @@ def test_the_recipe_of_the_published_preset_gives_its_channels(tmp_path):
 
 
 def test_the_card_tells_of_rounding_that_no_step_does():
-  from dicexmbd_jax.model import bioimageio
-
   steps = {
     preset: bioimageio.describe_preprocessing(96, 16, preset)
     for preset in ("paper", "reference")
