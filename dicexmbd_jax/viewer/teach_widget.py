@@ -56,6 +56,8 @@ class TeachWidget(QtWidgets.QWidget):
     self.maps: live.LiveMaps | None = None
     self._worker = live.Newest()
     self._cancel = threading.Event()
+    self._layer: LabelsLayer | None = None  # Of the strokes, whatever its name.
+    self._learned = np.empty((0, 0), np.uint8)  # Of it, as the teacher has it.
     self._done.connect(lambda call: call())
     self.images = ImagesWidget(napari_viewer)
     self.images.image_shown.connect(self._start_image)
@@ -68,6 +70,8 @@ class TeachWidget(QtWidgets.QWidget):
     self._add_controls()
     self._timer = QtCore.QTimer(self, singleShot=True, interval=_VIEW_DELAY_MS)
     self._timer.timeout.connect(self._look)
+    self._follow = QtCore.QTimer(self, singleShot=True, interval=0)
+    self._follow.timeout.connect(self._learn_rest)
     napari_viewer.scene.camera.events.connect(lambda event: self._timer.start())
     self._take_up_session()
     self._take_up_study()
@@ -99,7 +103,7 @@ class TeachWidget(QtWidgets.QWidget):
         stem, planes, lambda share: self._report(f"{told}, {share:.0%}")
       )
       place = live.find_place(unsure, strokes, PLACE_PX * session.scale)
-      self._done.emit(lambda: self._show_place(place))
+      self._done.emit(lambda: self._show_place(session, stem, place))
 
     self._run(find, f"{told} ...")
 
@@ -111,7 +115,7 @@ class TeachWidget(QtWidgets.QWidget):
 
     def measure() -> None:
       means = session.measure_images(self._report)
-      self._done.emit(lambda: self._end_round(means))
+      self._done.emit(lambda: self._end_round(session, means))
 
     self._run(measure, "measuring every image ...")
 
@@ -123,7 +127,7 @@ class TeachWidget(QtWidgets.QWidget):
 
     def find() -> None:
       cells = session.find_cells(stem, self._report)
-      self._done.emit(lambda: self._show_cells(stem, cells))
+      self._done.emit(lambda: self._show_cells(session, stem, cells))
 
     self._run(find, f"{forest.NUM_TREES} trees, then cells ...")
 
@@ -166,13 +170,13 @@ class TeachWidget(QtWidgets.QWidget):
 
   def change_scale(self, scale: int) -> None:
     """Works at the images' size, or at twice that."""
-    session, stem = self.session, self.images.stem
+    session = self.session
     if session is None or session.scale == scale:
       return
 
     def change() -> None:
       session.change_scale(scale)
-      self._done.emit(lambda: self._start_image(stem))
+      self._done.emit(lambda: self._start_image(self.images.stem))
 
     self._run(change, "reading the images again ...")
 
@@ -188,6 +192,7 @@ class TeachWidget(QtWidgets.QWidget):
       if other._window is self._window and other.session is not None:
         self.session, other.session = other.session, None
         self._sessions = other._sessions
+        self._layer = other._layer
         self._worker = other._worker  # One at a time for one teacher.
         self.scale.setChecked(self.session.scale > 1)
         self._draw_curve()
@@ -223,12 +228,14 @@ class TeachWidget(QtWidgets.QWidget):
       self._draw_curve()
     session = self.session
     self.maps = None
+    # First: where the image cannot be read, nobody paints on another's strokes.
+    names, strokes = self._name_maps(), self._get_strokes()
+    old = [one for one in self._viewer.layers if one.name in names]
+    old += [] if strokes is None else [strokes]
+    layers_lib.remove_layers(self._viewer.layers, old)
     shape = self._try(lambda: session.open_image(stem))
     if shape is None:
       return
-    names = (STROKES, *self._name_maps())
-    old = [one for one in self._viewer.layers if one.name in names]
-    layers_lib.remove_layers(self._viewer.layers, old)
     size = session.pixel_um
     layer = LabelsLayer(
       session.strokes[stem],
@@ -239,6 +246,10 @@ class TeachWidget(QtWidgets.QWidget):
     )
     layer.events.paint.connect(lambda event: self._learn())
     layer.events.data.connect(lambda event: self._learn())
+    # napari tells of undo by this alone, and of a fill just before it makes it.
+    layer.events.paint.connect(lambda event: self._follow.start())
+    layer.events.set_data.connect(lambda event: self._follow.start())
+    self._layer = layer  # Not what is returned, which is a proxy.
     self._viewer.add_layer(layer)
     self.choose_class(1)
     self.message.setText(f"{stem}: paint a few pixels of each class.")
@@ -251,6 +262,7 @@ class TeachWidget(QtWidgets.QWidget):
       return
     session.strokes[stem] = layer.data
     strokes, planes = layer.data.copy(), session.planes
+    self._learned = strokes
     part = self._find_view(strokes.shape)
 
     def learn() -> None:
@@ -262,6 +274,12 @@ class TeachWidget(QtWidgets.QWidget):
 
     self._submit(learn)
     self._prepare(part)
+
+  def _learn_rest(self) -> None:
+    """Learns what was painted, or taken back, since it was learned."""
+    layer = self._get_strokes()
+    if layer is not None and not np.array_equal(layer.data, self._learned):
+      self._learn()
 
   def _look(self) -> None:
     """Classifies what is in view now, where that is not shown yet."""
@@ -279,7 +297,7 @@ class TeachWidget(QtWidgets.QWidget):
   ) -> None:
     """Shows the maps of a part as they fill, unless something newer waits."""
     for maps in session.engine.look(stem, planes, part):
-      self._done.emit(lambda maps=maps: self._show_maps(stem, maps))
+      self._done.emit(lambda maps=maps: self._show_maps(session, stem, maps))
       if self._worker.has_waiting():
         return
 
@@ -303,12 +321,18 @@ class TeachWidget(QtWidgets.QWidget):
 
   # What is shown.
 
-  def _show_maps(self, stem: str, maps: live.LiveMaps) -> None:
-    if stem != self.images.stem or self.session is None:
-      return  # Of an image that was left.
+  def _is_shown(self, session: Session, stem: str) -> bool:
+    """Whether an image was not left; two studies may have one of a name."""
+    return session is self.session and stem == self.images.stem
+
+  def _show_maps(
+    self, session: Session, stem: str, maps: live.LiveMaps
+  ) -> None:
+    if not self._is_shown(session, stem):
+      return
     self.maps = maps
-    pixel_um = self.session.pixel_um
-    size = pixel_um / self.session.scale
+    pixel_um = session.pixel_um
+    size = pixel_um / session.scale
     planes = [*np.moveaxis(maps.probabilities, -1, 0), maps.uncertainty]
     # The corners of both grids coincide, and napari places pixels' centres.
     shift = (size - pixel_um) / 2
@@ -342,20 +366,21 @@ class TeachWidget(QtWidgets.QWidget):
     told = (
       f"{stem}: mean uncertainty in view {mean:.3f} ({live.NUM_TREES} trees"
     )
-    shape = self.session.planes.shape[:2]
+    shape = session.planes.shape[:2]
     is_part = maps.uncertainty.shape != shape
     told += "; a part of the image)" if is_part else ")"
     self.message.setText(told)
     if maps.is_known.all():  # The view may have moved meanwhile.
       self._timer.start()
 
-  def _show_place(self, place: live.Part) -> None:
-    assert self.session is not None
-    scale = self.session.scale
-    size = self.session.pixel_um / scale
+  def _show_place(self, session: Session, stem: str, place: live.Part) -> None:
+    if not self._is_shown(session, stem):
+      return
+    scale = session.scale
+    size = session.pixel_um / scale
     middle = [(one.start + one.stop) / 2 * size for one in place]
     camera = self._viewer.scene.camera
-    camera.center, camera.zoom = middle, _ZOOM / self.session.pixel_um
+    camera.center, camera.zoom = middle, _ZOOM / session.pixel_um
     rows, columns = (
       slice(one.start // scale, one.stop // scale) for one in place
     )
@@ -364,9 +389,10 @@ class TeachWidget(QtWidgets.QWidget):
       f"{columns.stop}"
     )
 
-  def _end_round(self, means: dict[str, float]) -> None:
-    assert self.session is not None
-    history = self.session.add_round(means)
+  def _end_round(self, session: Session, means: dict[str, float]) -> None:
+    history = session.add_round(means)
+    if session is not self.session:
+      return  # Another study is shown by now.
     order = rank.rank_images(means)
     told = ". ".join(rank.describe_round(history, order[:1]))
     self._draw_curve()
@@ -389,10 +415,10 @@ class TeachWidget(QtWidgets.QWidget):
     smooth = QtCore.Qt.TransformationMode.SmoothTransformation
     self.curve.setPixmap(shown.scaledToWidth(300, smooth))
 
-  def _show_cells(self, stem: str, cells: np.ndarray) -> None:
-    if stem != self.images.stem or self.session is None:
+  def _show_cells(self, session: Session, stem: str, cells: np.ndarray) -> None:
+    if not self._is_shown(session, stem):
       return
-    study, size = self.session.study, self.session.pixel_um
+    study, size = session.study, session.pixel_um
     layers = self._viewer.layers
     if "cells" in layers and layers_lib.is_unsaved(layers["cells"]):
       self.message.setText(
@@ -458,9 +484,8 @@ class TeachWidget(QtWidgets.QWidget):
       return None
 
   def _get_strokes(self) -> LabelsLayer | None:
-    return next(
-      (one for one in self._viewer.layers if one.name == STROKES), None
-    )
+    is_there = self._layer in self._viewer.layers
+    return self._layer if is_there else None
 
   @staticmethod
   def _name_maps() -> list[str]:

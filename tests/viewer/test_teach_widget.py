@@ -373,3 +373,78 @@ def test_maps_leave_the_chosen_layer_alone(widget, viewer, wait_until):
   wait_until(lambda: widget.maps is not None)
   assert viewer.layers.selection.active is other
   assert viewer.layers[-1] is other
+
+
+def test_a_layer_of_others_is_no_strokes(widget, viewer):
+  layer = viewer.layers["strokes"]
+  mine = viewer.add_labels(np.full((7, 9), 2), name="other")
+  layer.name, mine.name = "mine", "strokes"
+  paint_all(layer)
+  painted = layer.data.copy()
+  widget.images.step(1)
+  assert mine in viewer.layers
+  assert layer not in viewer.layers
+  widget.choose_class(2)
+  assert viewer.layers.selection.active.data.shape == viewer_studies.SHAPE
+  np.testing.assert_array_equal(widget.session.strokes["ROI1"], painted)
+  widget.wait()
+
+
+def test_nobody_paints_where_the_image_cannot_be_read(
+  widget, viewer, study, tmp_path
+):
+  shutil.copytree(study, tmp_path, dirs_exist_ok=True)
+  path = tmp_path / "img/ROI3.ome.tiff"
+  write.write_stack(path, viewer_studies.make_stack(), ("CD45", "Xx", "Ki67"))
+  widget.images.open_path(tmp_path / "img")
+  paint_all(viewer.layers["strokes"])
+  widget.images.show_image("ROI3")
+  assert "DNA1" in widget.message.text()
+  assert "strokes" not in viewer.layers
+  assert "ROI3" not in widget.session.strokes
+  widget.wait()
+
+
+def test_undo_and_fill_are_learned(widget, viewer, wait_until):
+  layer = viewer.layers["strokes"]
+  paint_all(layer)
+  painted = layer.data.copy()
+  learned = []
+  widget.session.learn = lambda stem, planes, one: learned.append(one)
+  layer.fill((30, 30), 3)
+  wait_until(lambda: learned and np.array_equal(learned[-1], layer.data))
+  layer.undo()
+  wait_until(lambda: np.array_equal(learned[-1], painted))
+  widget.wait()
+
+
+def test_a_scale_changed_while_another_image_is_shown(
+  widget, viewer, wait_until
+):
+  paint_all(viewer.layers["strokes"])
+  widget.change_scale(2)
+  widget.images.step(1)
+  layer = viewer.layers["strokes"]
+  wait_until(lambda: viewer.layers["strokes"] is not layer)
+  layer, strokes = viewer.layers["strokes"], widget.session.strokes
+  assert layer.data is strokes["ROI2"]
+  assert layer.data is not strokes["ROI1"]
+  assert not layer.data.any()
+  widget.wait()
+
+
+def test_what_was_found_in_another_study_is_not_shown(
+  widget, viewer, wait_until, study, tmp_path
+):
+  """Its image has the same name."""
+  shutil.copytree(study, tmp_path, dirs_exist_ok=True)
+  (tmp_path / "img/ROI2.ome.tiff").unlink()
+  first = widget.session
+  widget.images.open_path(tmp_path / "img")
+  assert widget.images.stem == "ROI1"
+  widget._show_cells(first, "ROI1", viewer_studies.make_cells())
+  assert "cells" not in viewer.layers
+  widget._end_round(first, {"ROI1": 0.5, "ROI2": 0.6})
+  assert widget.session.history == []
+  assert len(first.history) == 1
+  widget.wait()
