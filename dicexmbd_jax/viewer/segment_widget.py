@@ -25,6 +25,16 @@ _OWN = "the model's own"  # In place of a preset.
 _PREFIX = "segmented "  # Of the layers' names.
 
 
+class _NumberBox(QtWidgets.QDoubleSpinBox):
+  """A number that is shown with as many decimals as it has."""
+
+  def textFromValue(self, value: float) -> str:  # noqa: N802, as Qt's own.
+    locale = self.locale()
+    locale.setNumberOptions(QtCore.QLocale.NumberOption.OmitGroupSeparator)
+    shortest = QtCore.QLocale.FloatingPointPrecisionOption
+    return locale.toString(value, "f", shortest.FloatingPointShortest.value)
+
+
 class SegmentWidget(QtWidgets.QWidget):
   """Channels, model and settings; the network runs in a thread of its own.
 
@@ -476,9 +486,9 @@ def _make_live_parts() -> dict[str, QtWidgets.QWidget]:
     if name in ("keeps_border", "parts_cells"):
       parts[name] = QtWidgets.QCheckBox()
       continue
-    part = QtWidgets.QDoubleSpinBox(decimals=3)
+    part = _NumberBox(decimals=20)  # A model's number must not be rounded.
     part.setSingleStep(0.05 if "threshold" in name or "corr" in name else 0.25)
-    part.setMaximum(1.0 if "threshold" in name else 1000.0)
+    part.setMaximum(1.0 if "threshold" in name else 1e9)
     parts[name] = part
   return parts
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dicexmbd_jax import api, markers
 from dicexmbd_jax import config as config_lib
-from dicexmbd_jax.masks import measure
+from dicexmbd_jax.masks import confidence, measure
 from dicexmbd_jax.masks import settings as settings_lib
 from dicexmbd_jax.viewer import layers
 from dicexmbd_jax.viewer.layers import LayerOrigin
@@ -126,9 +126,19 @@ def segment_again(job: SegmentJob, cells: api.Cells) -> api.Cells:
   return dataclasses.replace(
     found,
     table=found.table.merge(counts, on="Object"),
+    warnings=_renew_warnings(cells, found),
     magnification=cells.magnification,
     map_scale=cells.map_scale,
   )
+
+
+def _renew_warnings(before: api.Cells, found: api.Cells) -> tuple[str, ...]:
+  """Returns what was told of an image, and what is to be told of its cells."""
+  old, new = (
+    confidence.advise(confidence.measure_doubt(before.probabilities, masks))
+    for masks in (before.masks, found.masks)
+  )
+  return (*(line for line in before.warnings if line not in old), *new)
 
 
 def list_result(job: SegmentJob, cells: api.Cells) -> list[layers.LayerData]:

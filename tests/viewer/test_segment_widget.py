@@ -108,6 +108,27 @@ def test_live_settings_give_what_a_whole_run_gives(job, cells):
   np.testing.assert_array_equal(again.masks, whole.masks)
   assert (again.masks > 0).sum() > (cells.masks > 0).sum()
   assert list(again.table) == list(whole.table)
+  assert again.warnings == whole.warnings
+
+
+def test_live_settings_keep_what_was_told_of_the_image(job, cells):
+  warned = (*cells.warnings, "DNA1: found noise alone")
+  again = segmentation.segment_again(
+    job, dataclasses.replace(cells, warnings=warned)
+  )
+  assert set(again.warnings) == set(warned)
+
+
+def test_a_models_numbers_are_not_rounded(widget, monkeypatch):
+  found = segmentation.read_live("")
+  found |= {"min_nucleus_threshold": 0.0005, "min_nucleus_area_px": 1234.5}
+  found |= {"nucleus_correction": 1 / 3}
+  monkeypatch.setattr(segmentation, "read_live", lambda *_: found)
+  widget.model.setText("a model")
+  assert widget.read_settings() == {}
+  assert widget.live["min_nucleus_threshold"].text() == "0.0005"
+  widget.live["min_nucleus_threshold"].setValue(0.00025)
+  assert widget.read_settings() == {"min_nucleus_threshold": 0.00025}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
