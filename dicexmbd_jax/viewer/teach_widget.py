@@ -58,6 +58,8 @@ class TeachWidget(QtWidgets.QWidget):
     self._cancel = threading.Event()
     self._layer: LabelsLayer | None = None  # Of the strokes, whatever its name.
     self._learned = np.empty((0, 0), np.uint8)  # Of it, as the teacher has it.
+    # Planes and strokes of images: a job that is dropped leaves them here.
+    self._unlearned: dict[tuple[Session, str], tuple] = {}
     self._done.connect(lambda call: call())
     self.images = ImagesWidget(napari_viewer)
     self.images.image_shown.connect(self._start_image)
@@ -263,12 +265,15 @@ class TeachWidget(QtWidgets.QWidget):
     session.strokes[stem] = layer.data
     strokes, planes = layer.data.copy(), session.planes
     self._learned = strokes
+    self._unlearned[session, stem] = planes, strokes
     part = self._find_view(strokes.shape)
 
     def learn() -> None:
+      while self._unlearned:
+        (owner, name), drawn = self._unlearned.popitem()
+        owner.learn(name, *drawn)
       if not session.is_seen(planes, strokes):
         return  # The scale was changed meanwhile.
-      session.learn(stem, planes, strokes)
       if session.engine.fit():
         self._classify(session, stem, planes, part)
 
