@@ -29,6 +29,7 @@ _EDITS: dict[str, Callable[..., corrections.Edit]] = {
   "Merge": corrections.merge_cells,
   "Delete": corrections.delete_cells,
 }
+_LEAST_BYTES = 4  # Of an id: in fewer, ids of new cells would end.
 
 
 class CorrectWidget(QtWidgets.QWidget):
@@ -198,6 +199,8 @@ class CorrectWidget(QtWidgets.QWidget):
       self.layer.events.paint.disconnect(self._finish_shape)
     self.layer, self._redrawn = layer, 0
     if layer is not None:
+      if layer.data.dtype.itemsize < _LEAST_BYTES:  # As of napari's new labels.
+        layer.data = np.asarray(layer.data, np.int32)
       origin = _give_origin(layer, self._viewer.layers)
       folder = _choose_folder(origin)
       self.folder.setText(str(folder))

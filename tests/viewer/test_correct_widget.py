@@ -223,3 +223,20 @@ def test_pixels_of_half_a_um_are_hit(viewer, wait_until):
   viewer.add_labels(viewer_studies.make_cells(), scale=(0.5, 0.5))
   use(widget, viewer, "Delete", (5, 10))
   assert not (widget.layer.data == 2).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_new_ids_go_on_beyond_those_of_small_numbers(viewer, wait_until, dtype):
+  module = importlib.import_module("dicexmbd_jax.viewer.correct_widget")
+  highest = np.iinfo(dtype).max
+  cells = np.where(viewer_studies.make_cells() == 3, highest, 0).astype(dtype)
+  layer = viewer.add_labels(cells.copy(), name="mine")
+  layer.data_setitem((np.array([0]), np.array([0])), 7)
+  widget = module.CorrectWidget(viewer)
+  use(widget, viewer, "Split", (18, 10), (28, 10.5), (37, 10.5))
+  assert np.unique(layer.data).tolist() == [0, 7, highest, highest + 1]
+  widget.tools["Add"].click()
+  assert layer.selected_label == highest + 2
+  widget.undo()
+  widget.undo()
+  np.testing.assert_array_equal(layer.data, cells)
