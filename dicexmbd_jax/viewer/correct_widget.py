@@ -178,7 +178,9 @@ class CorrectWidget(QtWidgets.QWidget):
     found = [
       layer
       for layer in self._viewer.layers
-      if isinstance(layer, Labels) and layer.ndim == 2
+      if isinstance(layer, Labels)
+      and layer.ndim == 2
+      and layers_lib.STROKES_KEY not in layer.metadata
     ]
     found.sort(key=lambda layer: _get_kind(layer) != "cells")
     chosen = self.layer if self.layer in found else None
@@ -324,7 +326,7 @@ def _give_origin(layer: Labels, shown: Iterable[Any]) -> LayerOrigin:
   """Returns where a layer comes from; of others, as it is now.
 
   Labels that somebody began in napari are of the image that is shown, if it is
-  one.
+  one, and are saved nowhere yet.
 
   Args:
     layer: the layer.
@@ -333,6 +335,7 @@ def _give_origin(layer: Labels, shown: Iterable[Any]) -> LayerOrigin:
   origin = layers_lib.get_origin(layer)
   if origin is None or origin.original is None:
     cells = np.array(layer.data)
+    saved = cells
     others = {
       (one.path, one.stem, one.results)
       for one in map(layers_lib.get_origin, shown)
@@ -340,11 +343,15 @@ def _give_origin(layer: Labels, shown: Iterable[Any]) -> LayerOrigin:
     }
     if origin is None and layer.source.path is None and len(others) == 1:
       path, stem, results = others.pop()
-    else:
+    elif origin is None:
       path, results = Path(layer.source.path or layer.name), None
-      stem = origin.stem if origin else listing.get_stem(path)
+      stem = listing.get_stem(path)
+    else:
+      path, stem, results = origin.path, origin.stem, None
+    if origin is None and layer.source.path is None:
+      saved = np.zeros_like(cells)
     origin = LayerOrigin(
-      path, stem, "cells", results, original=cells, saved=cells
+      path, stem, "cells", results, original=cells, saved=saved
     )
     layer.metadata = {**layer.metadata, layers_lib.KEY: origin}
   return origin

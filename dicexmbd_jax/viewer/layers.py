@@ -22,6 +22,7 @@ from dicexmbd_jax.viewer.study import Study
 LayerData = tuple[np.ndarray, dict[str, Any], str]
 
 KEY = "dicexmbd_jax"  # Of a layer's metadata, whose value is its origin.
+STROKES_KEY = "dicexmbd_jax_strokes"  # Where labels are strokes, no cells.
 COMPOSITE = {"nuclear": "blue", "membrane": "green"}
 _MAP_COLOURS = ("blue", "green", "gray")
 _CONTRAST_PERCENTILE = 99.5

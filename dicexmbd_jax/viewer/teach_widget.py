@@ -245,6 +245,7 @@ class TeachWidget(QtWidgets.QWidget):
       scale=(size, size),
       units=("um", "um"),
       colormap=DirectLabelColormap(color_dict=_COLOURS | {None: "transparent"}),
+      metadata={layers_lib.STROKES_KEY: True},
     )
     layer.events.paint.connect(lambda event: self._learn())
     layer.events.data.connect(lambda event: self._learn())

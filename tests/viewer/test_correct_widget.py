@@ -152,6 +152,41 @@ def test_labels_begun_in_napari_are_of_the_image_shown(
     viewer.layers.remove(layer)
 
 
+def test_labels_begun_in_napari_are_unsaved_until_they_are_saved(
+  viewer, wait_until, output
+):
+  module = importlib.import_module("dicexmbd_jax.viewer.correct_widget")
+  shown = importlib.import_module("dicexmbd_jax.viewer.images_widget")
+  images = shown.ImagesWidget(viewer)
+  images.open_path(output / "img")
+  layer = viewer.add_labels(viewer_studies.make_cells(), name="Labels")
+  widget = module.CorrectWidget(viewer)  # Opened when they are painted.
+  images.show_image("ROI2")
+  assert "Labels: the corrections are not saved" in images.message.text()
+  widget.save()
+  assert not layers_lib.is_unsaved(layer)
+  images.show_image("ROI2")
+  assert images.stem == "ROI2"
+
+
+def test_nuclei_go_beside_what_was_opened(widget, output):
+  widget.layers.setCurrentIndex(widget.layers.findText("nuclei"))
+  assert widget.folder.text() == str(output / "segmented")
+
+
+def test_strokes_are_no_cells(viewer, wait_until, output):
+  module = importlib.import_module("dicexmbd_jax.viewer.correct_widget")
+  teach = importlib.import_module("dicexmbd_jax.viewer.teach_widget")
+  made = teach.TeachWidget(viewer)
+  made.images.open_path(output / "img")
+  assert module.CorrectWidget(viewer).layer is None
+  strokes = viewer.layers["strokes"]
+  strokes.data_setitem((np.array([5]), np.array([5])), 1)
+  made.images.show_image("ROI2")
+  assert made.images.stem == "ROI2"
+  made.wait()
+
+
 def test_added_cells_have_new_ids_and_spare_others(widget):
   widget.tools["Add"].click()
   layer = widget.layer
