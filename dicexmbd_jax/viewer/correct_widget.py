@@ -114,8 +114,8 @@ class CorrectWidget(QtWidgets.QWidget):
       return
     try:
       table = corrections.write_corrections(
-        folder, origin.stem, origin.original, cells, _sign(), layer.scale[-1],
-        self.checked.isChecked(),
+        folder, origin.stem, origin.original, cells, _sign(),
+        _read_pixel_size(layer), self.checked.isChecked(),
       )  # fmt: skip
     except (ValueError, OSError) as error:
       self.message.setText(str(error))
@@ -363,6 +363,14 @@ def _choose_folder(origin: LayerOrigin) -> Path:
     return origin.results
   path = origin.path.absolute()
   return (path if path.is_dir() else path.parent) / "segmented"
+
+
+def _read_pixel_size(layer: Labels) -> float | None:
+  """Returns the edge of a layer's pixels, in um; None: they are not square."""
+  height, width = np.abs(layer.scale)
+  if not np.isclose(height, width, rtol=1e-3):
+    return None
+  return float(width * layers_lib.count_um(layer))
 
 
 def _sign() -> dict[str, str]:

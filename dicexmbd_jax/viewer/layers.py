@@ -113,6 +113,13 @@ def is_unsaved(layer: Any) -> bool:
   return not np.array_equal(layer.data, origin.saved)
 
 
+def count_um(layer: Any) -> float:
+  """Returns how many um a layer's unit has; 1 where that is no length."""
+  unit = layer.units[-1]
+  is_length = str(unit.dimensionality) == "[length]"
+  return float((1 * unit).to("um").magnitude) if is_length else 1.0
+
+
 def list_layers(study: Study, stem: str) -> tuple[list[LayerData], list[str]]:
   """Reads one image of a study and what was made of it.
 

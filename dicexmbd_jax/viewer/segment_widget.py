@@ -417,13 +417,6 @@ def _describe_grid(layer: Layer) -> str:
   return f"{shape} pixels of {size} {layer.units[-1]}"
 
 
-def _count_um(layer: Layer) -> float:
-  """Returns how many um a layer's unit has; 1 where that is no length."""
-  unit = layer.units[-1]
-  is_length = str(unit.dimensionality) == "[length]"
-  return float((1 * unit).to("um").magnitude) if is_length else 1.0
-
-
 def _read_pixel_size(layer: Layer) -> float:
   """Returns the edge of a layer's pixels, in um.
 
@@ -435,7 +428,7 @@ def _read_pixel_size(layer: Layer) -> float:
     raise ValueError(
       f"{layer.name}: found {_describe_grid(layer)}, expected square pixels"
     )
-  return float(width * _count_um(layer))
+  return float(width * layers_lib.count_um(layer))
 
 
 def _find_frame(layer: Layer) -> np.ndarray:
@@ -449,7 +442,7 @@ def _find_frame(layer: Layer) -> np.ndarray:
   """
   start = np.array(layer.data_to_world((0, 0)))
   frame = np.eye(3)
-  frame[:2, 2] = start * _count_um(layer)
+  frame[:2, 2] = start * layers_lib.count_um(layer)
   for k in (0, 1):
     step = np.array(layer.data_to_world(np.eye(2)[k])) - start
     frame[:2, k] = step / abs(layer.scale[k])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import viewer_studies
 
-from dicexmbd_jax.io import labels, write
+from dicexmbd_jax.io import labels, tiff, write
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer.study import find_study
 
@@ -275,3 +275,26 @@ def test_new_ids_go_on_beyond_those_of_small_numbers(viewer, wait_until, dtype):
   widget.undo()
   widget.undo()
   np.testing.assert_array_equal(layer.data, cells)
+
+
+@pytest.mark.parametrize(
+  ("scale", "unit", "size_um"),
+  [
+    ((500, 500), "nm", 0.5),
+    ((-2, 2), "um", 2.0),
+    ((3, 3), "pixel", 3.0),
+    ((1, 2), "um", None),
+  ],
+)
+def test_the_pixel_size_is_in_um(
+  viewer, wait_until, tmp_path, scale, unit, size_um
+):
+  module = importlib.import_module("dicexmbd_jax.viewer.correct_widget")
+  cells = viewer_studies.make_cells()
+  viewer.add_labels(cells, name="mine", scale=scale, units=(unit, unit))
+  widget = module.CorrectWidget(viewer)
+  widget.folder.setText(str(tmp_path))
+  widget.save()
+  for folder in ("masks", "corrected"):
+    found = tiff.read_pixel_size(tmp_path / f"{folder}/mine.tiff")
+    assert found == pytest.approx(size_um)
