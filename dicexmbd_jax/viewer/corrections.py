@@ -7,6 +7,7 @@ that napari's own history can undo it.
 import collections
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -258,6 +259,32 @@ def is_shown(folder: pathlib.Path, stem: str, saved: Labels | None) -> bool:
     return saved is not None and np.array_equal(found, saved)
   except (ValueError, OSError):
     return False
+
+
+def is_recorded(
+  path: pathlib.Path, original: Labels, corrected: Labels
+) -> bool:
+  """Whether corrected cells differ from masks where their record says alone.
+
+  Masks that were made anew since differ elsewhere. Without a record that can be
+  read nobody knows, and they count as the same.
+
+  Args:
+    path: the record.
+    original: the masks.
+    corrected: the cells of the record.
+  """
+  try:
+    record = tables.read_table(path, COLUMNS[1:], ["id"])
+    told = " ".join(record["from_ids"].fillna("").astype(str))
+    changed = {*record["id"].astype(int), *map(int, re.findall(r"\d+", told))}
+  except (ValueError, OSError, KeyError):
+    return True
+  if original.shape != corrected.shape:
+    return False
+  ids = list(changed - {0})  # 0: of a whole image that is checked.
+  is_told = np.isin(original, ids) | np.isin(corrected, ids)
+  return bool((is_told | (original == corrected)).all())
 
 
 def read_checked(folder: pathlib.Path, stem: str) -> bool:

@@ -17,6 +17,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.io import images, labels, probabilities, tables
 from dicexmbd_jax.masks import measure
 from dicexmbd_jax.types import ImageSource, LoadedImage, Panel
+from dicexmbd_jax.viewer import corrections
 from dicexmbd_jax.viewer.study import Study
 
 LayerData = tuple[np.ndarray, dict[str, Any], str]
@@ -137,7 +138,7 @@ def list_layers(study: Study, stem: str) -> tuple[list[LayerData], list[str]]:
   lines: list[str] = []
   pixel_um = study.pixel_size_um or 1.0
   found: list[LayerData] = []
-  source = study.images[stem]
+  source, loaded = study.images[stem], None
   if source is not None:
     loaded = _read_loaded(source, study.panel, lines)
     if loaded is not None:
@@ -147,7 +148,7 @@ def list_layers(study: Study, stem: str) -> tuple[list[LayerData], list[str]]:
       found += show_image(loaded, origin, lines)
   if study.results is not None:
     found += _show_maps(study, stem, pixel_um, lines)
-    found += _show_masks(study, stem, pixel_um, lines)
+    found += _show_masks(study, stem, loaded, pixel_um, lines)
   if not found:
     raise ValueError(lines[0] if lines else f"{stem}: found nothing to show")
   return found, lines
@@ -242,12 +243,18 @@ def measure_cells(
     for layer in list_markers(shown, stem)
     if layer.data.shape == cells.shape
   }
+  if not planes:
+    return name_features(measure.measure_regions(cells))
+  stack = np.stack(list(planes.values()), axis=-1)
+  return _measure_stack(cells, stack, tuple(planes))
+
+
+def _measure_stack(
+  cells: np.ndarray, stack: np.ndarray, names: Sequence[str]
+) -> pd.DataFrame:
   table = measure.measure_regions(cells)
-  if planes:
-    stack = np.stack(list(planes.values()), axis=-1)
-    counts = measure.measure_intensities(stack, cells, tuple(planes))
-    table = table.merge(counts, on="Object")
-  return name_features(table)
+  counts = measure.measure_intensities(stack, cells, tuple(names))
+  return name_features(table.merge(counts, on="Object"))
 
 
 def _read_loaded(
@@ -304,7 +311,11 @@ def describe_layer(
 
 
 def _show_masks(
-  study: Study, stem: str, pixel_um: float, lines: list[str]
+  study: Study,
+  stem: str,
+  loaded: LoadedImage | None,
+  pixel_um: float,
+  lines: list[str],
 ) -> Iterator[LayerData]:
   """Yields nuclei, hidden, and cells; corrected ones in place of their own."""
   results = study.results
@@ -317,20 +328,40 @@ def _show_masks(
     is_nuclei = folder.name == "nuclei"
     tag = "" if is_nuclei else folder.name.removeprefix("masks")
     kind = "nuclei" if is_nuclei else "cells"
-    shown = mask
+    corrected = None
     if folder.name == "masks":
       place = results / "corrected"
       corrected = _read_quietly(labels.read_labels, place, stem, lines)
-      shown = mask if corrected is None else corrected
+    shown = mask if corrected is None else corrected
+    if corrected is not None:
+      record = results / f"corrected/{stem}.csv"
+      if not corrections.is_recorded(record, mask, corrected):
+        lines.append(
+          f"{record}: found corrections of other cells than those in {folder}; "
+          "they are shown, and what is changed now goes into another folder"
+        )
+        mask = corrected
     if not is_nuclei:
       origin = dataclasses.replace(origin, original=mask, saved=shown)
     settings = describe_layer(origin, kind, f"{kind}{tag}", pixel_um)
     settings |= {"visible": not is_nuclei, "opacity": 0.5}
-    features = _read_features(results, tag, stem, lines)
+    if corrected is None:
+      features = _read_features(results, tag, stem, lines)
+    else:
+      features = _measure_corrected(shown, loaded)
     if len(features):
       settings["features"] = features
     # A copy: napari's brush paints into what it is given.
     yield shown.copy(), settings, "labels"
+
+
+def _measure_corrected(
+  cells: np.ndarray, loaded: LoadedImage | None
+) -> pd.DataFrame:
+  """Returns the rows of corrected cells, which no table has."""
+  if loaded is None or loaded.stack.shape[:2] != cells.shape:
+    return name_features(measure.measure_regions(cells))
+  return _measure_stack(cells, loaded.stack, loaded.names)
 
 
 def _read_features(

@@ -65,6 +65,45 @@ def test_corrected_cells_are_shown_in_place_of_the_masks(output):
   np.testing.assert_array_equal(origin.saved, cells)
 
 
+def test_rows_of_corrected_cells_are_measured(output):
+  """The tables are of the masks."""
+  cells = viewer_studies.make_cells()
+  cells[cells == 2] = 1
+  write.write_labels(output / "corrected/ROI1.tiff", cells)
+  features = read_layers(output, "ROI1")["cells"][1]["features"]
+  assert features["index"].tolist() == [1, 3, 4]
+  assert features["area"].tolist() == [200, 150, 225]
+  stack = viewer_studies.make_stack(0)
+  expected = [stack[cells == k, 0].mean() for k in (1, 3, 4)]
+  np.testing.assert_allclose(features["CD45"], expected, rtol=1e-6)
+  (output / "img/ROI1.ome.tiff").unlink()
+  features = read_layers(output, "ROI1")["cells"][1]["features"]
+  assert features["area"].tolist() == [200, 150, 225]
+
+
+@pytest.mark.parametrize("rows", ["4,deleted,4", "0,checked,\n4,deleted,4"])
+def test_corrections_of_other_masks_are_told(output, rows):
+  masks = viewer_studies.make_cells()
+  cells = np.where(masks == 4, 0, masks)
+  write.write_labels(output / "corrected/ROI1.tiff", cells)
+  record = output / "corrected/ROI1.csv"
+  record.write_text(f"id,action,from_ids,user,time\n{rows},ada,now\n")
+  found, lines = layers.list_layers(find_study(output), "ROI1")
+  assert lines == []
+  np.testing.assert_array_equal(get_original(found), masks)
+  # Made anew: nobody changed cell 1 by hand.
+  write.write_labels(output / "masks/ROI1.tiff", np.roll(masks, 1, 0))
+  found, lines = layers.list_layers(find_study(output), "ROI1")
+  assert len(lines) == 1
+  assert str(record) in lines[0]
+  np.testing.assert_array_equal(get_original(found), cells)
+  np.testing.assert_array_equal(found[-1][0], cells)
+
+
+def get_original(found):
+  return found[-1][1]["metadata"][layers.KEY].original
+
+
 def test_roles_are_guessed_without_a_panel(output):
   (output / "panel.csv").unlink()
   shown = read_layers(output, "ROI1")
