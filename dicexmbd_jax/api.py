@@ -258,7 +258,7 @@ def evaluate(
 
   Raises:
     ValueError: no labels, labels that number no cells (a binary mask), two
-      shapes, or a tolerance that is no length.
+      shapes, a tolerance that is no length, or NaN in `known`.
   """
   from dicexmbd_jax.scores.evaluate import evaluate_image
   from dicexmbd_jax.scores.instances import check_instances
@@ -271,9 +271,9 @@ def evaluate(
   for name, mask in (("predicted", found), ("reference", wanted)):
     check_labels(name, mask)
     check_instances(mask, name)
-  if known is not None:
-    is_known = _take_array("known", known).astype(bool)
-    if not is_known.shape == found.shape == wanted.shape:
+  if known is not None and found.shape == wanted.shape:
+    is_known = _take_known("known", known)
+    if is_known.shape != found.shape:
       raise ValueError(
         f"known: found shape {is_known.shape}, expected {found.shape}"
       )
@@ -354,8 +354,7 @@ def finetune(
     )
     parts: dict[str, Any] = {labels: _read_labels(masks[name], name)}
     if known and name in known:
-      is_known = _take_array(f"known: {name}", known[name])
-      parts["is_covered"] = is_known.astype(bool)
+      parts["is_covered"] = _take_known(f"known: {name}", known[name])
     sample = dataclasses.replace(sample, **parts)
     sample = samples.check_sample(sample)
     if sample.is_covered.any():
@@ -415,6 +414,20 @@ def _take_array(argument: str, values: np.ndarray) -> np.ndarray:
       f"{argument}: found {number} masked values, expected none: fill them"
     )
   return np.asarray(values)
+
+
+def _take_known(argument: str, values: np.ndarray) -> np.ndarray:
+  """Returns what is known, bool, as `_take_array`.
+
+  Raises:
+    ValueError: values are masked, NaN or no numbers.
+  """
+  array = _take_array(argument, values)
+  if array.dtype.kind not in "buif":
+    raise ValueError(f"{argument}: found {array.dtype}, expected true or false")
+  if np.isnan(array).any():  # Which is true as bool.
+    raise ValueError(f"{argument}: found NaN, expected true or false")
+  return array.astype(bool)
 
 
 def _check_shape(

@@ -295,6 +295,14 @@ def test_what_is_not_known_counts_in_no_score():
   assert dx.evaluate(predicted, reference, known=known)["f1_iou_0.50"] == 1
   with pytest.raises(ValueError, match="known: found shape"):
     dx.evaluate(predicted, reference, known=known[1:])
+  with pytest.raises(ValueError, match="predicted: found shape"):
+    dx.evaluate(predicted, reference[1:], known=known)
+  for wrong, line in (
+    (np.where(known, 1, np.nan), "NaN"),
+    (known.astype(str), "<U5"),
+  ):
+    with pytest.raises(ValueError, match=f"known: found {line}"):
+      dx.evaluate(predicted, reference, known=wrong)
 
 
 def test_masks_are_checked_before_what_is_known_of_them():
@@ -312,7 +320,7 @@ def test_masks_are_checked_before_what_is_known_of_them():
   for wrong, line in ((cells.astype(float), "float64"), (cells - 1, "id -1")):
     with pytest.raises(ValueError, match=f"predicted: found {line}"):
       dx.evaluate(wrong, cells, known=known)
-  for tolerance_px in (-1, np.nan, np.inf):
+  for tolerance_px in (-1, np.nan, np.inf, "1", None):
     with pytest.raises(ValueError, match="tolerance_px: found"):
       dx.evaluate(cells, cells, tolerance_px=tolerance_px)
 

@@ -1,6 +1,7 @@
 """How well the outlines of two masks agree, pixel by pixel."""
 
 import dataclasses
+import numbers
 
 import numpy as np
 from jaxtyping import Bool
@@ -80,11 +81,12 @@ def score_nearby(
     The PixelScores, jaccard NaN.
 
   Raises:
-    ValueError: tolerance_px is negative or not finite.
+    ValueError: tolerance_px is negative, not finite or no number.
   """
-  if not 0 <= tolerance_px < np.inf:
+  is_number = isinstance(tolerance_px, numbers.Real)
+  if not is_number or not 0 <= tolerance_px < np.inf:
     raise ValueError(
-      f"tolerance_px: found {tolerance_px}, expected a length, 0 or more"
+      f"tolerance_px: found {tolerance_px!r}, expected a length, 0 or more"
     )
   num_predicted = int(np.count_nonzero(predicted))
   num_reference = int(np.count_nonzero(reference))
