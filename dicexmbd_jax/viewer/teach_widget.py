@@ -57,6 +57,7 @@ class TeachWidget(QtWidgets.QWidget):
     self._worker = live.Newest()
     self._cancel = threading.Event()
     self._layer: LabelsLayer | None = None  # Of the strokes, whatever its name.
+    self._cells: LabelsLayer | None = None  # Those that were found last.
     self._learned = np.empty((0, 0), np.uint8)  # Of it, as the teacher has it.
     # Planes and strokes of images: a job that is dropped leaves them here.
     self._unlearned: dict[tuple[Session, str], tuple] = {}
@@ -426,17 +427,23 @@ class TeachWidget(QtWidgets.QWidget):
       return
     study, size = session.study, session.pixel_um
     layers = self._viewer.layers
-    if "cells" in layers and layers_lib.is_unsaved(layers["cells"]):
+    old = self._cells if self._cells in layers else None
+    # One of that name may be somebody's own, which stays.
+    if old is None and "cells" in layers:
+      named = layers["cells"]
+      old = named if layers_lib.get_origin(named) else None
+    if old is not None and layers_lib.is_unsaved(old):
       self.message.setText(
-        "cells: the corrections are not saved. Save them, or remove the layer."
+        f"{old.name}: the corrections are not saved. Save them, or remove the "
+        "layer."
       )
       return
-    if "cells" in layers:
-      layers.remove("cells")
+    if old is not None:
+      layers.remove(old)
     origin = layers_lib.LayerOrigin(
       study.path, stem, "cells", study.results, cells, cells
     )
-    self._viewer.add_labels(
+    self._cells = LabelsLayer(
       cells.copy(),
       name="cells",
       scale=(size, size),
@@ -445,6 +452,7 @@ class TeachWidget(QtWidgets.QWidget):
       features=layers_lib.measure_cells(cells, layers, stem),
       metadata={layers_lib.KEY: origin},
     )
+    self._viewer.add_layer(self._cells)
     self.message.setText(f"{stem}: {len(np.unique(cells)) - 1} cells")
 
   # How.

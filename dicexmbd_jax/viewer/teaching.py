@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -212,7 +212,7 @@ class Session:
 
     Raises:
       ValueError: a file would be replaced that this session neither wrote nor
-        loaded, maybe an image.
+        loaded, maybe an image; or lie beside another one of its stem.
       OSError: a file cannot be written.
     """
     folder = Path(folder)
@@ -227,6 +227,7 @@ class Session:
           f"{path}: found a file already there, expected another folder; to go "
           "on with strokes of an earlier session, load them first"
         )
+    _check_stems(folder, drawn)
     for path, strokes in drawn.items():
       write.write_strokes(path, strokes)
       self._own_files.add(path.resolve())
@@ -342,6 +343,25 @@ class Session:
       keeps_forest=False,
       num_workers=None,
     )
+
+
+def _check_stems(folder: Path, drawn: Iterable[Path]) -> None:
+  """Raises a ValueError where other files of a folder have the same stem.
+
+  Of two such drawings none is read.
+  """
+  try:
+    found, _ = list_drawings(folder)
+  except ValueError:
+    return  # Nothing is there yet.
+  written = {path.stem: path for path in drawn}
+  for source in found:
+    path = written.get(source.stem)
+    if path is not None and source.path.name != path.name:
+      raise ValueError(
+        f"{path}: found {source.path.name} beside it, expected one file per "
+        "name; export into another folder"
+      )
 
 
 def _check_classes(stem: str, strokes: Labels) -> None:

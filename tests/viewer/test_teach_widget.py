@@ -278,6 +278,35 @@ def test_a_drawing_replaces_no_strokes_that_lie_in_no_file(study, tmp_path):
   assert len(session.load_strokes(tmp_path / "mine")) == 1
 
 
+def test_no_two_drawings_of_one_image_are_exported(study, tmp_path):
+  """Of two none would be read."""
+  session = teaching.Session(find_study(study / "img"))
+  drawn = make_strokes()
+  write.write_png(tmp_path / "drawn/ROI1.png", drawn)
+  assert session.load_strokes(tmp_path / "drawn") == []
+  session.strokes["ROI1"][30, 30] = 3
+  with pytest.raises(ValueError, match=r"ROI1.tiff: found ROI1.png beside it"):
+    session.export_strokes(tmp_path / "drawn")
+  assert session.load_strokes(tmp_path / "drawn") != []
+  session.export_strokes(tmp_path / "mine")
+  again = teaching.Session(find_study(study / "img"))
+  assert again.load_strokes(tmp_path / "mine") == []
+  np.testing.assert_array_equal(again.strokes["ROI1"], session.strokes["ROI1"])
+
+
+def test_cells_of_others_stay(widget, viewer):
+  mine = viewer.add_labels(viewer_studies.make_cells(), name="cells")
+  for highest in (1, 2):
+    cells = np.minimum(viewer_studies.make_cells(), highest)
+    widget._show_cells(widget.session, "ROI1", cells)
+    found = [one for one in viewer.layers if one.name.startswith("cells")]
+    assert [one.data.max() for one in found] == [4, highest]
+  assert found[0] is mine
+  found[1].data_setitem((np.array([0]), np.array([0])), 9)
+  widget._show_cells(widget.session, "ROI1", cells)
+  assert "cells [1]: the corrections are not saved" in widget.message.text()
+
+
 @pytest.mark.parametrize("scale", [1, 2])
 def test_a_teacher_has_the_pixel_size_that_a_run_was_told(study, scale):
   told = dataclasses.replace(find_study(study / "img"), pixel_size_um=0.5)
