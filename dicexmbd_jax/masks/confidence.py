@@ -1,20 +1,27 @@
 """How sure the network was of each cell, and of an image as a whole."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from dicexmbd_jax import storage
+from dicexmbd_jax.edges import mark_edges
 from dicexmbd_jax.masks.compiler import compile_kernel
 from dicexmbd_jax.masks.grid import sample_labels
 from dicexmbd_jax.types import Labels
 
-# Logistic regression of right (IoU 0.5) on a constant, a cell's peak and its
-# uncertainty: launch/experiments/doubt.py fits it to the shipped weights.
-WEIGHTS = (-3.32, 9.43, -8.63)
+# What tells right cells from wrong ones, columns of measure_evidence. The last
+# two say whether the map looks as it would if the cell were right: little
+# nucleus at its edge, much inside.
+EVIDENCE = ("peak", "uncertainty", "inside", "edge")
+# Logistic regression of right (IoU 0.5) on a constant and on these:
+# launch/experiments/doubt.py fits it to the shipped weights.
+WEIGHTS = (-9.27, 3.09, 1.96, 16.82, -18.36)
 # Of labelled images most above it (18 of 21) had an F1 below 0.5, and two
 # thirds of those with such an F1 (18 of 27) lay above it.
-HIGH_DOUBT = 0.45
+HIGH_DOUBT = 0.4
 
 
 def measure_confidence(
@@ -36,20 +43,18 @@ def measure_confidence(
       membrane/cytoplasm, 0..1.
     Both are 0 for a cell that lies between the maps' pixel centres.
   """
-  sums = measure_evidence(probabilities, cells)
-  chance = judge_cells(sums[:, 3], sums[:, 2])
+  evidence = measure_evidence(probabilities, cells)
+  chance = judge_cells(evidence)
   return pd.DataFrame(
     {
-      "Object": np.arange(1, len(sums) + 1),
-      "confidence": np.where(sums[:, 0] > 0, chance, 0),
-      "foreground_probability": sums[:, 1],
+      "Object": np.arange(1, len(evidence) + 1),
+      "confidence": np.where(evidence["num_px"] > 0, chance, 0),
+      "foreground_probability": evidence["foreground"],
     }
   )
 
 
-def measure_evidence(
-  probabilities: np.ndarray, cells: Labels
-) -> Float[np.ndarray, "n 4"]:
+def measure_evidence(probabilities: np.ndarray, cells: Labels) -> pd.DataFrame:
   """Measures what the maps say of each cell.
 
   Args:
@@ -57,9 +62,14 @@ def measure_evidence(
     cells: the same.
 
   Returns:
-    A row per cell: its pixels on the maps; the means over them of foreground
-    and of uncertainty, 1 - |2 p - 1| of the nucleus probability p; the
-    highest nucleus probability. 0 for a cell without pixels.
+    A row per cell, 0 for one without pixels:
+    num_px: its pixels on the maps.
+    foreground: their mean of nucleus plus membrane/cytoplasm, 0..1.
+    peak: highest nucleus probability.
+    uncertainty: mean of 1 - |2 p - 1| of the nucleus probability p.
+    edge: mean nucleus probability of the pixels beside another cell or
+      background.
+    inside: the same of all others, 0 where there are none.
   """
   divisor = np.float32(1)
   if probabilities.dtype.kind == "u":
@@ -68,33 +78,40 @@ def measure_evidence(
   labels = cells
   if cells.shape != probabilities.shape[:2]:
     labels = sample_labels(cells, probabilities.shape[:2])
-  sums = np.zeros((num_cells + 1, 4))
+  sums = np.zeros((num_cells + 1, 7))
   for part in storage.cut_strips(labels.shape, 16):
     # In single precision, whatever the maps are.
     pixels = probabilities[part, :, :2].astype(np.float32)
     pixels /= divisor
-    add_evidence(pixels, labels[part], sums)
-  sums = sums[1:]
-  sums[:, 1:3] /= np.maximum(sums[:, :1], 1)
-  return sums
+    top = max(part.start - 1, 0)  # The row above tells edges, and that below.
+    is_edge = mark_edges(labels[top : part.stop + 1])
+    is_edge = is_edge[part.start - top :][: len(pixels)]
+    add_evidence(pixels, labels[part], is_edge, sums)
+  num_px, foreground, uncertainty, peak, num_edge, edge, total = sums[1:].T
+  return pd.DataFrame(
+    {
+      "num_px": num_px,
+      "foreground": foreground / np.maximum(num_px, 1),
+      "peak": peak,
+      "uncertainty": uncertainty / np.maximum(num_px, 1),
+      "edge": edge / np.maximum(num_edge, 1),
+      "inside": (total - edge) / np.maximum(num_px - num_edge, 1),
+    }
+  )
 
 
 def judge_cells(
-  peaks: Float[np.ndarray, " n"],
-  uncertainties: Float[np.ndarray, " n"],
-  weights: tuple[float, ...] = WEIGHTS,
+  evidence: pd.DataFrame, weights: Sequence[float] = WEIGHTS
 ) -> Float[np.ndarray, " n"]:
   """Returns the chance, 0..1, that cells are right.
 
   Args:
-    peaks: highest nucleus probability in each cell.
-    uncertainties: mean over each cell, see measure_evidence.
-    weights: of a constant, the peak and the uncertainty.
+    evidence: of measure_evidence.
+    weights: of a constant, and of each of EVIDENCE.
   """
-  constant, peak, uncertainty = weights
-  return 1 / (
-    1 + np.exp(-(constant + peak * peaks + uncertainty * uncertainties))
-  )
+  constant, *slopes = weights
+  scores = constant + evidence[list(EVIDENCE)].to_numpy() @ np.array(slopes)
+  return 1 / (1 + np.exp(-scores))
 
 
 def measure_doubt(probabilities: np.ndarray, cells: Labels) -> float | None:
@@ -127,22 +144,24 @@ def advise(doubt: float | None) -> tuple[str, ...]:
 
 
 @compile_kernel
-def add_evidence(pixels, labels, sums):
+def add_evidence(pixels, labels, is_edge, sums):
   """Adds, per cell, what its probabilities say.
 
   Args:
     pixels: float32 (y, x, 2), nucleus and membrane/cytoplasm.
     labels: int32 (y, x), cells 1..n.
-    sums: float64 (n + 1, 4): number of pixels, their summed foreground, their
+    is_edge: bool (y, x).
+    sums: float64 (n + 1, 7): number of pixels, their summed foreground, their
       summed uncertainty (1 - |2 p - 1| of the nucleus), the highest nucleus
-      probability; changed in place.
+      probability p; the number of edge pixels, their summed p; the summed p of
+      all pixels; changed in place.
   """
   height, width = labels.shape
   for y in range(height):
     for x in range(width):
       row = sums[labels[y, x]]
-      nucleus = pixels[y, x, 0]
-      foreground = np.float64(nucleus + pixels[y, x, 1])
+      nucleus = np.float64(pixels[y, x, 0])
+      foreground = np.float64(pixels[y, x, 0] + pixels[y, x, 1])
       if foreground < 0:
         foreground = 0.0
       row[0] += 1
@@ -150,3 +169,7 @@ def add_evidence(pixels, labels, sums):
       row[2] += 1 - abs(2 * nucleus - 1)
       if nucleus > row[3]:
         row[3] = nucleus
+      if is_edge[y, x]:
+        row[4] += 1
+        row[5] += nucleus
+      row[6] += nucleus

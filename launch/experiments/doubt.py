@@ -2,8 +2,8 @@
 
 usage: python launch/experiments/doubt.py MODEL DATA SCORES OUTPUT
 
-A logistic regression tells right cells from wrong ones by their peak and their
-uncertainty (masks/confidence.py); an image's doubt is one minus the mean of its
+A logistic regression tells right cells from wrong ones by what the maps say of
+them (masks/confidence.py); an image's doubt is one minus the mean of its
 cells. What is reported of a source comes from a fit to the other sources.
 Images are seen as they are, and spoilt: blurred, with the two groups exchanged,
 and at wrong magnifications. Prints the weights for masks/confidence.py and the
@@ -84,25 +84,23 @@ def judge_image(
   """Returns the cells, with what tells them and is_right, and F1."""
   masks = segment.segment_seen(maps, config, item.reference.shape, factor)
   judged = masks.nuclei if item.has_nuclei else masks.cells
-  table = pd.DataFrame(
-    confidence.measure_evidence(maps, masks.cells)[:, 2:],
-    columns=["uncertainty", "peak"],
-  )
+  table = confidence.measure_evidence(maps, masks.cells)
   right = find_right_ids(judged, item.reference)
   table["is_right"] = np.isin(np.arange(1, len(table) + 1), right)
   return table, match.score_f1(judged, item.reference, validation.IOU)
 
 
 def fit(cells: pd.DataFrame) -> np.ndarray:
-  """Returns the weights of constant, peak and uncertainty (Newton's method).
+  """Returns the weights of a constant and of the evidence (Newton's method).
 
   A source of n cells counts as much as the root of n.
   """
   counts = cells.groupby("source")["source"].transform("size")
   share = np.sqrt(1 / counts.to_numpy())
-  columns = [np.ones(len(cells)), cells["peak"], cells["uncertainty"]]
-  features, right = np.stack(columns, 1), cells["is_right"].to_numpy(float)
-  found = np.zeros(3)
+  columns = [cells[name] for name in confidence.EVIDENCE]
+  features = np.stack([np.ones(len(cells)), *columns], 1)
+  right = cells["is_right"].to_numpy(float)
+  found = np.zeros(features.shape[1])
   for _ in range(30):
     chance = 1 / (1 + np.exp(-features @ found))
     spread = share * chance * (1 - chance)
@@ -116,9 +114,7 @@ def judge_left_out(cells: pd.DataFrame) -> pd.Series:
   parts = []
   for source, own in cells.groupby("source"):
     found = fit(cells[cells["source"] != source])
-    values = confidence.judge_cells(
-      own["peak"].to_numpy(), own["uncertainty"].to_numpy(), tuple(found)
-    )
+    values = confidence.judge_cells(own, found)
     parts.append(pd.Series(values, own.index))
   return pd.concat(parts)
 

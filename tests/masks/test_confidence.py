@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from dicexmbd_jax import storage
+from dicexmbd_jax.edges import mark_edges
 from dicexmbd_jax.masks import confidence
 
 CELLS = np.array([[1, 1, 2, 0]], np.int32)
@@ -22,21 +24,45 @@ def test_by_hand():
   assert table["Object"].tolist() == [1, 2]
   foreground = table["foreground_probability"]
   assert foreground.tolist() == pytest.approx([(0.7 + 1.0) / 2, 0.7])
-  # Peaks 0.9 and 0.1; uncertainties (1 + 0.2) / 2 and 0.2.
-  constant, peak, uncertainty = confidence.WEIGHTS
+  # Peaks 0.9 and 0.1; uncertainties (1 + 0.2) / 2 and 0.2; inside 0.5 and,
+  # where all is edge, 0; at the edge 0.9 and 0.1.
+  constant, peak, uncertainty, inside, edge = confidence.WEIGHTS
   scores = constant + np.array([0.9, 0.1]) * peak
   scores += np.array([0.6, 0.2]) * uncertainty
+  scores += np.array([0.5, 0.0]) * inside + np.array([0.9, 0.1]) * edge
   assert table["confidence"].tolist() == pytest.approx(
     (1 / (1 + np.exp(-scores))).tolist(), abs=1e-6
   )
 
 
-def test_a_sure_nucleus_is_trusted_and_a_flat_one_is_not():
-  maps = make_row([1.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0])
-  table = confidence.measure_confidence(maps.astype(np.float32), CELLS)
-  sure, flat = table["confidence"]
+def test_a_nucleus_with_a_rim_is_trusted_and_others_are_not():
+  cells = np.zeros((7, 21), np.int32)
+  maps = np.zeros((7, 21, 3), np.float32)
+  cells[1:6, 1:6], maps[2:5, 2:5, 0] = 1, 1.0  # Sure, with a rim.
+  cells[1:6, 8:13], maps[1:6, 8:13, 0] = 2, 0.5  # Flat.
+  # Nucleus up to the edge, and beyond it: a part of something larger.
+  cells[1:6, 15:20], maps[:, 14:, 0] = 3, 1.0
+  table = confidence.measure_confidence(maps, cells)
+  sure, flat, part = table["confidence"]
   assert sure > 0.98
   assert flat < 0.01
+  assert part < 0.01
+
+
+def test_strips_do_not_change_what_is_edge(monkeypatch):
+  rng = np.random.default_rng(0)
+  maps = rng.random((40, 30, 3), np.float32)
+  cells = rng.integers(0, 3, (8, 6)).repeat(5, 0).repeat(5, 1).astype(np.int32)
+  whole = confidence.measure_evidence(maps, cells)
+  monkeypatch.setattr(storage, "STRIP_BYTES", 1)  # A row at a time.
+  rows = confidence.measure_evidence(maps, cells)
+  np.testing.assert_allclose(rows, whole, rtol=1e-12)
+  edges = mark_edges(cells)
+  for label in 1, 2:
+    own = cells == label
+    row = whole.iloc[label - 1]
+    assert row["edge"] == pytest.approx(maps[own & edges, 0].mean())
+    assert row["inside"] == pytest.approx(maps[own & ~edges, 0].mean())
 
 
 def test_a_cell_between_the_maps_pixels_has_no_confidence():
