@@ -350,7 +350,13 @@ def _keep_authors(
   saved = labels_reader.read_labels(path)
   if saved.shape != corrected.shape:
     return changes
-  earlier = tables.read_table(path.with_suffix(".csv"), COLUMNS[1:])
+  record = path.with_suffix(".csv")
+  earlier = tables.read_table(record, COLUMNS[1:])
+  if not {*COLUMNS} <= {*earlier.columns}:
+    raise ValueError(
+      f"{record}: found the columns {', '.join(earlier.columns)}, expected "
+      f"{', '.join(COLUMNS)}"
+    )
   earlier = earlier.fillna("").set_index(_WHAT)
   is_other = saved != corrected
   touched = {*saved[is_other].tolist(), *corrected[is_other].tolist()}

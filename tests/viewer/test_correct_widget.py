@@ -298,3 +298,14 @@ def test_the_pixel_size_is_in_um(
   for folder in ("masks", "corrected"):
     found = tiff.read_pixel_size(tmp_path / f"{folder}/mine.tiff")
     assert found == pytest.approx(size_um)
+
+
+def test_a_record_without_its_columns_is_one_line(widget, viewer, output):
+  use(widget, viewer, "Delete", (25, 10))
+  widget.save()
+  record = output / "corrected/ROI1.csv"
+  record.write_text("a,b\n1,2\n")
+  use(widget, viewer, "Delete", (10, 10))
+  widget.save()
+  told = f"{record}: found the columns a, b, expected id, action"
+  assert told in widget.message.text()
