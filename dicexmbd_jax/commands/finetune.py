@@ -91,10 +91,12 @@ class Request:
       )
 
 
-# A model, a study, and what `predict`, `segment` and `evaluate` leave.
+# A model, a study, what `predict`, `segment` and `evaluate` leave, and what
+# would be written over or removed.
 _OF_OTHERS = (
   "config.json", "img", "run.json", "state", "shards", "masks", "images.csv",
-  "scores.html",
+  "scores.html", "README.md", "params.npz", "report.html", "failures.csv",
+  study.APART, study.WORK,
 )  # fmt: skip
 
 
@@ -105,11 +107,11 @@ def check_output(output: Path, start: Path) -> None:
       f"--output: found {output}, the model to start from, expected another "
       "folder"
     )
-  is_other = any((output / name).exists() for name in _OF_OTHERS)
-  if is_other and not (output / study.WORK).is_dir():
+  others = [name for name in _OF_OTHERS if (output / name).exists()]
+  if others and not study.has_begun(output):
     raise ValueError(
-      f"--output: found something else in {output}, expected a new folder or "
-      "that of an earlier finetune"
+      f"--output: found something else in {output} ({others[0]}), expected a "
+      "new folder or that of an earlier finetune, with its work/"
     )
 
 

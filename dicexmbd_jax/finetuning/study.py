@@ -475,6 +475,11 @@ def describe_inputs(
   }
 
 
+def has_begun(output: Path) -> bool:
+  """Returns whether a folder holds the work of a fine-tuning."""
+  return (output / WORK / _PLAN).is_file()
+
+
 def check_work(work: Path, inputs: Mapping[str, Any]) -> None:
   """Raises a ValueError where another fine-tuning has begun in the folder.
 

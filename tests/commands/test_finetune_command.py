@@ -292,6 +292,20 @@ def test_a_wrong_call_is_one_line(
   assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+  "name", ["README.md", "report.html", "work/notes.txt", "not_better/a.txt"]
+)
+def test_files_of_others_are_not_written_over(
+  tissue, small_model, tmp_path, caplog, name
+):
+  path = tmp_path / "lab" / name
+  path.parent.mkdir(parents=True)
+  path.write_text("mine")
+  assert call(tissue, small_model, tmp_path / "lab", "--overwrite") == 2
+  assert f"({name.split('/')[0]}), expected a new folder" in caplog.text
+  assert path.read_text() == "mine"
+
+
 def test_masks_that_fit_no_image_are_one_line_each(
   tissue, small_model, tmp_path, caplog
 ):
