@@ -45,7 +45,12 @@ def divide(samples: Sequence[Sample], seed: int = 0) -> Division:
   Args:
     samples: checked, at least one.
     seed: decides which images judge.
+
+  Raises:
+    ValueError: one image under two names: a copy would judge what the other
+      was trained on.
   """
+  check_copies(samples)
   names = [sample.name for sample in samples]
   if len(names) < MIN_IMAGES:
     return divide_regions(samples)
@@ -67,6 +72,25 @@ def divide(samples: Sequence[Sample], seed: int = 0) -> Division:
     f"{word}: {len(trains)} train, {len(judges)} judge ("
     f"{', '.join(sorted(judges))})",
   )
+
+
+def check_copies(samples: Sequence[Sample]) -> None:
+  """Raises a ValueError where two images have the same pixels.
+
+  Images without any contrast, such as empty ones, may be alike.
+  """
+  names: dict[bytes, str] = {}
+  for sample in samples:
+    image = sample.record.image
+    if not np.ptp(image):
+      continue
+    key = hashlib.sha256(np.ascontiguousarray(image)).digest()
+    other = names.setdefault(key, sample.name)
+    if other != sample.name:
+      raise ValueError(
+        f"{sample.name}: found the pixels of {other}, expected different "
+        "images: a copy would judge what the other was trained on"
+      )
 
 
 def find_slide(name: str) -> str:

@@ -74,6 +74,18 @@ def test_images_of_a_slide_each_are_told():
   assert "a slide of its own" in division.way
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_one_image_under_two_names_is_refused(number):
+  found = [check(make_sample(f"ROI{i}")) for i in range(number)]
+  rng = np.random.default_rng(0)
+  for sample in found:
+    sample.record.image[:] = rng.random(sample.record.image.shape)
+  split.divide(found)
+  found[1].record.image[:] = found[0].record.image
+  with pytest.raises(ValueError, match="ROI1: found the pixels of ROI0"):
+    split.divide(found)
+
+
 def test_one_image_is_parted_with_a_quarter_of_its_labels():
   division = split.divide([check(make_sample("a"))])
   trains, judges = division.trains["a"], division.judges["a"]
