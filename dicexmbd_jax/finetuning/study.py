@@ -463,12 +463,16 @@ def describe_inputs(
       sample.maps, sample.is_covered,
     ):  # fmt: skip
       digest.update(b"-" if array is None else np.ascontiguousarray(array))
-  image = json.dumps(config.image.to_dict(), sort_keys=True)
+  image, segment = (
+    json.dumps(config[name].to_dict(), sort_keys=True)
+    for name in ("image", "segment")
+  )
   sizes_um = {sample.name: sample.record.pixel_size_um for sample in samples}
   return {
     "labelled": digest.hexdigest(),
     "start": config_lib.hash_model(plan.start),
     "image": image,
+    "segment": segment,
     "seed": plan.seed,
     "pixel_size_um": sizes_um,
     "magnification": config.predict.magnification,
@@ -494,6 +498,8 @@ def check_work(work: Path, inputs: Mapping[str, Any]) -> None:
         "labelled": "other images or labels",
         "start": "another start",
         "pixel_size_um": "another pixel size",
+        "image": "other settings of image",
+        "segment": "other settings of segment",
       }
       raise ValueError(
         f"{work.parent}: found the work of a fine-tuning with "

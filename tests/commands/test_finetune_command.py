@@ -173,6 +173,16 @@ def test_fitted_settings_stay_where_a_run_that_goes_on_is_stopped(
   assert read_result(output)["settings"] == settings
 
 
+def test_other_settings_are_another_fine_tuning(
+  untrained, tissue, small_model, tmp_path, caplog
+):
+  output, flag = tmp_path / "model", "--config.segment.smoothing_px=1.5"
+  untrained.is_complete = False
+  assert call(tissue, small_model, output) == 75
+  assert call(tissue, small_model, output, flag) == 2
+  assert "a fine-tuning with other settings of segment" in caplog.text
+
+
 @pytest.mark.parametrize("is_complete", [False, True])
 def test_a_run_that_was_stopped_takes_no_better_model_away(
   small_model, tmp_path, is_complete
