@@ -112,7 +112,8 @@ class Session:
     self.engine = LiveTeacher()
     self.history = []  # Of another teacher.
     try:
-      for stem, drawn in self.strokes.items():
+      # A copy: another image may be opened meanwhile.
+      for stem, drawn in list(self.strokes.items()):
         if drawn.any():
           self.learn(stem, self._view_image(stem).planes, drawn)
     except BaseException:
@@ -218,7 +219,7 @@ class Session:
     folder = Path(folder)
     drawn = {
       folder / f"{stem}.tiff": strokes
-      for stem, strokes in self.strokes.items()
+      for stem, strokes in list(self.strokes.items())
       if strokes.any()
     }
     for path in drawn:
