@@ -55,14 +55,15 @@ class Request:
   def __post_init__(self):
     """Raises a ValueError where the arguments do not go together.
 
-    Or where the output folder holds what images were segmented into: both
-    write a report.html and a failures.csv.
+    Or where the output folder holds what images were segmented into, or a
+    fine-tuning: all write a report.html and a failures.csv.
     """
-    for mark in ("run.json", "shards", "state"):
+    for mark in ("run.json", "shards", "state", "finetune.json"):
       if (self.output / mark).exists():
         raise ValueError(
-          f"--output: found results of predict or segment in {self.output} "
-          f"({mark}), expected another folder, such as {self.output}/scores"
+          "--output: found results of predict, segment or finetune in "
+          f"{self.output} ({mark}), expected another folder, such as "
+          f"{self.output}/scores"
         )
     if self.panel_path and not self.images:
       raise ValueError("--panel: found no --images beside it, expected both")

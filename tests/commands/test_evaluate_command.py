@@ -180,11 +180,13 @@ def test_results_repeat_to_the_byte(study):
   assert first == {name: (study / "out" / name).read_bytes() for name in names}
 
 
-@pytest.mark.parametrize("mark", ["run.json", "state", "shards"])
+@pytest.mark.parametrize(
+  "mark", ["run.json", "state", "shards", "finetune.json"]
+)
 def test_results_of_predict_are_not_written_over(study, caplog, mark):
   path = study / "out" / mark
   path.parent.mkdir()
-  path.write_text("{}") if mark == "run.json" else path.mkdir()
+  path.write_text("{}") if mark.endswith(".json") else path.mkdir()
   assert call(study, "masks") == 2
   assert f"({mark}), expected another folder" in caplog.text
   assert list((study / "out").iterdir()) == [path]
