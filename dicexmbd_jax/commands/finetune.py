@@ -18,6 +18,7 @@ from dicexmbd_jax.finetuning import advice, reading, samples, study
 from dicexmbd_jax.io import metadata, write
 from dicexmbd_jax.io.panel import read_panel
 from dicexmbd_jax.report import change_pictures, tune_page
+from dicexmbd_jax.report.page import NO_VALUE
 from dicexmbd_jax.runs import lock
 from dicexmbd_jax.runs.failures import FailureLog, refuse_call
 
@@ -220,7 +221,9 @@ def read_inputs(request: Request, log: FailureLog) -> list[samples.Sample]:
     log,
   )
   number = count_labels(found, next(iter(request.labels.values())))
-  logging.info("%d images with %d labelled objects", len(found), number)
+  # Of membrane or maps there are none.
+  objects = f" with {number} labelled objects" if number else ""
+  logging.info("%d labelled images%s", len(found), objects)
   for line in {line: None for one in found for line in one.doubts}:
     logging.warning("%s", line)
   if len(found) == 1:
@@ -282,7 +285,7 @@ def write_report(
   rows = {
     "Images": ", ".join(sample.name for sample in found),
     "Divided": details["way"],
-    "Labelled objects": advice.count_labels(found),
+    "Labelled objects": advice.count_labels(found) or NO_VALUE,
     "Steps": details["num_steps"],
     "Weights": "learnt" if details["has_learnt"] else "as before",
     "Settings": ", ".join(

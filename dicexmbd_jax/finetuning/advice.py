@@ -57,7 +57,7 @@ def advise(
   """
   lines = [
     *_judge_number(samples, verdicts[1], str(notes["way"])),
-    *_judge_count(verdicts[1]),
+    *_judge_count(verdicts[1], name_unit(samples[0].kind)),
     *_judge_course(notes),
     *_judge_sizes(notes),
   ]
@@ -97,13 +97,18 @@ def _judge_number(
   return lines
 
 
-def _judge_count(after: judge.Verdict) -> list[str]:
+def name_unit(kind: str) -> str:
+  """Returns what is counted of labels of a kind, see samples.KINDS."""
+  return "pixels" if kind == "membrane" else "objects"
+
+
+def _judge_count(after: judge.Verdict, unit: str) -> list[str]:
   error = after.summarise()["count_error"]
-  if abs(error) < _COUNT or not after.num_wanted:
+  if not abs(error) >= _COUNT:  # It may be NaN.
     return []
   more = "more" if error > 0 else "fewer"
   return [
-    f"The model finds {abs(error):.0%} {more} objects than were labelled: see "
+    f"The model finds {abs(error):.0%} {more} {unit} than were labelled: see "
     "the pictures, whether the labels or the model are wrong"
   ]
 

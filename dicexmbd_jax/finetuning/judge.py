@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import chain
-from dicexmbd_jax.finetuning.samples import Sample, count_objects
+from dicexmbd_jax.finetuning.samples import Sample
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.scores import errors, known, match
 from dicexmbd_jax.scores.summary import draw_images
@@ -51,15 +51,15 @@ class Verdict:
       square, or by image where there are many.
     found: labels found by image, where anything is known.
     wanted: those of people.
-    splits: cells that were found in several pieces.
-    merges: cells found that cover several.
+    splits: cells that were found in several pieces; NaN for membrane alone.
+    merges: cells found that cover several; NaN likewise.
   """
 
   counts: known.Counts
   found: Mapping[str, Labels]
   wanted: Mapping[str, Labels]
-  splits: int
-  merges: int
+  splits: float
+  merges: float
 
   @property
   def f1(self) -> float:
@@ -68,18 +68,20 @@ class Verdict:
 
   @property
   def num_wanted(self) -> int:
-    """Labelled objects."""
-    return sum(map(count_objects, self.wanted.values()))
+    """Labelled objects; pixels for membrane alone."""
+    right, _, missed = self.counts.sum(0)
+    return int(right + missed)
 
   @property
   def num_found(self) -> int:
-    """Objects found where something is known."""
-    return sum(map(count_objects, self.found.values()))
+    """Objects or pixels found where something is known."""
+    right, invented, _ = self.counts.sum(0)
+    return int(right + invented)
 
   def summarise(self) -> dict[str, float]:
-    """Returns the scores by name."""
+    """Returns the scores by name; shares of no label at all are NaN."""
     low, high = bound_f1(self.counts)
-    wanted = max(self.num_wanted, 1)
+    wanted = self.num_wanted or float("nan")
     return {
       "f1": self.f1,
       "f1_low": low,
@@ -117,7 +119,7 @@ def judge_maps(
   """
   block_um = choose_block_um(shown)
   counts, found, wanted = [], {}, {}
-  splits = merges = 0
+  splits = merges = 0.0
   for one, probabilities in zip(shown, maps, strict=True):
     sample = one.sample
     is_known = sample.is_covered & one.is_judged
@@ -127,6 +129,7 @@ def judge_maps(
     if sample.membrane is not None:
       found_px = _read_membrane(probabilities, shape)
       rows = known.count_pixels(found_px, sample.membrane, is_known, block_px)
+      splits = merges = float("nan")
       pair = (
         (found_px & is_known).astype(np.int32),
         (sample.membrane & is_known).astype(np.int32),

@@ -128,8 +128,9 @@ class Tuning:
     before = self.judge_start(network, factors)
     judged_s = time.monotonic() - judged_s
     logging.info(
-      "%s; F1 %.3f before, of %d labelled objects",
+      "%s; F1 %.3f before, of %d labelled %s",
       self.division.way, before.f1, before.num_wanted,
+      advice.name_unit(self.samples[0].kind),
     )  # fmt: skip
     factor = self.choose_factor(network, tuple(factors.values()))
     config = self.config.copy_and_resolve_references()
@@ -296,6 +297,7 @@ class Tuning:
     simulated = self.compare_simulated(model, config)
     details = {
       "way": self.division.way,
+      "judged_by": advice.name_unit(self.samples[0].kind),
       "history": found.history,
       "num_steps": found.num_steps,
       "simulated": simulated,
@@ -420,23 +422,33 @@ def describe_result(result: Result) -> dict[str, Any]:
     "is_better": result.is_better,
     "is_complete": result.is_complete,
     "verdict": result.verdict,
-    "scores": result.scores,
+    "scores": {
+      name: {word: _fill(value) for word, value in scores.items()}
+      for name, scores in result.scores.items()
+    },
     "advice": list(result.advice),
     **details,
+    "difference": [_fill(value) for value in details["difference"]],
     "magnifications": result.details["factors"],
   }
 
 
+def _fill(value: float) -> float | None:
+  """Returns a number as JSON has it, which knows no NaN."""
+  return value if np.isfinite(value) else None
+
+
 def describe_model(result: Result, folder: Path) -> str:
   """Returns the model card, Markdown."""
-  after = result.scores["after"]
+  after, unit = result.scores["after"], result.details["judged_by"]
+  score = "F1 at IoU 0.5" if unit == "objects" else "F1"
   lines = [
     f"# {folder.resolve().name}",
     "",
     f"Fine-tuned on labelled images; {result.verdict}.",
     "",
     f"- Divided {result.details['way']}",
-    f"- F1 at IoU 0.5 of {after['num_labelled']:g} labelled objects: "
+    f"- {score} of {after['num_labelled']:g} labelled {unit}: "
     f"{after['f1']:.3f} ({after['f1_low']:.3f} to {after['f1_high']:.3f})",
     f"- {result.details['num_steps']} steps",
     *(

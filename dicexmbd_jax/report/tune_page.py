@@ -50,7 +50,8 @@ def render_tune_page(report: TuneReport) -> str:
   before, after = report.scores["before"], report.scores["after"]
   rows = [
     {
-      "title": f"F1 of {report.what} at IoU 0.5",
+      "title": f"F1 of {report.what}, "
+      + ("by pixels" if report.what == "membrane" else "at IoU 0.5"),
       "cells": [
         (
           format_score(one["f1"]),
@@ -63,8 +64,8 @@ def render_tune_page(report: TuneReport) -> str:
   for name, title in _SHARES:
     cells = [(_format_share(one[name], name), "") for one in (before, after)]
     rows.append({"title": title, "cells": cells})
-  counts = [(f"{one['num_found']:g}", "") for one in (before, after)]
-  labelled = f"Found ({after['num_labelled']:g} labelled)"
+  counts = [(f"{one['num_found']:,}", "") for one in (before, after)]
+  labelled = f"Found ({after['num_labelled']:,} labelled)"
   rows.append({"title": labelled, "cells": counts})
   return fill_template(
     "tune.html",

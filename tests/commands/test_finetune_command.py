@@ -191,10 +191,16 @@ def test_a_run_that_was_stopped_takes_no_better_model_away(
   weights.write_model(tmp_path, model, config)
   result = tuning.Result(
     tmp_path, False, is_complete, "not better", {"before": {}, "after": SCORES},
-    (), {"way": "by image", "num_steps": 1, "settings": {}, "factors": (1.0,)},
+    (),
+    {
+      "way": "by image", "judged_by": "objects", "num_steps": 1,
+      "settings": {}, "factors": (1.0,),
+      "difference": (0.1, float("nan"), float("nan")),
+    },
   )  # fmt: skip
   assert tuning.export(result, model, config).folder == tmp_path / "not_better"
   assert (tmp_path / "params.npz").exists() == (not is_complete)
+  assert read_result(tmp_path)["difference"] == [0.1, None, None]
 
 
 def test_the_model_predicts(tuned, tissue, tmp_path):

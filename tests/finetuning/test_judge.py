@@ -4,6 +4,8 @@ import dataclasses
 import types
 
 import numpy as np
+import pytest
+from test_split import make_sample
 
 from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.finetuning import advice, judge, patches, samples
@@ -76,3 +78,30 @@ def test_a_teachers_cells_are_the_same_at_twice_the_size():
     counts.append(samples.count_objects(found))
   assert counts[0] > 10
   assert abs(counts[0] - counts[1]) <= 0.03 * counts[0]
+
+
+def test_membrane_is_counted_by_pixels():
+  config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
+  membrane = np.zeros((40, 60), bool)
+  membrane[:, :30] = True
+  sample = samples.check_sample(
+    make_sample("a", np.zeros((40, 60), np.int32), membrane=membrane)
+  )
+  sample = dataclasses.replace(sample, cells=None)
+  everywhere = np.ones((40, 60), bool)
+  maps = np.zeros((40, 60, 3), np.float32)
+  maps[:, 10:20, 1] = 1
+  shown = judge.Shown(
+    sample, everywhere, 1.0, sample.record.image, sample.objects
+  )
+  verdict = judge.judge_maps([shown], [maps], config)
+  found = verdict.summarise()
+  assert (found["num_labelled"], found["num_found"]) == (1200, 400)
+  assert found["count_error"] == pytest.approx(-2 / 3)
+  assert np.isnan(found["splits"]) and np.isnan(found["merges"])
+
+
+def test_shares_of_no_label_are_unknown():
+  found = make_verdict([[0, 3, 0]]).summarise()
+  assert (found["num_labelled"], found["num_found"]) == (0, 3)
+  assert np.isnan([found[n] for n in ("count_error", "splits")]).all()
