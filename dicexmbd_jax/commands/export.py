@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from dicexmbd_jax.runs import pool
 Path = pathlib.Path
 
 FORMATS = ("folder", "onnx", "bioimageio")
+DESCRIPTION, ARCHIVE = "rdf.yaml", "bioimageio.zip"
 TEST_PX = 256  # Edge of the simulated image that goes with a model.
 _COVER_FACTOR = 2
 
@@ -75,30 +76,52 @@ def run_request(request: Request) -> int:
   """Writes the folder.
 
   Raises:
-    ValueError: no weights, broken files beside them, or a README.md of
-      others in the output folder.
+    ValueError: no weights, broken files beside them, or files of another
+      model or of others in the output folder.
     OSError: a file cannot be written.
     ModuleNotFoundError: ONNX is asked for and not installed.
   """
   source, output = request.source, request.output
-  card = output / "README.md"
-  written = ("params.npz", "model.onnx")
-  if card.exists() and not any((output / name).exists() for name in written):
-    raise ValueError(
-      f"{card}: found a file that no export wrote, expected another --output"
-    )
   model, config = weights.read_model(source)
   numbers = weights.read_numbers(source)
-  write.sweep_temporary(output)
+  card = output / "README.md"
   if request.format == "folder":
+    if not (output / "params.npz").exists():
+      check_files(output, [card.name])
+    weights.check_place(output, model, config)
+    write.sweep_temporary(output)
     weights.write_model(output, model, config, numbers=numbers)
     write.write_text(card, describe_model(output, model, config, numbers))
   else:
-    write_graph(output, model, config, describe_origin(source))
+    title = describe_origin(source)
+    if not card.exists() or not card.read_bytes().startswith(title.encode()):
+      check_files(output, list_files(request.format))
+    write.sweep_temporary(output)
+    write_graph(output, model, config, title)
   if request.format == "bioimageio":
     write_description(output, model, config, source)
   logging.info("%s: %s", request.format, output)
   return 0
+
+
+def check_files(folder: Path, names: Iterable[str]):
+  """Raises a ValueError where a file of others would be written over."""
+  for name in names:
+    if (folder / name).exists():
+      raise ValueError(
+        f"{folder / name}: found a file that no export of this model wrote, "
+        "expected another --output"
+      )
+
+
+def list_files(form: str) -> tuple[str, ...]:
+  """Returns the names of the files of an export for other programs."""
+  from dicexmbd_jax.model import bioimageio
+
+  if form == "onnx":
+    return bioimageio.CARD, bioimageio.GRAPH
+  tests = bioimageio.TEST_INPUT, bioimageio.TEST_OUTPUT
+  return *bioimageio.FILES, *tests, DESCRIPTION, ARCHIVE
 
 
 def describe_model(
@@ -150,13 +173,14 @@ def write_graph(folder: Path, model: unet.UNet, config: ConfigDict, title: str):
   graph = onnx_graph.build_graph(
     weights.list_arrays(model), config.model, views
   )
-  write.write_bytes(folder / bioimageio.GRAPH, graph.SerializeToString())
   halo_px = tiling.receptive_halo(config.model.depth)
   use = bioimageio.describe_use(
     describe_seen_image(config), len(views), halo_px, config.model.depth,
     config.predict.magnification == sections.AUTO,
   )  # fmt: skip
+  # First what tells whose files these are: the same call may write them anew.
   write.write_text(folder / bioimageio.CARD, f"{title}\n{use}")
+  write.write_bytes(folder / bioimageio.GRAPH, graph.SerializeToString())
 
 
 def write_description(
@@ -204,9 +228,9 @@ def write_description(
     describe_makers(source),
   )
   text = yaml.safe_dump(description, sort_keys=False)
-  write.write_text(folder / "rdf.yaml", text)
-  names = (*arrays, *bioimageio.FILES, "rdf.yaml")
-  write_zip(folder / "bioimageio.zip", [folder / name for name in names])
+  write.write_text(folder / DESCRIPTION, text)
+  names = (*arrays, *bioimageio.FILES, DESCRIPTION)
+  write_zip(folder / ARCHIVE, [folder / name for name in names])
 
 
 def describe_seen_image(config: ConfigDict) -> ConfigDict:

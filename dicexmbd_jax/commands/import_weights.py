@@ -45,7 +45,8 @@ def run_request(request: Request) -> int:
   The configuration is the published code's: its preprocessing, its masks.
 
   Raises:
-    ValueError: no state dict, or that of another network.
+    ValueError: no state dict, that of another network, or another model in
+      the output folder.
     OSError: a file cannot be written.
   """
   tensors = torch_file.read_state_dict(request.state_dict)
@@ -60,6 +61,7 @@ def run_request(request: Request) -> int:
   config.segment.preset = "dice_xmbd"
   if "train" in config:
     del config["train"]  # Of the shipped weights.
+  weights.check_place(request.output, model, config, "float32")
   write.sweep_temporary(request.output)
   weights.write_model(request.output, model, config, "float32")
   logging.info("model folder: %s", request.output)

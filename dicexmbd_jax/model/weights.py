@@ -61,6 +61,31 @@ def write_model(
     write.write_json(folder / NUMBERS, numbers)
 
 
+def check_place(
+  folder: Path, model: nnx.Module, config: ConfigDict, dtype: str = "float16"
+):
+  """Refuses a folder in which `write_model` would replace another model.
+
+  Args:
+    folder: may be missing.
+    model: as `write_model` would get it.
+    config: likewise.
+    dtype: likewise.
+
+  Raises:
+    ValueError: a config.json is there, and not with this very model.
+  """
+  folder = Path(folder)
+  if not (folder / CONFIG).exists():  # No model, or one that was not finished.
+    return
+  if not _has_config(folder, config) or not _has_arrays(
+    folder, list_arrays(model, dtype)
+  ):
+    raise ValueError(
+      f"{folder}: found another {CONFIG} or its weights, expected a new folder"
+    )
+
+
 def list_arrays(model: nnx.Module, dtype: str | None = None) -> dict[str, Any]:
   """Returns parameters and statistics by their path, as in "head/kernel".
 
@@ -88,6 +113,16 @@ def _has_config(folder: Path, config: ConfigDict) -> bool:
   except (OSError, ValueError):
     return False
   return found == json.loads(config.to_json())
+
+
+def _has_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> bool:
+  try:
+    found = read_arrays(folder / "params.npz", "parameters")
+  except ValueError:
+    return False
+  return found.keys() == arrays.keys() and all(
+    np.array_equal(found[name], arrays[name]) for name in arrays
+  )
 
 
 def read_numbers(folder: Path) -> dict[str, float]:

@@ -68,6 +68,7 @@ build imc_testdata --images="$study/img" --panel="$study/panel.csv" \
   --workdir=training/base
 "${run[@]}" train --config=configs/robust.py --workdir=training/robust \
   --checkpoint=training/base/last
+rm -f "$model/config.json"  # Of an earlier call: export replaces no model.
 "${run[@]}" export --checkpoint=training/robust/last --output="$model"
 .venv/bin/python launch/experiments/fit_segmenter.py "$model" "$data"
 # Scores, also for the model card that export has written.

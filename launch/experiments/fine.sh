@@ -47,5 +47,6 @@ stain intestine intestine_nuclei/training
 
 "${run[@]}" train --config="$config" --workdir=training/fine \
   --checkpoint=dicexmbd_jax/weights/base
+rm -f "${1:-training/fine_model}/config.json"  # export replaces no model.
 "${run[@]}" export --checkpoint=training/fine/last \
   --output="${1:-training/fine_model}"

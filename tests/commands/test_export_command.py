@@ -12,7 +12,7 @@ from dicexmbd_jax import config as config_lib
 from dicexmbd_jax.model import unet, weights
 
 
-def write_run(folder):
+def write_run(folder, seed=3):
   config = config_lib.read_model_config(config_lib.SHIPPED_MODEL)
   config.seed = 0
   config.model.update({"width": 4, "depth": 2})
@@ -24,7 +24,7 @@ def write_run(folder):
       "crop_px": 64,
     }
   )
-  model = unet.build_model(config.model, seed=3)
+  model = unet.build_model(config.model, seed=seed)
   numbers = {"step": 20, "validation_loss": 0.3}
   weights.write_model(folder / "best", model, config, "float32", numbers)
 
@@ -115,9 +115,46 @@ def test_a_readme_of_others_is_not_replaced(tmp_path, caplog, form):
   (out / "README.md").write_text("mine")
   call = ["export", f"--checkpoint={tmp_path / 'run'}", f"--output={out}"]
   assert program.main([*call, f"--format={form}"]) == 2
-  assert "README.md: found a file that no export wrote" in caplog.text
+  assert "README.md: found a file that no export of this" in caplog.text
   assert [path.name for path in out.iterdir()] == ["README.md"]
   assert (out / "README.md").read_text() == "mine"
   (out / "README.md").unlink()
   for _ in range(2):  # Its own is.
     assert program.main([*call, f"--format={form}"]) == 0
+
+
+@pytest.mark.parametrize("form", ["folder", "onnx", "bioimageio"])
+def test_another_model_is_not_replaced(tmp_path, caplog, form):
+  if form != "folder":
+    pytest.importorskip("onnx")
+  for seed in (3, 4):
+    write_run(tmp_path / f"run{seed}", seed)
+  out = tmp_path / "out"
+
+  def export(seed):
+    run = tmp_path / f"run{seed}"
+    call = [f"--checkpoint={run}", f"--output={out}", f"--format={form}"]
+    return program.main(["export", *call])
+
+  assert export(3) == 0
+  before = {path.name: path.read_bytes() for path in out.iterdir()}
+  assert export(4) == 2
+  assert f"{out}" in caplog.records[-1].getMessage()
+  assert "found" in caplog.records[-1].getMessage()
+  assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+  assert export(3) == 0
+  assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_a_config_and_a_cover_of_others_are_not_replaced(tmp_path, caplog):
+  pytest.importorskip("onnx")
+  write_run(tmp_path / "run")
+  call = ["export", f"--checkpoint={tmp_path / 'run'}"]
+  for name, form in (("config.json", "folder"), ("cover.png", "bioimageio")):
+    out = tmp_path / form
+    out.mkdir()
+    (out / name).write_text("{}")
+    assert program.main([*call, f"--output={out}", f"--format={form}"]) == 2
+    assert name in caplog.records[-1].getMessage()
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == "{}"

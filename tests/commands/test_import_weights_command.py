@@ -37,6 +37,21 @@ def test_the_network_answers_as_in_pytorch(tmp_path):
     assert np.ptp(stored["logits"]) > 0.1
 
 
+def test_another_model_is_not_written_over(tmp_path, caplog):
+  folder = tmp_path / "model"
+  for _ in range(2):  # Its own may be written anew.
+    assert import_weights(STATE_DICT, folder) == 0
+  path = folder / "params.npz"
+  with np.load(path) as stored:
+    arrays = dict(stored)
+  arrays["head/bias"] += 1
+  np.savez(path, **arrays)
+  before = path.read_bytes()
+  assert import_weights(STATE_DICT, folder) == 2
+  assert f"{folder}: found another config.json or its" in caplog.text
+  assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_live_against_pytorch(seed, tmp_path):
   torch = pytest.importorskip("torch")
