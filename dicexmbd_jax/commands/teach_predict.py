@@ -23,7 +23,7 @@ from dicexmbd_jax.teach.teacher_folder import (
   read_teacher,
 )
 from dicexmbd_jax.teach.uncertainty import KINDS, measure_uncertainty
-from dicexmbd_jax.types import ImageSource, Panel
+from dicexmbd_jax.types import Grid, ImageSource, Panel
 
 Path = pathlib.Path
 
@@ -65,10 +65,15 @@ class Request(file_maker.FileMaker):
       viewed.planes, self.teacher.selection, self.teacher.forest
     )
     unsure = measure_uncertainty(probabilities, self.uncertainty)
-    size_um = viewed.pixel_size_um
+    size_um, grid = viewed.pixel_size_um, None
+    map_um, scale = size_um, self.teacher.view.scale
+    if scale > 1:  # Else `segment` would take the maps' pixels for the image's.
+      rows, columns = probabilities.shape[:2]
+      map_um = size_um or 1 / scale
+      grid = Grid((rows // scale, columns // scale), map_um * scale)
     state.forget(self.output, stem)
     write.write_probabilities(
-      self.locate("probabilities", stem), probabilities, size_um
+      self.locate("probabilities", stem), probabilities, map_um, grid, scale
     )
     write.write_uncertainty(self.locate("uncertainty", stem), unsure, size_um)
     paths = {kind: self.locate(kind, stem) for kind in self.SUFFIXES}

@@ -9,12 +9,14 @@ import pytest
 import tifffile
 
 from configs.default import get_config
+from dicexmbd_jax.commands import segment as segment_command
 from dicexmbd_jax.commands import teach_fit, teach_predict
-from dicexmbd_jax.io import write
+from dicexmbd_jax.io import probabilities, tiff, write
+from dicexmbd_jax.masks import segment
 from dicexmbd_jax.teach import fit, forest
 from dicexmbd_jax.teach.strokes import match_name
 from dicexmbd_jax.teach.teacher_folder import read_teacher
-from dicexmbd_jax.types import ImageSource
+from dicexmbd_jax.types import Grid, ImageSource
 
 SHAPE = (40, 52)
 
@@ -212,6 +214,38 @@ def test_maps_at_twice_the_size(study, channels):
   flags = predict_flags(study, teacher=str(study / "t_large"))
   assert teach_predict.run(flags) == 0
   assert read_maps(study / "out")["roi2"].shape == (80, 104, 3)
+
+
+def test_maps_at_twice_the_size_give_masks_on_the_images_pixels(study):
+  assert teach_fit.run(fit_flags(study, scale=2)) == 0
+  assert teach_predict.run(predict_flags(study)) == 0
+  path = study / "out/probabilities/roi2.tiff"
+  source = ImageSource("roi2", path)
+  found = probabilities.read_image_grid(source, (80, 104))
+  assert found == (0.5, Grid(SHAPE, 1.0), 2)
+  assert tiff.read_pixel_size(path) == pytest.approx(0.5)
+  # As where map_scale is told.
+  maps = probabilities.read_probabilities(source)
+  flags = types.SimpleNamespace(
+    probabilities=str(study / "out/probabilities"),
+    output=str(study / "cells"),
+    num_workers=0,
+    overwrite=False,
+    confidence=False,
+    classes=None,
+    shard=None,
+    merge=False,
+    shares=None,
+    allow_failures=False,
+    config=get_config(),
+  )
+  assert segment_command.run(flags) == 0
+  section = {**flags.config.segment.to_dict(), "map_scale": 2}
+  expected = segment.segment_image(maps, section).cells
+  assert expected.any() and expected.shape == SHAPE
+  np.testing.assert_array_equal(
+    read_maps(study / "cells", "masks")["roi2"], expected
+  )
 
 
 @pytest.mark.parametrize(
