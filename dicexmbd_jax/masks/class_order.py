@@ -13,6 +13,7 @@ _MIN_SHARE = 0.01  # Of the window: a smaller class tells nothing.
 _CLEAR_CONTACT = 5.0
 _CLEAR_PIECES = 2.5
 _CLEAR_DEPTH = 1.5
+_MAX_ROUNDING = 0.005  # Of the sum of two shares of 255.
 
 
 def find_doubt(
@@ -27,6 +28,12 @@ def find_doubt(
   Returns:
     One line, or none.
   """
+  if _leave_no_background(probabilities):
+    return (
+      "found two maps that sum to 1 at every pixel, as of a nucleus and a "
+      "background, expected a nucleus and a membrane: cells grow into the "
+      "background",
+    )
   guessed = guess_order(probabilities)
   if guessed is None or guessed == CLASSES:
     return ()
@@ -68,6 +75,16 @@ def guess_order(probabilities: np.ndarray) -> tuple[str, str, str] | None:
   names = {nucleus: "nucleus", 3 - sum(least): "membrane"}
   first, second, third = (names.get(k, "background") for k in range(3))
   return first, second, third
+
+
+def _leave_no_background(probabilities: np.ndarray) -> bool:
+  """Whether two maps are all that a pixel may be, up to rounding."""
+  if probabilities.shape[2] != 2:
+    return False
+  is_whole = probabilities.dtype.kind in "ui"
+  top = np.iinfo(probabilities.dtype).max if is_whole else 1
+  total = _cut_middle(probabilities).sum(axis=2, dtype=np.float64) / top
+  return bool((np.abs(total - 1) < _MAX_ROUNDING).all())
 
 
 def _cut_middle(probabilities: np.ndarray) -> np.ndarray:

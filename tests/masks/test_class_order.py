@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from dicexmbd_jax.masks.class_order import CLASSES, guess_order
+from dicexmbd_jax.masks.class_order import CLASSES, find_doubt, guess_order
 
 ORDERS = list(itertools.permutations(range(3)))
 
@@ -17,6 +17,23 @@ def test_maps_in_any_order_are_known(order):
   assert guess_order(maps) == names
   assert guess_order((maps * 255).astype(np.uint8)) == names
   assert guess_order(maps[..., :2]) == names
+
+
+@pytest.mark.parametrize("top", [1.0, 255, 65535])
+def test_two_maps_without_a_background_are_doubted(top):
+  nucleus = cellprofiler.draw_rings()[..., 0]
+
+  def store(*planes):
+    maps = np.dstack(planes) * top
+    dtype = {255: np.uint8, 65535: np.uint16}.get(top, np.float32)
+    return maps.astype(np.float32) if top == 1 else np.rint(maps).astype(dtype)
+
+  for planes in ((nucleus, 1 - nucleus), (1 - nucleus, nucleus)):
+    [line] = find_doubt(store(*planes))
+    assert line.startswith("found two maps that sum to 1 at every pixel")
+  assert find_doubt(store(nucleus, 0.9 * (1 - nucleus))) == ()
+  assert find_doubt(store(nucleus, 0.5 * (1 - nucleus), 1 - nucleus)) == ()
+  assert find_doubt(store(0 * nucleus, 0 * nucleus)) == ()
 
 
 def test_maps_without_clear_signs_are_left_alone():
