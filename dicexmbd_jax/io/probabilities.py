@@ -13,6 +13,7 @@ from dicexmbd_jax.types import Grid, ImageSource, Probabilities
 # Below these, what is read as probability is none: 1 is the sum of three maps.
 _MIN_MEAN_SUM = 0.3
 _MIN_HIGHEST = 0.02
+_MAX_SPREAD = 0.02  # Of sums that are one number, but for rounding.
 _MAX_SUM_ERROR = 0.05  # As in train/records.py: mean |sum of the maps - 1|.
 
 CLASSES = ("nucleus", "membrane", "background")
@@ -196,7 +197,8 @@ def check_scale(pixels: np.ndarray) -> None:
 
   The highest value of the dtype stands for 1. Of three maps each pixel's sum
   is about 1, and of two at least some pixel has some signal, unless there is
-  none at all; counts of ions are far below both.
+  none at all; counts of ions are far below both. Shares whose 1 is another
+  number, as 100, are refused as well.
   """
   if pixels.dtype not in (np.uint8, np.uint16) or not pixels.any():
     return
@@ -211,6 +213,25 @@ def check_scale(pixels: np.ndarray) -> None:
       f"found {what} {found:.2g} ({top} = 1), expected probabilities; "
       "these look like counts"
     )
+  if pixels.shape[2] == 3 and found < 1 - _MAX_SUM_ERROR:
+    _check_sums(pixels, found)
+
+
+def _check_sums(pixels: np.ndarray, found: float) -> None:
+  """Raises a ValueError where three maps have another number for 1, as 100.
+
+  Their sum is the same everywhere then, which it is not where other classes
+  were left out.
+  """
+  top = np.iinfo(pixels.dtype).max
+  for part in storage.cut_strips(pixels.shape, 4):
+    sums = pixels[part].sum(axis=2, dtype=np.float32) / top
+    if np.abs(sums - found).max() > _MAX_SPREAD:
+      return
+  raise ValueError(
+    f"found three maps that sum to {found:.2g} at every pixel ({top} = 1), "
+    f"expected a sum of 1; is about {found * top:.0f} meant as 1?"
+  )
 
 
 def _lay_together(pixels: np.ndarray, chosen: Sequence[int]) -> np.ndarray:

@@ -332,6 +332,28 @@ def test_counts_are_no_probabilities(tmp_path, maps, num_maps):
   assert str(path) in failures["error"][0]
 
 
+@pytest.mark.parametrize("level", [100, 200])
+def test_shares_of_another_number_are_refused(tmp_path, level):
+  rng = np.random.default_rng(0)
+  maps = level * rng.dirichlet((1, 1, 1), (40, 50))
+  (tmp_path / "maps").mkdir()
+  path = tmp_path / "maps/a.tiff"
+  write(path, np.rint(maps).transpose(2, 0, 1).astype(np.uint8))
+  assert segment.run(make_flags(tmp_path)) == 1
+  [line] = pd.read_csv(tmp_path / "out/failures.csv")["error"]
+  assert f"{path}: found three maps that sum to {level / 255:.2g}" in line
+  assert f"is about {level} meant as 1?" in line
+
+
+def test_maps_without_the_other_classes_have_any_sum(tmp_path):
+  rng = np.random.default_rng(0)
+  maps = 255 * rng.dirichlet((1, 1, 1, 1), (40, 50))[..., :3]
+  (tmp_path / "maps").mkdir()
+  planes = np.rint(maps).transpose(2, 0, 1).astype(np.uint8)
+  write(tmp_path / "maps/a.tiff", planes)
+  assert segment.run(make_flags(tmp_path)) == 0
+
+
 def test_empty_maps_are_probabilities(tmp_path):
   (tmp_path / "maps").mkdir()
   write(tmp_path / "maps/a.tiff", np.zeros((2, 30, 30), np.uint8))
