@@ -55,7 +55,7 @@ class Session:
     self.study = study
     self.engine = LiveTeacher()
     self.strokes: dict[str, np.ndarray] = {}
-    self._own_files: set[Path] = set()  # Of strokes, from or for this session.
+    self._own_files: set[Path] = set()  # Strokes read or written; teachers.
     # By stem, as they lie in a file: exported, or loaded.
     self._filed: dict[str, np.ndarray] = {}
     self.history: list[rank.Means] = []
@@ -203,10 +203,20 @@ class Session:
     """Writes the whole teacher.
 
     Raises:
-      ValueError: as fit_teacher.
+      ValueError: as fit_teacher; or a teacher would be replaced that this
+        session did not write, whose strokes may lie nowhere else.
       OSError: a file cannot be written.
     """
+    own = Path(folder).resolve()
+    names = (teacher_folder.SETTINGS_FILE, teacher_folder.FOREST_FILE)
+    for path in (Path(folder) / name for name in names):
+      if path.exists() and own not in self._own_files:
+        raise ValueError(
+          f"{path}: found a file already there, maybe of another teacher, "
+          "expected another folder"
+        )
     teacher_folder.write_teacher(folder, self.fit_teacher(folder))
+    self._own_files.add(own)
 
   def export_strokes(self, folder: str | Path) -> None:
     """Writes NAME.tiff of every image with strokes; history and curve beside.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 import shutil
 import threading
 import types
@@ -245,6 +246,24 @@ def test_an_ending_that_all_drawings_have_does_not_count(study, tmp_path):
   session = teaching.Session(find_study(study / "img"))
   assert session.load_strokes(tmp_path) == []
   assert set(session.strokes) == {"ROI1", "ROI2"}
+
+
+def test_a_teacher_replaces_none_of_another_session(study, tmp_path):
+  first, second = (
+    teaching.Session(find_study(study / "img")) for _ in range(2)
+  )
+  first.strokes["ROI1"] = make_strokes()
+  second.strokes["ROI2"] = np.flipud(make_strokes()).copy()
+  folder = tmp_path / "teacher"
+  first.save_teacher(folder)
+  before = (folder / "forest.npz").read_bytes()
+  told = f"{folder / 'teacher.json'}: found a file already there, maybe of "
+  with pytest.raises(ValueError, match=re.escape(told)):
+    second.save_teacher(folder)
+  assert (folder / "forest.npz").read_bytes() == before
+  first.strokes["ROI1"][20:24, 30:40] = 3
+  first.save_teacher(folder)  # Its own.
+  assert (folder / "forest.npz").read_bytes() != before
 
 
 def test_a_label_of_no_class_is_told_with_its_place(study, tmp_path):
