@@ -16,6 +16,7 @@ from dicexmbd_jax.teach import forest, live, rank
 from dicexmbd_jax.viewer import CancelledError
 from dicexmbd_jax.viewer import layers as layers_lib
 from dicexmbd_jax.viewer.images_widget import ImagesWidget
+from dicexmbd_jax.viewer.reader import tell
 from dicexmbd_jax.viewer.study import find_study
 from dicexmbd_jax.viewer.teaching import Session
 
@@ -117,8 +118,10 @@ class TeachWidget(QtWidgets.QWidget):
       return
 
     def measure() -> None:
-      means = session.measure_images(self._report)
+      means, lines = session.measure_images(self._report)
       self._done.emit(lambda: self._end_round(session, means))
+      # Not as the message, which the next maps replace.
+      self._done.emit(lambda: tell(lines))
 
     self._run(measure, "measuring every image ...")
 

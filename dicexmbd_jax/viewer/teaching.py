@@ -120,16 +120,21 @@ class Session:
       self._view, self.engine, self.history = before
       raise
 
-  def measure_images(self, tell: Callable[[str], None]) -> dict[str, float]:
+  def measure_images(
+    self, tell: Callable[[str], None]
+  ) -> tuple[dict[str, float], list[str]]:
     """Returns every image's mean uncertainty.
 
     Args:
       tell: is called with how far it is; what it raises ends the call.
 
+    Returns:
+      The means, and why others could not be measured, one line each.
+
     Raises:
       ValueError: no teacher could be fit, or no image be read.
     """
-    means, wrong = {}, ""
+    means, lines = {}, []
     stems = [stem for stem, one in self.study.images.items() if one]
     for number, stem in enumerate(stems, 1):
       told = f"{stem}: {number} of {len(stems)}"
@@ -137,7 +142,7 @@ class Session:
       try:
         planes = self._view_image(stem).planes
       except ValueError as error:  # One bad image must not stop the others.
-        wrong = str(error)
+        lines.append(f"{stem} is left out: {error}")
         continue
 
       def tell_share(share: float, told: str = told) -> None:
@@ -146,8 +151,8 @@ class Session:
       unsure = self.engine.measure(stem, planes, tell_share)
       means[stem] = round(float(unsure.mean(dtype=float)), 6)
     if not means:
-      raise ValueError(wrong or "found no image, expected some")
-    return means
+      raise ValueError([*lines, "found no image, expected some"][0])
+    return means, lines
 
   def add_round(self, means: dict[str, float]) -> list[rank.Means]:
     """Adds a round to the history, and returns it."""

@@ -248,6 +248,28 @@ def test_an_ending_that_all_drawings_have_does_not_count(study, tmp_path):
   assert set(session.strokes) == {"ROI1", "ROI2"}
 
 
+def test_a_round_tells_which_images_it_left_out(
+  hand_out, wait_until, monkeypatch, study, tmp_path
+):
+  shutil.copytree(study, tmp_path, dirs_exist_ok=True)
+  names = viewer_studies.NAMES[:1]  # The panel has others.
+  stack = viewer_studies.make_stack()[..., :1]
+  write.write_stack(tmp_path / "img/ROI2.ome.tiff", stack, names)
+  module = importlib.import_module("dicexmbd_jax.viewer.teach_widget")
+  told = []
+  monkeypatch.setattr(module, "tell", told.extend)
+  widget = module.TeachWidget(hand_out())
+  widget.images.open_path(tmp_path / "img")
+  paint_all(widget._get_strokes())
+  widget.go_to_image()
+  wait_until(lambda: told)
+  widget.wait()
+  assert set(widget.session.history[0]) == {"ROI1"}
+  [line] = told
+  assert line.startswith("ROI2 is left out: ")
+  assert "ROI2.ome.tiff: found 1 channel" in line
+
+
 def test_a_teacher_replaces_none_of_another_session(study, tmp_path):
   first, second = (
     teaching.Session(find_study(study / "img")) for _ in range(2)
