@@ -37,11 +37,7 @@ class Request(file_maker.FileMaker):
 
   def __post_init__(self):
     """Raises a ValueError where predict's tables would be of other masks."""
-    if (self.output / "run.json").exists():
-      raise ValueError(
-        f"--output: found results of predict in {self.output} (run.json), "
-        f"expected another folder, such as {self.output}/segmented"
-      )
+    file_maker.check_output(self.output, "segmented")
 
   def list_images(self) -> file_maker.Listed:
     """Lists the files of maps."""

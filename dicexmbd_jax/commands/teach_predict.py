@@ -46,6 +46,10 @@ class Request(file_maker.FileMaker):
     "uncertainty": ".tiff",
   }
 
+  def __post_init__(self):
+    """Raises a ValueError where predict's maps would be written over."""
+    file_maker.check_output(self.output, "taught")
+
   def list_images(self) -> file_maker.Listed:
     """Lists the images; see teach.inputs.list_inputs."""
     return list_inputs(self.inputs)

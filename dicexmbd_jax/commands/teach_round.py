@@ -159,6 +159,7 @@ def read_request(flags) -> Request:
     teach_rank.check_number(name, getattr(flags, name))
   pool.count_workers(flags.num_workers, 0)
   output = Path(flags.output)
+  file_maker.check_output(output, "taught")
   drawn = flags.strokes or find_templates(output)
   if strokes.is_project(drawn):
     raise ValueError(

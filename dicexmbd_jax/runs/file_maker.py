@@ -104,6 +104,20 @@ class FileMaker(abc.ABC):
     state.discard(self.output, stem, files)
 
 
+def check_output(output: Path, inner: str) -> None:
+  """Raises a ValueError where predict's tables would be of other files.
+
+  Args:
+    output: the output folder.
+    inner: a folder in it that would do.
+  """
+  if (output / "run.json").exists():
+    raise ValueError(
+      f"--output: found results of predict in {output} (run.json), expected "
+      f"another folder, such as {output}/{inner}"
+    )
+
+
 def run(maker: FileMaker) -> int:
   """Makes the files of all images.
 

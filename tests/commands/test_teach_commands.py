@@ -335,6 +335,16 @@ def test_wrong_calls_of_predict(study, caplog):
   assert "--uncertainty: found odd, expected one of margin, entropy" in line
 
 
+def test_maps_of_predict_are_not_written_over(study, caplog):
+  assert teach_fit.run(fit_flags(study)) == 0
+  out = study / "out"
+  out.mkdir()
+  (out / "run.json").write_text("{}")
+  assert teach_predict.run(predict_flags(study)) == 2
+  assert f"such as {out}/taught" in caplog.messages[-1]
+  assert [path.name for path in out.iterdir()] == ["run.json"]
+
+
 def test_images_of_other_channels_are_failures(study):
   teach_fit.run(fit_flags(study, channels="all"))
   three = make_stack(4, 3).transpose(2, 0, 1)

@@ -105,6 +105,18 @@ def test_the_same_call_again_is_the_loop(folder, caplog):
   assert list(counts.values()) == [[7, 7, 7]] * 2
 
 
+def test_no_round_is_written_over_results_of_predict(folder, caplog):
+  out = folder / "out"
+  out.mkdir()
+  (out / "run.json").write_text("{}")
+  assert teach_round.run(make_flags(folder)) == 2
+  assert caplog.messages == [
+    f"--output: found results of predict in {out} (run.json), expected another "
+    f"folder, such as {out}/taught"
+  ]
+  assert [path.name for path in out.iterdir()] == ["run.json"]
+
+
 def test_round_100_is_later_than_round_99(folder):
   out = folder / "out"
   for number in (10, 11, 99, 100):
