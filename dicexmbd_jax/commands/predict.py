@@ -50,6 +50,8 @@ from dicexmbd_jax.types import ImageSource, Panel
 
 Path = pathlib.Path
 
+_ROUNDS = ("teacher/teacher.json", "curve.csv")  # In a `teach round`'s folder.
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -99,6 +101,13 @@ class Request:
     trained = config_lib.read_model_config(self.model_path)
     config_lib.check_model_section(self.config, trained)
     pool.count_workers(self.num_workers, 0)
+    has_rounds = all((self.output / name).exists() for name in _ROUNDS)
+    if has_rounds and not (self.output / "run.json").exists():
+      raise ValueError(
+        f"--output: found results of teach round in {self.output} "
+        f"({', '.join(_ROUNDS)}), expected another folder, such as "
+        f"{self.output}/predicted"
+      )
     if not self.overwrite:
       names = [*results.FILES, "images.csv"]
       if self.panel_path != self.output / "panel.csv":

@@ -433,6 +433,18 @@ def test_results_of_another_program_are_not_replaced(
   assert call(study, model_folder, "--overwrite", output=".") == 0
 
 
+def test_results_of_a_teacher_are_not_written_over(study, model_folder, caplog):
+  out = study / "out"
+  (out / "teacher").mkdir(parents=True)
+  for name in ("failures.csv", "curve.csv", "teacher/teacher.json"):
+    (out / name).write_text("")
+  before = sorted(out.rglob("*"))
+  for more in ((), ("--overwrite",)):
+    assert call(study, model_folder, *more) == 2
+    assert f"such as {out}/predicted" in caplog.messages[-1]
+  assert sorted(out.rglob("*")) == before
+
+
 def test_a_pixel_size_against_the_files_own_is_told(
   study, model_folder, caplog
 ):
