@@ -241,7 +241,11 @@ def finish_masks(
   occurs[0] = False
   numbers = nuclei.number_labels(occurs)
   for strip in storage.cut_strips(shape, 16):
-    inner[strip][inner[strip] != outer[strip]] = 0
+    nucleus, cell = inner[strip], outer[strip]
+    if settings.has_votes:  # A nucleus and its cell are voted on apart.
+      cell[nucleus > 0] = nucleus[nucleus > 0]
+    else:
+      nucleus[nucleus != cell] = 0
   for labels in (inner, outer):  # Ours: changed in place.
     look_up(labels, numbers, labels)
   is_border = np.zeros(np.count_nonzero(occurs) + 1, bool)
@@ -256,6 +260,8 @@ def rescale_labels(
   shape: tuple[int, int],
 ) -> Int32[np.ndarray, "v u"]:
   """Numbers labels and brings them to the output grid, touching or parted."""
+  if settings.has_votes:
+    return grid.vote_labels(labels, numbers, shape)
   if settings.parts_cells and labels.shape == (2 * shape[0], 2 * shape[1]):
     return grid.part_labels(grid.halve_labels(labels, numbers))
   sampled = grid.sample_labels(labels, shape, settings.aligns_corners)

@@ -119,6 +119,14 @@ class Settings(Section):
     """Edge of the blocks in working pixels."""
     return self.block_px * self.scale
 
+  @property
+  def has_votes(self) -> bool:
+    """Whether the working pixels around one of the masks vote on its label.
+
+    Else it is read as the published pipelines do.
+    """
+    return not (self.parts_cells or self.aligns_corners)
+
 
 PRESETS = {
   # Cells touch and border cells stay: for measuring cells.

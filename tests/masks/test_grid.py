@@ -2,6 +2,7 @@ import cellprofiler
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage import measure
 
 from dicexmbd_jax.masks import components, grid
 
@@ -40,6 +41,54 @@ def test_sampling_finds_every_pixel_of_a_smaller_plane(shape):
 def test_sampling_its_own_grid_changes_nothing():
   labels = np.arange(21, dtype=np.int32).reshape(7, 3)
   np.testing.assert_array_equal(grid.sample_labels(labels, (7, 3)), labels)
+
+
+@pytest.mark.parametrize(
+  "shape", [(1, 1), (3, 4), (8, 9), (9, 11), (16, 18), (20, 50), (40, 41)]
+)
+def test_most_votes_win(shape):
+  rng = np.random.default_rng(sum(shape))
+  labels = rng.integers(0, 5, (6, 6)).repeat(3, 0).repeat(3, 1)
+  labels = labels[:16].astype(np.int32)
+  result = grid.vote_labels(labels, NUMBERS, shape)
+  np.testing.assert_array_equal(result, cellprofiler.vote(labels, shape))
+
+
+def draw_disk():
+  y, x = np.mgrid[:60, :60] - 29.5
+  return (np.hypot(y, x) < 20.3).astype(np.int32)
+
+
+def test_votes_shift_outlines_less_than_the_nearest_pixel_does():
+  disk = draw_disk()
+  voted = grid.vote_labels(disk, NUMBERS, (30, 30))
+  sampled = grid.sample_labels(disk, (30, 30))
+  shifts = [
+    np.hypot(*np.subtract(ndimage.center_of_mass(masks), 14.5))
+    for masks in (voted, sampled)
+  ]
+  assert shifts[0] < 0.75 * shifts[1]
+  np.testing.assert_allclose(voted.sum() * 4, disk.sum(), rtol=0.01)
+
+
+def test_votes_smooth_outlines_on_a_finer_grid():
+  disk = draw_disk()
+  outlines = [
+    measure.perimeter(masks)
+    for masks in (
+      grid.vote_labels(disk, NUMBERS, (150, 150)),
+      grid.sample_labels(disk, (150, 150)),
+    )
+  ]
+  circle = 2 * np.pi * 20.3 * 2.5
+  assert circle * 0.98 < outlines[0] < outlines[1]
+
+
+def test_votes_count_by_number():
+  # Two seeds that became no nuclei are background together.
+  labels = np.array([[1, 2, 3], [1, 2, 3], [1, 2, 3]], np.int32)
+  numbers = np.array([0, 0, 7, 0], np.int32)
+  assert grid.vote_labels(labels, numbers, (1, 1)).tolist() == [[0]]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -60,8 +60,9 @@ def test_dice_xmbd_is_cellprofilers_pipeline(seed):
 def test_touching_keeps_border_cells_and_every_foreground_pixel(seed):
   pixels = cellprofiler.make_maps((70, 81), seed)
   result = run(pixels, "touching", max_growth_um=0.0)
-  _, cells = cellprofiler.segment(pixels, keeps_border=True)
-  expected = cellprofiler.renumber(cells[1::2, 1::2])
+  masks = cellprofiler.segment(pixels, keeps_border=True)
+  _, cells = cellprofiler.vote_masks(*masks, (70, 81))
+  expected = cellprofiler.renumber(cells)
   np.testing.assert_array_equal(result.cells, expected)
   assert result.is_border.any()
   check(result, (70, 81))
@@ -324,7 +325,8 @@ def test_propagation_uses_the_membrane_channel_alone():
   nuclei, seeds = cellprofiler.select_nuclei(found, keeps_border=True)
   cells = cellprofiler.grow_cells(maps[..., 1], seeds)
   cells = cellprofiler.filter_cells(cells, nuclei)
-  expected = cellprofiler.renumber(cells[1::2, 1::2])
+  _, voted = cellprofiler.vote_masks(nuclei, cells, (60, 70))
+  expected = cellprofiler.renumber(voted)
   np.testing.assert_array_equal(result.cells, expected)
 
 
