@@ -43,6 +43,10 @@ def get_config() -> ConfigDict:
   # "auto" for the one that brings each image's nuclei to the size that the
   # shipped weights find best.
   config.predict.magnification = 1.0
+  # Shares of the brightest signal around: where a pixel has less in both
+  # channels, it is background, whatever the network says. 0: it is not asked.
+  config.predict.nuclear_evidence = 0.0
+  config.predict.membrane_evidence = 0.1
   # Tiles at once on each device; 0: 1 on a processor, else up to 8, as many as
   # its memory allows.
   config.predict.batch_size = 0

@@ -30,7 +30,12 @@ _TRAINING = ("train", "records")
 # Values that came later, as they are where a model's folder lacks them.
 _LATER: dict[str, dict[str, Any]] = {
   "image": {"negative": "refuse"},
-  "predict": {"views": 1, "magnification": 1.0},
+  "predict": {
+    "views": 1,
+    "magnification": 1.0,
+    "nuclear_evidence": 0.0,
+    "membrane_evidence": 0.1,
+  },
   "segment": {"max_growth_um": None},
 }
 SHIPPED_MODEL = pathlib.Path(__file__).parent / "weights" / "base"

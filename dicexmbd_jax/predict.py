@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from dicexmbd_jax import storage
-from dicexmbd_jax.image import tiling
+from dicexmbd_jax.image import evidence, tiling
 from dicexmbd_jax.model import unet
 from dicexmbd_jax.model.unet import NUM_CLASSES, UNet
 from dicexmbd_jax.types import Image, Network, Probabilities
@@ -181,6 +181,9 @@ def load_passes(
 ) -> tuple[Network, Network]:
   """Returns the network as the first pass and as the second one runs it.
 
+  The second one's answers end where the image goes dark, if
+  config.nuclear_evidence is above 0; see image.evidence.
+
   Args:
     model: the network.
     config: the config's section `predict`.
@@ -198,10 +201,31 @@ def load_passes(
   run = functools.partial(predict_images, clock=clock)
   # Compiling costs a run of few images more than it gains in small tiles.
   small = unet.keep_kernels_whole(model)
-  return (
-    functools.partial(run, model=small, config=first),
-    functools.partial(run, model=model, config=config, tell_px=tell_px),
-  )
+  second = functools.partial(run, model=model, config=config, tell_px=tell_px)
+  if config.nuclear_evidence:
+    shares = config.nuclear_evidence, config.membrane_evidence
+    second = functools.partial(_limit_answers, second, shares)
+  return functools.partial(run, model=small, config=first), second
+
+
+def _limit_answers(
+  network: Network,
+  shares: tuple[float, float],
+  images: Iterable[tuple[Key, Image]],
+) -> Iterator[tuple[Key, Probabilities]]:
+  """Yields a network's answers, as far as the images bear them out."""
+  shown: collections.deque[Image] = collections.deque()
+
+  def show() -> Iterator[tuple[Key, Image]]:
+    for key, image in images:
+      shown.append(image)
+      yield key, image
+
+  for key, probabilities in network(show()):
+    yield (
+      key,
+      evidence.limit_foreground(probabilities, shown.popleft(), *shares),
+    )
 
 
 def list_devices() -> list[jax.Device]:

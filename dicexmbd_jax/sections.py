@@ -245,6 +245,10 @@ class PredictSection(Section):
     batch_size: tiles at once on each device; 0: what its memory allows.
     magnification: how many times larger than it is the network sees the
       tissue, see magnification.py.
+    nuclear_evidence: share of the brightest nuclear signal around, from which
+      on the image bears out what the network says; 0: it is not asked. See
+      image/evidence.py.
+    membrane_evidence: the same of the membrane/cytoplasm signal.
   """
 
   NAME = "predict"
@@ -253,3 +257,5 @@ class PredictSection(Section):
   views: Annotated[int, choice(1, 4, 8)]
   batch_size: Annotated[int, whole(0)]
   magnification: Annotated[float | str, word_or(AUTO, number(0.1, 10))]
+  nuclear_evidence: Annotated[float, number(0, 1)]
+  membrane_evidence: Annotated[float, number(0.01, 1)]

@@ -12,7 +12,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from dicexmbd_jax import predict
-from dicexmbd_jax.image import tiling
+from dicexmbd_jax.image import evidence, tiling
 from dicexmbd_jax.model.unet import UNet
 
 # Sums run in another order for other shapes, which costs up to about 3e-5 with
@@ -103,6 +103,27 @@ def predict_one(image, model, **options):
     [(0, image)], model, make_config(**options)
   )
   return probabilities
+
+
+def test_only_the_second_pass_asks_for_evidence():
+  rng = np.random.default_rng(0)
+  images = [
+    (name, (255 * rng.random((20 + 9 * name, 50, 2)) ** 4).astype(np.float32))
+    for name in range(3)
+  ]
+  model, answers = make_model(2), {}
+  for share in (0.0, 0.9):
+    config = make_config(64, 1)
+    config.nuclear_evidence, config.membrane_evidence = share, 0.4
+    passes = predict.load_passes(model, config, 64)
+    answers[share] = [dict(run(iter(images))) for run in passes]
+  (first, plain), (same, limited) = answers[0.0], answers[0.9]
+  for name, image in images:
+    np.testing.assert_array_equal(same[name], first[name])
+    assert (plain[name] != limited[name]).any()
+    np.testing.assert_array_equal(
+      evidence.limit_foreground(plain[name], image, 0.9, 0.4), limited[name]
+    )
 
 
 def test_the_model_of_these_tests_is_not_dull():

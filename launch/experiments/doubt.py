@@ -24,7 +24,7 @@ import validation
 from calibration import find_right_ids, measure_auc
 from scipy import ndimage, stats
 
-from dicexmbd_jax import predict
+from dicexmbd_jax import magnification, predict
 from dicexmbd_jax.image import resample
 from dicexmbd_jax.masks import confidence, segment
 from dicexmbd_jax.model import weights
@@ -67,11 +67,14 @@ def list_cells(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
   """Returns all cells, with what tells them and is_right; and images' F1."""
   model, config = weights.read_model(folder)
+  _, network = predict.load_passes(
+    model, config.predict, magnification.WINDOW_PX
+  )
   cells, rows = [], []
   for item in labelled.list_labelled(data, scores, config.image):
     for kind, factor, pixels in show(item, config):
-      pairs = predict.predict_images([(0, pixels)], model, config.predict)
-      table, f1 = judge_image(item, next(pairs)[1], factor, config)
+      ((_, maps),) = network([(0, pixels)])
+      table, f1 = judge_image(item, maps, factor, config)
       key = dict(zip(KEYS, (item.source, item.name, kind), strict=True))
       cells.append(table.assign(**key))
       rows.append({**key, "f1": f1})

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from dicexmbd_jax import predict, types
+from dicexmbd_jax import magnification, predict, types
 from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import images, labels, panel
 from dicexmbd_jax.masks import segment
@@ -140,7 +140,10 @@ def predict_maps(
     config.predict.views = views
   image_config = config.image.to_json()
   pairs = ((item, load_image(item, image_config)[1]) for item in judged)
-  return dict(predict.predict_images(pairs, model, config.predict))
+  _, network = predict.load_passes(
+    model, config.predict, magnification.WINDOW_PX
+  )
+  return dict(network(pairs))
 
 
 def find_cells(
