@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
   # where they are, since its network labels images with them.
   with config.predict.ignore_type():  # A number elsewhere.
     config.predict.magnification = "auto"
-  config.predict.nuclear_evidence = 0.6
+  config.predict.nuclear_evidence = 0.7
   config.segment.cell_correction = 1.4
   config.segment.nucleus_correction = 0.9
   config.segment.min_saddle_depth = 0.14

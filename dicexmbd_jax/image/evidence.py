@@ -19,8 +19,8 @@ Plane = Float32[np.ndarray, "y x"]
 
 # All in pixels of the network, which shows a nucleus with about 5.4.
 SMOOTHING_PX = 1.0  # Ions and texture are no gaps.
-REACH_PX = 4  # The brightest signal of the cell that a pixel may belong to.
-BLEND_PX = 2.25  # From one cell's brightest signal to the next one's.
+REACH_PX = 2  # How far the brightest signal of a pixel's own cell may lie.
+BLEND_PX = 1.25  # From one cell's brightest signal to the next one's.
 _TRUNCATE = 4.0  # Where a Gaussian ends, in standard deviations.
 _RADIUS_PX = int(_TRUNCATE * SMOOTHING_PX + 0.5)
 _MARGIN_PX = _RADIUS_PX + REACH_PX + int(_TRUNCATE * BLEND_PX + 0.5)
