@@ -28,7 +28,7 @@ _MARGIN_PX = _RADIUS_PX + REACH_PX + int(_TRUNCATE * BLEND_PX + 0.5)
 DARK_PERCENT, BRIGHT_PERCENT = 2.0, 99.0
 # Of what lies between these two: the brightest signal around counts as no less,
 # so that noise in empty places is no cell.
-FLOOR = 0.15
+FLOOR = 0.05
 _BINS = 4096  # Of the grey levels 0 to 256.
 
 
