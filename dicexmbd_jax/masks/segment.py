@@ -237,15 +237,16 @@ def finish_masks(
     rescale_labels(labels, numbers, settings, shape)
     for labels in (seeds, cells)
   )
-  occurs = count_labels(outer, numbers.size) > 0
-  occurs[0] = False
-  numbers = nuclei.number_labels(occurs)
   for strip in storage.cut_strips(shape, 16):
     nucleus, cell = inner[strip], outer[strip]
     if settings.has_votes:  # A nucleus and its cell are voted on apart.
       cell[nucleus > 0] = nucleus[nucleus > 0]
     else:
       nucleus[nucleus != cell] = 0
+  # Only now: a nucleus may have taken a neighbour's last pixel.
+  occurs = count_labels(outer, numbers.size) > 0
+  occurs[0] = False
+  numbers = nuclei.number_labels(occurs)
   for labels in (inner, outer):  # Ours: changed in place.
     look_up(labels, numbers, labels)
   is_border = np.zeros(np.count_nonzero(occurs) + 1, bool)

@@ -281,6 +281,31 @@ def test_a_cell_between_the_output_pixels_is_dropped():
   check(coarse, (4, 5))
 
 
+def test_cells_that_lose_their_last_pixel_to_a_nucleus_leave_no_gap():
+  pixels = cellprofiler.make_maps((70, 81), 10)
+  small = {"min_diameter_px": 2.0, "declump_smoothing_px": 0.0}
+  check(run(pixels, shape=(17, 20), smoothing_px=1.0, **small), (17, 20))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_votes_on_a_coarse_grid_number_all_cells_there(seed):
+  rng = np.random.default_rng(seed)
+  is_centre = rng.random((30, 34)) < 0.15
+  distance, nearest = ndimage.distance_transform_edt(
+    ~is_centre, return_indices=True
+  )
+  labels = np.cumsum(is_centre).reshape(is_centre.shape) * is_centre
+  cells = labels[tuple(nearest)].astype(np.int32)
+  cells[distance > 3] = 0
+  seeds = np.where(distance <= 1, cells, 0).astype(np.int32)
+  numbers = np.arange(labels.max() + 1, dtype=np.int32)
+  settings = segment.resolve_settings({"preset": "touching"})
+  shape = 30 // (1 + seed % 4), 34 // (1 + seed % 4)
+  result = segment.finish_masks(seeds, cells, numbers, settings, shape)
+  assert result.cells.max() > 5
+  check(result, shape)
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_sizes_keep_their_meaning_at_other_scales(scale):
   pixels = cellprofiler.make_maps((80, 80), 2, num_cells=30)
