@@ -43,7 +43,8 @@ def limit_foreground(
   Each channel is smoothed, and its signal above the image's dark level compared
   with the brightest around. Where that is less than the channel's share in both
   channels, nucleus and membrane/cytoplasm lose in proportion, and background
-  gains what they lose.
+  gains what they lose. Without any membrane signal nothing tells where
+  cytoplasm ends: then nucleus alone loses, and membrane/cytoplasm gains it.
 
   Args:
     probabilities: nucleus, membrane/cytoplasm, background; changed in place.
@@ -67,8 +68,12 @@ def limit_foreground(
       np.maximum(borne_out, level / np.float32(shares[i]), out=borne_out)
     kept = np.minimum(borne_out[inner], 1)[..., None]
     pixels = probabilities[part]
-    pixels[..., :2] *= kept
-    pixels[..., 2:] += (1 - pixels[..., 2:]) * (1 - kept)
+    if used == [0]:
+      pixels[..., 1:2] += pixels[..., :1] * (1 - kept)
+      pixels[..., :1] *= kept
+    else:
+      pixels[..., 2:] += (1 - pixels[..., 2:]) * (1 - kept)
+      pixels[..., :2] *= kept
   return probabilities
 
 

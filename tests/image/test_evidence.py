@@ -6,10 +6,14 @@ from dicexmbd_jax.image import evidence
 
 
 def draw_cells(height=80, width=90):
-  """Two bright nuclei 12 px apart on a dark field; all is called foreground."""
+  """Two bright nuclei 12 px apart on a dark field; all is called foreground.
+
+  There is some membrane signal, far from them.
+  """
   y, x = np.mgrid[:height, :width].astype(np.float32)
   image = np.full((height, width, 2), 5, np.float32)
   image[..., 1] = 0
+  image[-8:, -16:, 1] = 255
   for column in (34, 46):
     image[np.hypot(y - 40, x - column) < 4, 0] = 200
   maps = np.zeros((height, width, 3), np.float32)
@@ -42,13 +46,23 @@ def test_probabilities_still_sum_to_one_and_keep_their_ratio():
   )
 
 
+def test_without_membrane_signal_cytoplasm_ends_nowhere():
+  image, maps = draw_cells()
+  image[..., 1] = 0
+  limited = limit(maps, image)
+  np.testing.assert_array_equal(limited[..., 2], maps[..., 2])
+  np.testing.assert_allclose(limited[..., :2].sum(-1), 0.8, rtol=1e-6)
+  np.testing.assert_array_equal(limited[40, 34], maps[40, 34])
+  assert limited[40, 40, 0] < 0.05
+  assert limited[5, 5, 0] == 0
+
+
 def test_membrane_bears_out_what_nuclei_do_not():
   image, maps = draw_cells()
   image[30:50, 38:42, 1] = 60  # Dim against the brightest, bright around.
-  image[:4, :4, 1] = 255
   limited = limit(maps, image)
   np.testing.assert_array_equal(limited[40, 40], maps[40, 40])
-  assert limited[70, 70, 2] == 1
+  assert limited[60, 60, 2] > 0.99
 
 
 def test_dim_cells_are_measured_by_their_own_brightness():
