@@ -69,7 +69,9 @@ def limit_foreground(
     kept = np.minimum(borne_out[inner], 1)[..., None]
     pixels = probabilities[part]
     if used == [0]:
-      pixels[..., 1:2] += pixels[..., :1] * (1 - kept)
+      # The network's three need not sum to 1.
+      moved = pixels[..., 1:2] + pixels[..., :1] * (1 - kept)
+      pixels[..., 1:2] = np.minimum(moved, 1)
       pixels[..., :1] *= kept
     else:
       pixels[..., 2:] += (1 - pixels[..., 2:]) * (1 - kept)

@@ -57,6 +57,16 @@ def test_without_membrane_signal_cytoplasm_ends_nowhere():
   assert limited[5, 5, 0] == 0
 
 
+def test_probabilities_never_exceed_one():
+  image, maps = draw_cells()
+  maps[...] = 0.9  # As a network may have it, whose three are independent.
+  for level in (0, 255):
+    image[-8:, -16:, 1] = level
+    limited = limit(maps, image)
+    assert limited.min() >= 0
+    assert limited.max() <= 1
+
+
 def test_membrane_bears_out_what_nuclei_do_not():
   image, maps = draw_cells()
   image[30:50, 38:42, 1] = 60  # Dim against the brightest, bright around.
