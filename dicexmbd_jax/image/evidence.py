@@ -80,7 +80,10 @@ def limit_foreground(
 
 
 def measure_ranges(image: Image) -> list[tuple[float, float]]:
-  """Returns each smoothed channel's dark and bright level, 0..255."""
+  """Returns each smoothed channel's dark and bright level, 0..255.
+
+  They are the same where a channel is even.
+  """
   counts = np.zeros((2, _BINS), np.int64)
   for _, inner, strip in _cut_strips(image):
     for i in range(2):
@@ -93,6 +96,8 @@ def measure_ranges(image: Image) -> list[tuple[float, float]]:
       float(np.searchsorted(below, percent / 100)) * 256 / _BINS
       for percent in (DARK_PERCENT, BRIGHT_PERCENT)
     )
+    if bright <= dark:  # So few cells that they are no percent of it.
+      bright = float(np.flatnonzero(count)[-1]) * 256 / _BINS
     ranges.append((dark, bright))
   return ranges
 

@@ -83,6 +83,18 @@ def test_dim_cells_are_measured_by_their_own_brightness():
   np.testing.assert_array_equal(limited[15, 70], maps[15, 70])
 
 
+@pytest.mark.parametrize("membrane", [0, 120])
+def test_a_nucleus_alone_in_a_large_field_stays(membrane):
+  image = np.zeros((150, 160, 2), np.float32)
+  y, x = np.mgrid[:150, :160]
+  image[np.hypot(y - 40, x - 30) < 4, 0] = 200
+  image[100:140, :60, 1] = membrane
+  maps = np.full((150, 160, 3), 0.3, np.float32)
+  limited = limit(maps, image)
+  np.testing.assert_array_equal(limited[40, 30], maps[40, 30])
+  assert limited[80, 100, 2] == 1
+
+
 @pytest.mark.parametrize("level", [0, 7, 255])
 def test_an_even_image_changes_nothing(level):
   _, maps = draw_cells()
