@@ -318,7 +318,7 @@ def read_inputs(request: Request) -> Inputs:
       "config": config_lib.hash_config(request.config),
       "model": config_lib.hash_model(model_path) if model else request.method,
       "pixel_size_um": str(request.pixel_size_um),
-      "version": __version__,
+      "version": f"{__version__}, masks {segment.REVISION}",
     },
     clock=predict.DeviceClock(),
   )

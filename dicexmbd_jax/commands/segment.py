@@ -134,9 +134,8 @@ def read_request(flags) -> Request:
   classes = maps_reader.parse_classes(flags.classes)
   # None is the maps' own, which the settings do not tell from 1.
   scale = flags.config.segment.get("map_scale")
-  made_with = repr(
-    (settings, scale, bool(flags.confidence), classes, __version__)
-  )
+  version = __version__, segment.REVISION
+  made_with = repr((settings, scale, bool(flags.confidence), classes, version))
   return Request(
     inputs=flags.probabilities,
     output=pathlib.Path(flags.output),

@@ -314,7 +314,8 @@ def predict_images(request: Request, teacher: Teacher) -> int:
     (request.fit.output / teacher_folder.FOREST_FILE).read_bytes()
   )
   digest.update(repr((request.fit.panel, request.segment)).encode())
-  digest.update(repr((teacher.view, __version__)).encode())
+  version = __version__, segment.REVISION
+  digest.update(repr((teacher.view, version)).encode())
   maker = RoundMaker(
     inputs=str(request.fit.images),
     output=request.output,

@@ -229,6 +229,18 @@ def test_finished_images_are_left_alone(tmp_path, maps):
   assert mask.stat().st_mtime_ns > fourth
 
 
+def test_masks_of_an_older_way_are_made_again(tmp_path, maps, monkeypatch):
+  flags = make_flags(tmp_path)
+  monkeypatch.setattr(segment_lib, "REVISION", segment_lib.REVISION - 1)
+  assert segment.run(flags) == 0
+  masks = sorted((tmp_path / "out" / "masks").iterdir())
+  before = [mask.stat().st_mtime_ns for mask in masks]
+  monkeypatch.undo()
+  assert segment.run(flags) == 0
+  for mask, then in zip(masks, before, strict=True):
+    assert mask.stat().st_mtime_ns > then
+
+
 def test_wrong_calls(tmp_path, maps):
   flags = make_flags(tmp_path, probabilities=str(tmp_path / "nowhere"))
   assert segment.run(flags) == 2
