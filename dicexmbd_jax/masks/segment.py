@@ -34,9 +34,6 @@ METHODS = ("distance", "watershed", "propagation")  # The baselines.
 # Counts up where the same maps and settings give other masks than before, so
 # that a call that goes on makes those of before again. 2: votes on labels.
 REVISION = 2
-# Counts up where the same maps and settings give other masks than before: what
-# goes on in a folder then does the older ones again. 2: votes on labels.
-REVISION = 2
 
 
 @dataclasses.dataclass(frozen=True)
