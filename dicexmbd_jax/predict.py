@@ -214,18 +214,9 @@ def _limit_answers(
   images: Iterable[tuple[Key, Image]],
 ) -> Iterator[tuple[Key, Probabilities]]:
   """Yields a network's answers, as far as the images bear them out."""
-  shown: collections.deque[Image] = collections.deque()
-
-  def show() -> Iterator[tuple[Key, Image]]:
-    for key, image in images:
-      shown.append(image)
-      yield key, image
-
-  for key, probabilities in network(show()):
-    yield (
-      key,
-      evidence.limit_foreground(probabilities, shown.popleft(), *shares),
-    )
+  shown = (((key, image), image) for key, image in images)
+  for (key, image), probabilities in network(shown):
+    yield key, evidence.limit_foreground(probabilities, image, *shares)
 
 
 def list_devices() -> list[jax.Device]:

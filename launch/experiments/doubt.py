@@ -24,7 +24,6 @@ import validation
 from calibration import find_right_ids, measure_auc
 from scipy import ndimage, stats
 
-from dicexmbd_jax import magnification, predict
 from dicexmbd_jax.image import resample
 from dicexmbd_jax.masks import confidence, segment
 from dicexmbd_jax.model import weights
@@ -67,9 +66,7 @@ def list_cells(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
   """Returns all cells, with what tells them and is_right; and images' F1."""
   model, config = weights.read_model(folder)
-  _, network = predict.load_passes(
-    model, config.predict, magnification.WINDOW_PX
-  )
+  network = validation.load_network(model, config)
   cells, rows = [], []
   for item in labelled.list_labelled(data, scores, config.image):
     for kind, factor, pixels in show(item, config):

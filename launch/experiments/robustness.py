@@ -17,12 +17,11 @@ import numpy as np
 import validation
 from scipy import ndimage
 
-from dicexmbd_jax import magnification, predict
 from dicexmbd_jax.image import channels, preparation, resample
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.model import weights
 from dicexmbd_jax.scores import match
-from dicexmbd_jax.types import LoadedImage, Network
+from dicexmbd_jax.types import LoadedImage
 
 Change = Callable[[LoadedImage, np.random.Generator], LoadedImage]
 
@@ -144,7 +143,7 @@ def score(model, config, judged, change: Change) -> dict[str, float]:
       yield item, preparation.to_network_grid(merged, size_um, config.image)
 
   found: dict[str, list[float]] = {}
-  for item, probabilities in load_network(model, config)(prepare()):
+  for item, probabilities in validation.load_network(model, config)(prepare()):
     pair = validation.find_cells(item, probabilities, config)
     f1 = match.score_f1(*pair, validation.IOU)
     found.setdefault(item.source, []).append(f1)
@@ -164,16 +163,8 @@ def count_noise(model, config) -> dict[float, int]:
 
   return {
     counts: int(segment.segment_seen(found, config, NOISE_SHAPE).cells.max())
-    for counts, found in load_network(model, config)(prepare())
+    for counts, found in validation.load_network(model, config)(prepare())
   }
-
-
-def load_network(model, config) -> Network:
-  """Returns the network as `predict` runs it on whole images."""
-  _, network = predict.load_passes(
-    model, config.predict, magnification.WINDOW_PX
-  )
-  return network
 
 
 def main(folder, data, scores) -> None:

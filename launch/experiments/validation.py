@@ -19,6 +19,7 @@ from dicexmbd_jax.image import preparation
 from dicexmbd_jax.io import images, labels, panel
 from dicexmbd_jax.masks import segment
 from dicexmbd_jax.model import weights
+from dicexmbd_jax.model.unet import UNet
 from dicexmbd_jax.scores import match
 
 IOU = 0.5
@@ -140,10 +141,15 @@ def predict_maps(
     config.predict.views = views
   image_config = config.image.to_json()
   pairs = ((item, load_image(item, image_config)[1]) for item in judged)
+  return dict(load_network(model, config)(pairs))
+
+
+def load_network(model: UNet, config: Any) -> types.Network:
+  """Returns the network as `predict` runs it on whole images."""
   _, network = predict.load_passes(
     model, config.predict, magnification.WINDOW_PX
   )
-  return dict(network(pairs))
+  return network
 
 
 def find_cells(
